@@ -1,0 +1,50 @@
+"""Do these tensors fit this model? One error that lists every tensor that does not."""
+
+import numpy as np
+
+from keras_vit_plugin.checkpoints.positions import resize_positions, square_grid
+
+
+def check_fit(expected, tensors, source, head_names):
+    """Compares tensors with what a model needs.
+
+    Args:
+        expected: `{name: shape}` of the model.
+        tensors: `{name: array}` of the file.
+        source: what to call the file in the error.
+        head_names: names of the classification head among `expected`.
+
+    Raises:
+        ValueError: tensors are missing, extra, of another shape, or hold NaN or infinity.
+    """
+    problems = [f"missing: {name} {shape}" for name, shape in expected.items() if name not in tensors]
+    problems += [f"extra: {name} {tensors[name].shape}" for name in tensors if name not in expected]
+    for name, shape in expected.items():
+        if name not in tensors:
+            continue
+        if tensors[name].shape != shape:
+            problems.append(f"misshapen: {name} has {tensors[name].shape}, the model needs {shape}")
+        elif not np.isfinite(np.asarray(tensors[name], np.float32)).all():
+            problems.append(f"not finite: {name} holds NaN or infinity")
+    if not problems:
+        return
+    hint = ""
+    if any(f" {name} " in problem for name in head_names for problem in problems):
+        hint = "\nTo keep a new head and load the rest, pass new_head=True."
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    raise ValueError(f"{source} does not fit the model, {count}:\n  " + "\n  ".join(problems) + hint)
+
+
+def fit_positions(positions, num_prefix, grid):
+    """Position embeddings `(1, num_prefix + patches, D)` resized to a grid of patches.
+
+    Returned as they are where they fit already, or where their own grid cannot be told (no square number).
+    """
+    rows, columns = grid
+    if positions.ndim != 3 or positions.shape[1] == num_prefix + rows * columns:
+        return positions
+    source = square_grid(positions.shape[1] - num_prefix)
+    if source is None:
+        return positions
+    patches = resize_positions(positions[0, num_prefix:], source, grid)
+    return np.concatenate([positions[:, :num_prefix], patches[None]], axis=1)

@@ -1,0 +1,35 @@
+"""One door for every weight file: `load_weights(model, path)`."""
+
+from pathlib import Path
+
+from keras_vit_plugin.checkpoints.keras_files import assign_keras_tensors, read_keras_tensors
+from keras_vit_plugin.checkpoints.timm import assign_timm_tensors, read_tensors
+
+
+def load_weights(model, path, new_head=False):
+    """Fills a model of this package from a file; position embeddings are resized where the image size differs.
+
+    Args:
+        model: a `ViTImageClassifier` or `SimpleViT`.
+        path: a `.weights.h5`, a `.keras`, a preset folder, or timm-named tensors in `.npz` or `.safetensors`.
+        new_head: leave the model's classification head as it is.
+
+    Raises:
+        FileNotFoundError: there is nothing at `path`.
+        ValueError: the format is unknown, the file is damaged, or its tensors do not fit (all are listed); no weight
+            of the model has changed.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"`weights` names no file or folder: weights={str(path)!r}.")
+    if path.suffix in (".npz", ".safetensors"):
+        if not hasattr(model, "backbone"):
+            raise ValueError(f"timm has no {type(model).__name__}: weights={str(path)!r} cannot be loaded into one.")
+        assign_timm_tensors(model, read_tensors(path), str(path), new_head)
+    elif path.is_dir() or path.suffix in (".h5", ".keras"):
+        assign_keras_tensors(model, read_keras_tensors(path), str(path), new_head)
+    else:
+        raise ValueError(
+            "`weights` must be a .weights.h5, a .keras, a preset folder, or timm-named tensors in .npz or "
+            f".safetensors; got weights={str(path)!r}."
+        )
