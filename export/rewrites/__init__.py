@@ -1,0 +1,28 @@
+"""Function-preserving passes, spec in, spec out, in float64: the oracle's logits agree before and after to 1e-9."""
+
+from .centre_writers import centre_writers
+from .fold_layer_scale import fold_layer_scale
+from .fold_norm_affine import fold_norm_affine
+from .fold_pixel_normalization import fold_pixel_normalization
+from .fold_score_scale import fold_score_scale
+from .rotate_stream import rotate_stream
+
+# In the order in which they build on each other.
+PASSES = (
+    fold_pixel_normalization,
+    fold_score_scale,
+    fold_layer_scale,
+    fold_norm_affine,
+    centre_writers,
+    rotate_stream,
+)
+
+
+def apply_passes(spec, passes=PASSES):
+    """Runs the passes; returns the new spec and `{pass name: whether it applied}`."""
+    applied = {}
+    for rewrite in passes:
+        rewritten = rewrite(spec)
+        applied[rewrite.__name__] = rewritten is not spec
+        spec = rewritten
+    return spec, applied

@@ -1,0 +1,156 @@
+"""Changes to a `.tflite` that its converter cannot be told to make, on the schema of ai-edge-litert."""
+
+import json
+from collections import Counter
+
+import numpy as np
+
+METADATA_NAME = "keras_vit_plugin"
+
+
+class InvalidModelFile(ValueError):
+    """The bytes are no TFLite model."""
+
+
+def read(content):
+    """The schema's object tree of a `.tflite`.
+
+    Raises:
+        InvalidModelFile: the bytes are no TFLite model.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    if len(content) < 16 or bytes(content[4:8]) != b"TFL3":
+        raise InvalidModelFile(f"no TFLite model: {len(content)} bytes without the identifier TFL3")
+    try:
+        return flatbuffer_utils.read_model_from_bytearray(bytes(content))
+    except Exception as error:  # whatever a damaged table makes the generated reader do
+        raise InvalidModelFile(f"a damaged TFLite model: {error}") from error
+
+
+def write(model):
+    """The bytes of an object tree."""
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+
+
+def op_name(model, operator):
+    """The builtin name of an operator, or the custom code of a custom or flex one."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    name = _builtin_names()[code.builtinCode]
+    return code.customCode.decode() if name == "CUSTOM" else name
+
+
+def op_versions(model):
+    """`{op name: highest version}` over the ops that the graphs use."""
+    versions = Counter()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            name = op_name(model, operator)
+            versions[name] = max(versions[name], model.operatorCodes[operator.opcodeIndex].version)
+    return dict(versions)
+
+
+def tensor_type(tensor):
+    """The name of a tensor's type, such as `"INT8"`."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    return next(name for name, value in vars(schema.TensorType).items() if value == tensor.type)
+
+
+def add_missing_biases(content):
+    """Gives every dense and convolution without a bias one of zeros.
+
+    tflite-runtime 2.14 on ARM crashes at the first per-channel int8 dense without a bias.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(content)
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            if op_name(model, operator) not in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
+                continue
+            if len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+                continue
+            output = graph.tensors[operator.outputs[0]]
+            channels = int(output.shape[-1])
+            model.buffers.append(schema.BufferT(data=np.zeros(channels, np.float32).view(np.uint8)))
+            bias = schema.TensorT(
+                shape=[channels],
+                type=schema.TensorType.FLOAT32,
+                buffer=len(model.buffers) - 1,
+                name=output.name + b"/zero_bias",
+            )
+            graph.tensors.append(bias)
+            operator.inputs = [*operator.inputs[:2], len(graph.tensors) - 1]
+    return write(model)
+
+
+def requantize_pixels(content):
+    """Replaces `uint8 -> CAST -> float -> QUANTIZE -> int8` at the input by `uint8 -> QUANTIZE -> int8`.
+
+    The uint8 input gets scale 1 and zero point 0: its values are the pixels.
+    """
+    model = read(content)
+    graph = model.subgraphs[0]
+    image = graph.inputs[0]
+    cast = next(op for op in graph.operators if op_name(model, op) == "CAST" and list(op.inputs) == [image])
+    quantize = next(op for op in graph.operators if list(op.inputs) == list(cast.outputs))
+    if op_name(model, quantize) != "QUANTIZE":
+        raise ValueError(f"The pixels go into {op_name(model, quantize)}, not QUANTIZE.")
+    quantize.inputs = [image]
+    graph.operators.remove(cast)
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph.tensors[image].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
+    return write(model)
+
+
+def drop_unused_tensors(content):
+    """Removes tensors that no operator, input or output refers to."""
+    model = read(content)
+    for graph in model.subgraphs:
+        used = sorted(
+            {*graph.inputs, *graph.outputs}
+            | {index for operator in graph.operators for index in (*operator.inputs, *operator.outputs) if index >= 0}
+        )
+        new_index = {old: new for new, old in enumerate(used)} | {-1: -1}
+        graph.tensors = [graph.tensors[index] for index in used]
+        graph.inputs = [new_index[index] for index in graph.inputs]
+        graph.outputs = [new_index[index] for index in graph.outputs]
+        for operator in graph.operators:
+            operator.inputs = [new_index[index] for index in operator.inputs]
+            operator.outputs = [new_index[index] for index in operator.outputs]
+    for signature in model.signatureDefs or []:
+        graph = model.subgraphs[signature.subgraphIndex]
+        for maps, indices in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs)):
+            if len(maps) == 1:
+                maps[0].tensorIndex = indices[0]
+    return write(model)
+
+
+def set_metadata(content, values):
+    """Stores a dictionary as JSON in the file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(content)
+    model.buffers.append(schema.BufferT(data=np.frombuffer(json.dumps(values).encode(), np.uint8)))
+    entry = schema.MetadataT(name=METADATA_NAME.encode(), buffer=len(model.buffers) - 1)
+    kept = [item for item in model.metadata or [] if item.name.decode() != METADATA_NAME]
+    model.metadata = [*kept, entry]
+    return write(model)
+
+
+def get_metadata(model):
+    """The dictionary that `set_metadata` stored, or an empty one."""
+    for item in model.metadata or []:
+        if item.name.decode() == METADATA_NAME:
+            return json.loads(bytes(model.buffers[item.buffer].data))
+    return {}
+
+
+def _builtin_names():
+    from ai_edge_litert import schema_py_generated as schema
+
+    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}

@@ -1,0 +1,111 @@
+"""What a `.tflite` really contains, and what its delegate takes of it."""
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+
+from .files import read_file
+from .flatbuffer import InvalidModelFile, get_metadata, op_name, op_versions, read, tensor_type
+from .targets import min_runtime
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """The contents of a `.tflite`.
+
+    `float_tensors` counts float16 and float32 tensors other than the graph's inputs and outputs. `delegate_partitions`
+    counts the pieces that XNNPACK runs, `nodes_outside_delegate` the ops by name that it leaves to the interpreter.
+    """
+
+    size_bytes: int
+    ops: dict[str, int]
+    op_versions: dict[str, int]
+    min_runtime: str | None
+    inputs: list[dict]
+    outputs: list[dict]
+    float_tensors: int
+    flex_ops: int
+    max_rank: int
+    delegate_partitions: int
+    nodes_outside_delegate: dict[str, int]
+    metadata: dict
+
+    def to_dict(self):
+        return asdict(self)
+
+
+def inspect(file):
+    """Reads a `.tflite`.
+
+    Args:
+        file: a path, or the bytes.
+
+    Returns:
+        A `FileReport`.
+
+    Raises:
+        FileNotFoundError: no file at the path.
+        InvalidModelFile: it is no TFLite model, or a damaged one.
+    """
+    content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
+    model = read(content)
+    graph = model.subgraphs[0]
+    ops = Counter(op_name(model, operator) for operator in graph.operators)
+    ends = {*graph.inputs, *graph.outputs}
+    inner = [tensor for index, tensor in enumerate(graph.tensors) if index not in ends]
+    partitions, outside = _delegated(content)
+    versions = op_versions(model)
+    return FileReport(
+        size_bytes=len(content),
+        ops=dict(ops.most_common()),
+        op_versions=versions,
+        min_runtime=min_runtime(versions),
+        inputs=[_describe(graph.tensors[index]) for index in graph.inputs],
+        outputs=[_describe(graph.tensors[index]) for index in graph.outputs],
+        float_tensors=sum(tensor_type(tensor) in ("FLOAT16", "FLOAT32") for tensor in inner),
+        flex_ops=sum(count for name, count in ops.items() if name.startswith("Flex")),
+        max_rank=max(len(tensor.shape) for tensor in graph.tensors if tensor.shape is not None),
+        delegate_partitions=partitions,
+        nodes_outside_delegate=outside,
+        metadata=get_metadata(model),
+    )
+
+
+def _describe(tensor):
+    quantization = tensor.quantization
+    scale = None if quantization is None or quantization.scale is None else [float(s) for s in quantization.scale]
+    described = {
+        "name": tensor.name.decode(),
+        "shape": [int(side) for side in tensor.shape],
+        "dtype": tensor_type(tensor).lower(),
+    }
+    if scale:
+        described |= {"scale": scale[0], "zero_point": int(quantization.zeroPoint[0])}
+    return described
+
+
+def _delegated(content):
+    """How many pieces XNNPACK takes, and the ops by name it leaves."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    try:
+        interpreter = Interpreter(model_content=bytes(content), num_threads=1)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InvalidModelFile(f"ai-edge-litert cannot load this file: {error}") from error
+    nodes = interpreter._get_ops_details()
+    producer = {int(index): node for node in nodes if node["op_name"] != "DELEGATE" for index in node["outputs"]}
+    delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
+    taken = set()
+    for delegate in delegates:
+        # The nodes behind the delegate's outputs, back to its inputs.
+        entries, todo = set(map(int, delegate["inputs"])), list(map(int, delegate["outputs"]))
+        while todo:
+            node = producer.get(todo.pop())
+            if node is None or node["index"] in taken:
+                continue
+            taken.add(node["index"])
+            todo.extend(int(index) for index in node["inputs"] if int(index) not in entries)
+    outside = Counter(
+        node["op_name"] for node in nodes if node["op_name"] != "DELEGATE" and node["index"] not in taken
+    )
+    return len(delegates), dict(outside.most_common())

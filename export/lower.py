@@ -1,0 +1,138 @@
+"""From a `ViTSpec`, or any Keras model, to a float32 `.tflite` with static shapes."""
+
+import contextlib
+import logging
+import os
+import tempfile
+
+import numpy as np
+
+
+def lower(spec, batch_size=1, input_dtype="uint8"):
+    """Lowers a spec to a float32 TFLite file.
+
+    The signature `serving_default` takes `images`, raw pixels `(batch_size, H, W, C)`, and gives `logits`
+    `(batch_size, classes)` float32. All shapes are static and no tensor has more than rank 4.
+
+    Args:
+        spec: a `ViTSpec` whose pixel normalization, score scale and LayerScale are folded.
+        batch_size: images per call.
+        input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255.
+
+    Returns:
+        The file as bytes.
+    """
+    import tensorflow as tf
+
+    def constant(array):
+        return tf.constant(np.asarray(array, np.float32))
+
+    def dense(x, layer):
+        return tf.matmul(x, constant(layer.kernel)) + constant(layer.bias)
+
+    def norm(x, layer):
+        if layer is None:
+            return x
+        if layer.subtract_mean:
+            x = x - tf.reduce_mean(x, -1, keepdims=True)
+        x = x * tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + layer.epsilon)
+        x = x if layer.gamma is None else x * constant(layer.gamma)
+        return x if layer.beta is None else x + constant(layer.beta)
+
+    tokens, width = spec.num_tokens, spec.width
+
+    def attention(x, layer):
+        def heads(y, permutation):
+            return tf.transpose(tf.reshape(y, (batch_size, tokens, layer.num_heads, -1)), permutation)
+
+        query = heads(dense(x, layer.query), (0, 2, 1, 3))  # (B, heads, T, d)
+        key = heads(dense(x, layer.key), (0, 2, 3, 1))  # (B, heads, d, T)
+        value = heads(dense(x, layer.value), (0, 2, 1, 3))  # (B, heads, T, d)
+        mixed = tf.matmul(tf.nn.softmax(tf.matmul(query, key)), value)
+        mixed = tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (batch_size * tokens, -1))
+        return dense(mixed, layer.output)
+
+    def block(x, layer):
+        x = norm(x + attention(norm(x, layer.attention_norm), layer.attention), layer.post_attention_norm)
+        hidden = tf.nn.gelu(dense(norm(x, layer.mlp_norm), layer.mlp_hidden), approximate=False)
+        return x + dense(hidden, layer.mlp_output)
+
+    def embed(images):
+        height, columns = spec.patch_size
+        kernel = constant(spec.patch.kernel.reshape(height, columns, -1, width))
+        x = tf.nn.conv2d(tf.cast(images, tf.float32), kernel, spec.patch_size, "VALID") + constant(spec.patch.bias)
+        x = tf.reshape(x, (batch_size, -1, width)) + constant(spec.positions)
+        if len(spec.prefix):
+            prefix = np.broadcast_to(spec.prefix, (batch_size, *spec.prefix.shape))
+            x = tf.concat([constant(prefix), x], axis=1)
+        return tf.reshape(x, (batch_size * tokens, width))
+
+    def pool(x, token):
+        x = tf.reshape(x, (batch_size, tokens, width))
+        if token is None:
+            return tf.reduce_mean(x[:, len(spec.prefix) :], axis=1)
+        return tf.reshape(tf.slice(x, (0, token, 0), (batch_size, 1, width)), (batch_size, width))
+
+    def logits(images):
+        x = embed(images)
+        for layer in spec.blocks:
+            x = block(x, layer)
+        x = norm(x, spec.norm)
+        heads = [dense(pool(x, head.token), head.dense) for head in spec.heads]
+        return {"logits": tf.add_n(heads) if len(heads) > 1 else heads[0]}
+
+    signature = tf.TensorSpec((batch_size, *spec.image_shape), input_dtype, name="images")
+    return _convert(logits, signature)
+
+
+def lower_keras(model, image_shape, pixel_scale, pixel_offset, batch_size=1, input_dtype="uint8"):
+    """Lowers any Keras classifier on the TensorFlow backend to a float32 TFLite file, its graph as Keras emits it.
+
+    Args:
+        model: a Keras model from normalized images `(B, H, W, C)` to one output `(B, classes)`.
+        image_shape: `(height, width, channels)`.
+        pixel_scale, pixel_offset: what turns pixels of 0..255 into its input, per channel or one number.
+        batch_size, input_dtype: as for `lower`.
+
+    Returns:
+        The file as bytes.
+    """
+    import tensorflow as tf
+
+    def logits(images):
+        x = tf.cast(images, tf.float32) * np.float32(pixel_scale) + np.float32(pixel_offset)
+        return {"logits": tf.cast(model(x, training=False), tf.float32)}
+
+    signature = tf.TensorSpec((batch_size, *image_shape), input_dtype, name="images")
+    return _convert(logits, signature, model.variables)
+
+
+def _convert(function, signature, variables=()):
+    """Traces `function` with a static signature and converts it; flex ops are refused by the converter."""
+    import tensorflow as tf
+
+    module = tf.Module()
+    module.function = tf.function(function, input_signature=[signature], autograph=False)
+    concrete = module.function.get_concrete_function()
+    module.variables_to_track = [getattr(variable, "value", variable) for variable in variables]
+    with tempfile.TemporaryDirectory() as folder, _quiet():
+        tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+        return converter.convert()
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Holds back what the converter's C++ writes to standard error and TensorFlow to its log."""
+    level = logging.getLogger("tensorflow").level
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    saved = os.dup(2)
+    with open(os.devnull, "w") as sink:
+        os.dup2(sink.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        logging.getLogger("tensorflow").setLevel(level)

@@ -1,0 +1,222 @@
+"""Keras model -> spec -> rewrites -> float file -> quantized file -> verified -> written."""
+
+import difflib
+import hashlib
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from keras_vit_plugin.version import VERSION
+
+from . import flatbuffer, spec
+from .files import check_writable, write_atomically
+from .images import gather_images, synthetic_images
+from .inspect import inspect
+from .lower import lower, lower_keras
+from .preprocessing import pixel_normalization, preprocessing_of
+from .quantize import MODES, NEEDS_CALIBRATION, quantize as quantize_file
+from .report import ExportReport
+from .rewrites import apply_passes
+from .targets import TARGETS, check_target
+from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
+
+CALIBRATION_IMAGES = 64
+INPUT_DTYPES = ("uint8", "float32")
+
+
+def export_tflite(
+    model,
+    path,
+    quantize="float32",
+    target="litert",
+    calibration=None,
+    labels=None,
+    *,
+    mean=None,
+    std=None,
+    input_dtype="uint8",
+    batch_size=1,
+    verification=None,
+    tolerance=None,
+):
+    """Converts a Keras image classifier to a `.tflite`, compares it with the model, and writes it if it held.
+
+    The file has one signature, `serving_default`: `images`, raw pixels `(batch_size, H, W, C)`, to `logits`
+    `(batch_size, classes)` float32. Normalization is folded in; resizing is the caller's.
+
+    Args:
+        model: a Keras model from images to class scores, on the TensorFlow backend. This package's classifiers are
+            rewritten and lowered to a faster graph; any other is converted as it is.
+        path: where to write, ending in `.tflite`.
+        quantize: `"float32"`, `"float16"` (weights), `"dynamic"` (int8 weights, activations quantized on the fly) or
+            `"int8-full"` (every tensor between input and output in int8).
+        target: `"litert"`.
+        calibration: images to measure activation ranges on, needed for `"int8-full"`: an image folder, raw pixels
+            0..255 `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used.
+        labels: class names in index order, stored in the file.
+        mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
+        input_dtype: `"uint8"` or `"float32"`; both take pixels of 0..255.
+        batch_size: images per call.
+        verification: images to compare on, as for `calibration`; None takes the calibration images, or synthetic ones.
+        tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`).
+
+    Returns:
+        An `ExportReport`.
+
+    Raises:
+        ValueError: an argument, the model or an image is unfit; raised before any long work.
+        ParityError: the file is further from the model than the tolerance. Nothing is written.
+        UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
+    """
+    started = time.perf_counter()
+    _check_arguments(quantize, target, input_dtype, batch_size, tolerance)
+    if quantize in NEEDS_CALIBRATION and calibration is None:
+        raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
+    check_writable(path, ".tflite")
+    check_model(model)
+    preprocessing = preprocessing_of(model)
+    scale, offset = pixel_normalization(model, mean, std)
+    labels = _checked_labels(labels, model)
+
+    if calibration is not None:
+        calibration = gather_images(calibration, preprocessing, "calibration", CALIBRATION_IMAGES)
+    if verification is not None:
+        images, verified_on = gather_images(verification, preprocessing, "verification"), "verification"
+    elif calibration is not None:
+        images, verified_on = calibration, "calibration"
+    else:
+        images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
+
+    road, road_reason, rewrites = "spec", "", {}
+    try:
+        model_spec, rewrites = apply_passes(spec.from_keras(model, scale, offset))
+        content = lower(model_spec, batch_size, input_dtype)
+    except spec.UnsupportedTopology as reason:
+        road, road_reason = "generic", str(reason)
+        content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, input_dtype)
+    content = quantize_file(flatbuffer.add_missing_biases(content), quantize, calibration)
+    check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
+
+    parity = compare(keras_logits(model, images, scale, offset), tflite_logits(content, images))
+    content = flatbuffer.set_metadata(
+        content,
+        {
+            "version": VERSION,
+            "mode": quantize,
+            "target": target,
+            "labels": labels,
+            "preprocessing": preprocessing.to_dict(),
+            "parity": parity.to_dict(),
+            "verified_on": verified_on,
+            "weights_sha256": _weights_hash(model),
+        },
+    )
+    report = ExportReport(
+        path=None,
+        mode=quantize,
+        target=target,
+        road=road,
+        road_reason=road_reason,
+        rewrites=rewrites,
+        size_bytes=len(content),
+        parity=parity,
+        verified_on=verified_on,
+        input=_input_description(preprocessing, input_dtype, batch_size),
+        file=inspect(content),
+        seconds=time.perf_counter() - started,
+    )
+    wanted = tolerance or default_tolerance(quantize, model, verified_on)
+    if not wanted.holds(parity):
+        raise ParityError(_parity_message(quantize, parity, verified_on, wanted), report)
+    write_atomically(path, content)
+    return replace(report, path=str(path), seconds=time.perf_counter() - started)
+
+
+def check_model(model):
+    """Raises `ValueError` unless the model can be exported: TensorFlow backend, built, float, finite weights."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Export needs the TensorFlow backend, this is {keras.backend.backend()}: save the model, set "
+            "KERAS_BACKEND=tensorflow, load it and export it there."
+        )
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a keras.Model, got {type(model).__name__}.")
+    if not model.built:
+        raise ValueError("`model` is not built: call it once on images, or give it an input shape.")
+    for layer in model._flatten_layers():
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"The layer {layer.path!r} is quantized by Keras ({layer.quantization_mode}). Export the float model: "
+                "the exporter quantizes."
+            )
+    for weight in model.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(weight))
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise ValueError(f"The weight {weight.path!r} holds NaN or infinity; no file can be right.")
+
+
+def default_tolerance(mode, model, verified_on):
+    """What a mode must keep: on synthetic images only the SNR of a quantized file counts, since their classes do not
+    mean anything; a Keras model that computes in 16 bits is itself only good to about 30 dB."""
+    tolerance = TOLERANCES[mode]
+    if verified_on == "synthetic" and mode not in ("float32", "float16"):
+        tolerance = replace(tolerance, min_agreement=0.0)
+    if any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers() if layer.weights):
+        tolerance = Tolerance(min(tolerance.min_agreement, 0.9), min(tolerance.min_snr_db, 20.0))
+    return tolerance
+
+
+def _check_arguments(mode, target, input_dtype, batch_size, tolerance):
+    for name, value, allowed in (("quantize", mode, MODES), ("target", target, TARGETS), ("input_dtype", input_dtype, INPUT_DTYPES)):
+        if value not in allowed:
+            close = difflib.get_close_matches(str(value), allowed, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
+    if mode not in TARGETS[target].modes:
+        raise ValueError(f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}.")
+    if mode in NEEDS_CALIBRATION and input_dtype != "uint8":
+        raise ValueError(f"quantize={mode!r} takes uint8 pixels only, got input_dtype={input_dtype!r}.")
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
+
+
+def _checked_labels(labels, model):
+    if labels is None:
+        return None
+    labels = [str(label) for label in labels]
+    shape = tuple(model.output_shape)
+    if len(shape) == 2 and len(labels) != shape[1]:
+        raise ValueError(f"`labels` must hold one name per class: the model has {shape[1]} classes, got {len(labels)} names.")
+    return labels
+
+
+def _weights_hash(model):
+    import keras
+
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+    return digest.hexdigest()
+
+
+def _input_description(preprocessing, input_dtype, batch_size):
+    height, width = preprocessing.size
+    colour = {1: "grey", 3: "RGB"}.get(preprocessing.channels, f"{preprocessing.channels}-channel")
+    text = f"{input_dtype} {colour} pixels 0..255, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
+    if preprocessing.resize and tuple(preprocessing.resize) != tuple(preprocessing.size):
+        text += f"; resize to cover {preprocessing.resize[0]}x{preprocessing.resize[1]}, crop the centre"
+    return text
+
+
+def _parity_message(mode, parity, verified_on, wanted):
+    return (
+        f"The {mode} file is too far from the Keras model: it gives the same answer on "
+        f"{parity.top1_agreement:.1%} of {parity.images} {verified_on} images (wanted {wanted.min_agreement:.1%}) at "
+        f"{parity.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB). Nothing was written. Use another mode, calibrate "
+        "on more typical images, or pass a `tolerance` of your own."
+    )

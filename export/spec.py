@@ -1,0 +1,262 @@
+"""The model as plain float64 arrays: what every rewrite reads and returns, and an oracle that computes it.
+
+`from_keras` reads a Keras model into a `ViTSpec`; `ViTSpec.forward` runs it in float64 NumPy. The Keras model and the
+exported file are each compared with the oracle, so a disagreement names the guilty stage.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_vit_plugin.layers.patch_embedding import patch_grid
+
+
+class UnsupportedTopology(ValueError):
+    """The model cannot be written as a `ViTSpec`; it exports through the generic converter instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """`y = x @ kernel + bias` with kernel (inputs, outputs) and bias (outputs,)."""
+
+    kernel: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, x):
+        return x @ self.kernel + self.bias
+
+    def scaled(self, factor):
+        """`y * factor`, for one factor or one per output."""
+        return Dense(self.kernel * factor, self.bias * factor)
+
+
+@dataclass(frozen=True, eq=False)
+class Norm:
+    """LayerNorm over the last axis, `(x - mean) / sqrt(mean square + epsilon) * gamma + beta`.
+
+    gamma and beta have shape (D,); None where a rewrite has folded them away. Without `subtract_mean` it is RMSNorm.
+    """
+
+    gamma: np.ndarray | None
+    beta: np.ndarray | None
+    epsilon: float
+    subtract_mean: bool = True
+
+    def __call__(self, x):
+        if self.subtract_mean:
+            x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + self.epsilon)
+        x = x if self.gamma is None else x * self.gamma
+        return x if self.beta is None else x + self.beta
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Multi-head self-attention; `score_scale` multiplies the scores before softmax."""
+
+    num_heads: int
+    query: Dense
+    key: Dense
+    value: Dense
+    output: Dense
+    score_scale: float
+
+    def __call__(self, x):
+        def heads(y):  # (B, T, heads * d) -> (B, heads, T, d)
+            return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
+
+        query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        scores = query @ key.transpose(0, 1, 3, 2) * self.score_scale
+        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+        mixed = exponentials / exponentials.sum(-1, keepdims=True) @ value  # (B, heads, T, d)
+        return self.output(mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """`x += scale * attention(norm(x))`, optionally a norm, then `x += scale * mlp(norm(x))`; None leaves a part out."""
+
+    attention_norm: Norm | None
+    attention: Attention
+    attention_scale: np.ndarray | None
+    post_attention_norm: Norm | None
+    mlp_norm: Norm | None
+    mlp_hidden: Dense
+    mlp_output: Dense
+    mlp_scale: np.ndarray | None
+
+    def __call__(self, x):
+        y = self.attention(x if self.attention_norm is None else self.attention_norm(x))
+        x = x + (y if self.attention_scale is None else y * self.attention_scale)
+        if self.post_attention_norm is not None:
+            x = self.post_attention_norm(x)
+        y = self.mlp_output(gelu(self.mlp_hidden(x if self.mlp_norm is None else self.mlp_norm(x))))
+        return x + (y if self.mlp_scale is None else y * self.mlp_scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A dense head on one token, or on the mean of the patch tokens where `token` is None."""
+
+    token: int | None
+    dense: Dense
+
+
+@dataclass(frozen=True, eq=False)
+class ViTSpec:
+    """A Vision Transformer from raw pixels to logits.
+
+    `x = patch(pixels * pixel_scale + pixel_offset)` per patch, pixels flattened in (row, column, channel) order;
+    then `prefix` rows (tokens with their positions) in front, `positions` added to the patches, blocks, norm, and
+    the sum of the heads.
+    """
+
+    image_shape: tuple[int, int, int]
+    patch_size: tuple[int, int]
+    pixel_scale: np.ndarray  # (C,)
+    pixel_offset: np.ndarray  # (C,)
+    patch: Dense  # (patch_height * patch_width * C, D)
+    prefix: np.ndarray  # (P, D)
+    positions: np.ndarray  # (N, D)
+    blocks: tuple[Block, ...]
+    norm: Norm | None
+    heads: tuple[Head, ...]
+
+    @property
+    def width(self):
+        return self.patch.kernel.shape[1]
+
+    @property
+    def num_tokens(self):
+        return len(self.prefix) + len(self.positions)
+
+    def forward(self, images):
+        """Logits in float64.
+
+        Args:
+            images: raw pixels 0..255, any dtype, `(B, H, W, C)`.
+
+        Returns:
+            `(B, classes)` float64.
+        """
+        x = self.embed(images)
+        for block in self.blocks:
+            x = block(x)
+        return self.classify(x)
+
+    def embed(self, images):
+        """Tokens before the first block, `(B, P + N, D)` float64."""
+        images = np.asarray(images, np.float64)
+        if images.shape[1:] != self.image_shape:
+            raise ValueError(f"`images` must have shape (B, {', '.join(map(str, self.image_shape))}), got {images.shape}.")
+        pixels = images * self.pixel_scale + self.pixel_offset
+        rows, columns = patch_grid(self.image_shape, self.patch_size)
+        height, width = self.patch_size
+        patches = pixels.reshape(-1, rows, height, columns, width, self.image_shape[2])
+        patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(len(images), rows * columns, -1)
+        x = self.patch(patches) + self.positions
+        prefix = np.broadcast_to(self.prefix, (len(images), *self.prefix.shape))
+        return np.concatenate([prefix, x], axis=1)
+
+    def classify(self, x):
+        """Logits from the tokens after the last block."""
+        x = x if self.norm is None else self.norm(x)
+        patches = x[:, len(self.prefix) :]
+        return sum(head.dense(patches.mean(1) if head.token is None else x[:, head.token]) for head in self.heads)
+
+
+def gelu(x):
+    """Exact GELU in float64 (arXiv:1606.08415)."""
+    import tensorflow as tf
+
+    return x * 0.5 * (1 + tf.math.erf(x / np.sqrt(2)).numpy())
+
+
+def from_keras(model, pixel_scale, pixel_offset):
+    """Reads a `ViTImageClassifier` or `SimpleViT` into a `ViTSpec`.
+
+    Args:
+        model: the Keras model, float.
+        pixel_scale, pixel_offset: what turns pixels of 0..255 into its input, per channel or one number.
+
+    Raises:
+        UnsupportedTopology: the model is of another class, or its head has an activation.
+    """
+    from keras_vit_plugin.models import SimpleViT, ViTImageClassifier
+
+    if type(model) is ViTImageClassifier:
+        import keras
+
+        trunk, norm = model.backbone, _norm(model.backbone.norm)
+        if keras.activations.get(model.activation) is not keras.activations.linear:
+            raise UnsupportedTopology(f"the head has the activation {model.activation!r}")
+        share = 1 / len(model.heads)
+        tokens = (None,) if model.pooling == "mean" else range(len(model.heads))
+        heads = [Head(token, _dense(layer).scaled(share)) for token, layer in zip(tokens, model.heads)]
+    elif type(model) is SimpleViT:
+        trunk, norm = model, None
+        heads = [Head(None, _dense(model.head))]
+    else:
+        raise UnsupportedTopology(f"{type(model).__name__} is not one of this package's classifiers")
+
+    projection = trunk.patch_embedding.projection
+    kernel = _array(projection.kernel)  # (height, width, C, D)
+    channels, width = kernel.shape[2:]
+    bias = np.zeros(width) if projection.bias is None else _array(projection.bias)
+    tokens = trunk.tokens
+    prefix = tokens.prefix()
+    return ViTSpec(
+        image_shape=tuple(model.image_shape),
+        patch_size=tuple(trunk.patch_embedding.patch_size),
+        pixel_scale=np.broadcast_to(np.asarray(pixel_scale, np.float64), (channels,)),
+        pixel_offset=np.broadcast_to(np.asarray(pixel_offset, np.float64), (channels,)),
+        patch=Dense(kernel.reshape(-1, width), bias),
+        prefix=np.zeros((0, width)) if prefix is None else _array(prefix)[0],
+        positions=_array(tokens.position_embedding)[0, tokens.num_positioned_prefix_tokens :],
+        blocks=tuple(_block(block) for block in trunk.blocks),
+        norm=norm,
+        heads=tuple(heads),
+    )
+
+
+def _array(variable):
+    import keras
+
+    return np.asarray(keras.ops.convert_to_numpy(variable), np.float64)
+
+
+def _dense(layer):
+    kernel = _array(layer.kernel)
+    return Dense(kernel, np.zeros(kernel.shape[1]) if layer.bias is None else _array(layer.bias))
+
+
+def _norm(layer):
+    return Norm(_array(layer.gamma), _array(layer.beta), layer.epsilon)
+
+
+def _attention(layer):
+    return Attention(
+        num_heads=layer.num_heads,
+        query=_dense(layer.query),
+        key=_dense(layer.key),
+        value=_dense(layer.value),
+        output=_dense(layer.output_dense),
+        score_scale=layer.head_width**-0.5,
+    )
+
+
+def _block(layer):
+    from keras_vit_plugin.layers import PostNormEncoderBlock
+
+    pre_norm = not isinstance(layer, PostNormEncoderBlock)
+    scale = None if not pre_norm or layer.attention_scale is None else layer
+    return Block(
+        attention_norm=_norm(layer.attention_norm) if pre_norm else None,
+        attention=_attention(layer.attention),
+        attention_scale=None if scale is None else _array(scale.attention_scale.gamma),
+        post_attention_norm=None if pre_norm else _norm(layer.norm),
+        mlp_norm=_norm(layer.mlp_norm) if pre_norm else None,
+        mlp_hidden=_dense(layer.mlp.hidden),
+        mlp_output=_dense(layer.mlp.output_dense),
+        mlp_scale=None if scale is None else _array(scale.mlp_scale.gamma),
+    )
