@@ -2,6 +2,7 @@
 
 from .flatbuffer import InvalidModelFile
 from .inspect import FileReport, inspect
+from .interpreter import Runner
 from .pipeline import export_tflite
 from .report import ExportReport
 from .targets import UnsupportedByTarget
@@ -13,6 +14,7 @@ __all__ = [
     "InvalidModelFile",
     "ParityError",
     "ParityReport",
+    "Runner",
     "TOLERANCES",
     "Tolerance",
     "UnsupportedByTarget",

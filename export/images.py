@@ -50,7 +50,9 @@ def gather_labelled(source, labels, preprocessing, class_names):
             return images, None
         labels = np.asarray(labels)
         if labels.shape != (len(images),):
-            raise ValueError(f"`labels` must hold one class index per image, got {labels.shape} for {len(images)} images.")
+            raise ValueError(
+                f"`labels` must hold one class index per image, got {labels.shape} for {len(images)} images."
+            )
         return images, labels
     paths, names = image_files(source)
     indices = None if names is None else _class_indices(names, class_names)
@@ -116,7 +118,9 @@ def _checked(images, image_shape, argument):
     if low < 0 or high > 255:
         raise ValueError(f"`{argument}` must hold raw pixels 0..255, its values run from {low:.4g} to {high:.4g}.")
     if high <= 1:
-        raise ValueError(f"`{argument}` must hold raw pixels 0..255, its values run to {high:.4g}: multiply them by 255.")
+        raise ValueError(
+            f"`{argument}` must hold raw pixels 0..255, its values run to {high:.4g}: multiply them by 255."
+        )
     return np.round(images).astype(np.uint8)
 
 

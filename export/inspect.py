@@ -105,7 +105,5 @@ def _delegated(content):
                 continue
             taken.add(node["index"])
             todo.extend(int(index) for index in node["inputs"] if int(index) not in entries)
-    outside = Counter(
-        node["op_name"] for node in nodes if node["op_name"] != "DELEGATE" and node["index"] not in taken
-    )
+    outside = Counter(node["op_name"] for node in nodes if node["op_name"] != "DELEGATE" and node["index"] not in taken)
     return len(delegates), dict(outside.most_common())

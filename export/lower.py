@@ -2,10 +2,11 @@
 
 import contextlib
 import logging
-import os
 import tempfile
 
 import numpy as np
+
+from keras_vit_plugin.quiet import quiet_stderr
 
 
 def lower(spec, batch_size=1, input_dtype="uint8"):
@@ -125,14 +126,11 @@ def _convert(function, signature, variables=()):
 @contextlib.contextmanager
 def _quiet():
     """Holds back what the converter's C++ writes to standard error and TensorFlow to its log."""
-    level = logging.getLogger("tensorflow").level
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    saved = os.dup(2)
-    with open(os.devnull, "w") as sink:
-        os.dup2(sink.fileno(), 2)
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
-        yield
+        with quiet_stderr():
+            yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        logging.getLogger("tensorflow").setLevel(level)
+        logger.setLevel(level)

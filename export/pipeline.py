@@ -15,7 +15,8 @@ from .images import gather_images, synthetic_images
 from .inspect import inspect
 from .lower import lower, lower_keras
 from .preprocessing import pixel_normalization, preprocessing_of
-from .quantize import MODES, NEEDS_CALIBRATION, quantize as quantize_file
+from .quantize import MODES, NEEDS_CALIBRATION
+from .quantize import quantize as quantize_file
 from .report import ExportReport
 from .rewrites import apply_passes
 from .targets import TARGETS, check_target
@@ -170,13 +171,19 @@ def default_tolerance(mode, model, verified_on):
 
 
 def _check_arguments(mode, target, input_dtype, batch_size, tolerance):
-    for name, value, allowed in (("quantize", mode, MODES), ("target", target, TARGETS), ("input_dtype", input_dtype, INPUT_DTYPES)):
+    for name, value, allowed in (
+        ("quantize", mode, MODES),
+        ("target", target, TARGETS),
+        ("input_dtype", input_dtype, INPUT_DTYPES),
+    ):
         if value not in allowed:
             close = difflib.get_close_matches(str(value), allowed, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
     if mode not in TARGETS[target].modes:
-        raise ValueError(f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}.")
+        raise ValueError(
+            f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}."
+        )
     if mode in NEEDS_CALIBRATION and input_dtype != "uint8":
         raise ValueError(f"quantize={mode!r} takes uint8 pixels only, got input_dtype={input_dtype!r}.")
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
@@ -191,7 +198,9 @@ def _checked_labels(labels, model):
     labels = [str(label) for label in labels]
     shape = tuple(model.output_shape)
     if len(shape) == 2 and len(labels) != shape[1]:
-        raise ValueError(f"`labels` must hold one name per class: the model has {shape[1]} classes, got {len(labels)} names.")
+        raise ValueError(
+            f"`labels` must hold one name per class: the model has {shape[1]} classes, got {len(labels)} names."
+        )
     return labels
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from keras_vit_plugin.layers.patch_embedding import patch_grid
+from keras_vit_plugin.geometry import patch_grid
 
 
 class UnsupportedTopology(ValueError):
@@ -74,7 +74,10 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """`x += scale * attention(norm(x))`, optionally a norm, then `x += scale * mlp(norm(x))`; None leaves a part out."""
+    """`x += scale * attention(norm(x))`, optionally a norm, then `x += scale * mlp(norm(x))`.
+
+    None leaves a norm or a scale out.
+    """
 
     attention_norm: Norm | None
     attention: Attention
@@ -148,7 +151,9 @@ class ViTSpec:
         """Tokens before the first block, `(B, P + N, D)` float64."""
         images = np.asarray(images, np.float64)
         if images.shape[1:] != self.image_shape:
-            raise ValueError(f"`images` must have shape (B, {', '.join(map(str, self.image_shape))}), got {images.shape}.")
+            raise ValueError(
+                f"`images` must have shape (B, {', '.join(map(str, self.image_shape))}), got {images.shape}."
+            )
         pixels = images * self.pixel_scale + self.pixel_offset
         rows, columns = patch_grid(self.image_shape, self.patch_size)
         height, width = self.patch_size

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from keras_vit_plugin.checkpoints.fit import check_fit, fit_positions
-from keras_vit_plugin.layers.patch_embedding import patch_grid
+from keras_vit_plugin.geometry import patch_grid
 
 
 def read_keras_tensors(path):

@@ -64,7 +64,14 @@ class EncoderBlock(keras.layers.Layer):
         self.mlp_drop_path = StochasticDepth(stochastic_depth, dtype=dtype, name="mlp_drop_path")
 
     def build(self, input_shape):
-        for layer in (self.attention_norm, self.attention, self.mlp_norm, self.mlp, self.attention_scale, self.mlp_scale):
+        for layer in (
+            self.attention_norm,
+            self.attention,
+            self.mlp_norm,
+            self.mlp,
+            self.attention_scale,
+            self.mlp_scale,
+        ):
             if layer is not None:
                 layer.build(input_shape)
 

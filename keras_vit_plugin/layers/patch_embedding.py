@@ -3,32 +3,7 @@
 import keras
 from keras import ops
 
-
-def as_pair(value):
-    """`(height, width)` from one integer or a pair of them."""
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
-        raise ValueError(f"Expected a positive integer or a pair of them (height, width), got {value!r}.")
-    return pair
-
-
-def patch_grid(image_shape, patch_size):
-    """Patches per column and row: `(H // patch_height, W // patch_width)`.
-
-    Raises:
-        ValueError: the image is not `(height, width, channels)`, or a side is not divisible by the patch.
-    """
-    if len(image_shape) != 3 or None in tuple(image_shape):
-        raise ValueError(f"`image_shape` must be a full (height, width, channels), got {tuple(image_shape)}.")
-    patch_size = as_pair(patch_size)
-    for side, size, patch in zip(("height", "width"), image_shape, patch_size):
-        if size % patch:
-            below, above = size // patch * patch, (size // patch + 1) * patch
-            raise ValueError(
-                f"The image {side} must be divisible by the patch {side}, got {size} and {patch}; "
-                f"{f'{below} or ' if below else ''}{above} would fit."
-            )
-    return image_shape[0] // patch_size[0], image_shape[1] // patch_size[1]
+from keras_vit_plugin.geometry import as_pair, patch_grid
 
 
 @keras.saving.register_keras_serializable("keras_vit_plugin")
@@ -74,7 +49,9 @@ class PatchEmbedding(keras.layers.Layer):
                 f"shape={tuple(shape)}."
             )
         if self.built and shape[-1] != self.channels:
-            raise ValueError(f"{type(self).__name__} was built for {self.channels} channels, got {shape[-1]}: {tuple(shape)}.")
+            raise ValueError(
+                f"{type(self).__name__} was built for {self.channels} channels, got {shape[-1]}: {tuple(shape)}."
+            )
         return patch_grid(shape[1:], self.patch_size)
 
     def call(self, images):

@@ -3,8 +3,8 @@
 import keras
 import keras_hub
 
+from keras_vit_plugin.geometry import as_pair, patch_grid
 from keras_vit_plugin.layers import EncoderBlock, LayerNormalization, PatchEmbedding, PrefixTokensAndPositions
-from keras_vit_plugin.layers.patch_embedding import as_pair, patch_grid
 
 
 @keras.saving.register_keras_serializable("keras_vit_plugin")

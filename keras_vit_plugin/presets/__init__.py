@@ -4,6 +4,7 @@ import difflib
 import fnmatch
 from pathlib import Path
 
+from keras_vit_plugin.geometry import as_pair
 from keras_vit_plugin.presets.architectures import ARCHITECTURES, SimpleViTPreset, ViTPreset
 
 __all__ = ["ARCHITECTURES", "SimpleViTPreset", "ViTPreset", "build", "get_preset", "list_presets"]
@@ -50,8 +51,6 @@ def build(name, num_classes=None, image_size=None, weights=None, new_head=False,
         raise ValueError(f"`num_classes` must be a positive integer or None, got num_classes={num_classes!r}.")
     image_shape = preset.image_shape
     if image_size is not None:
-        from keras_vit_plugin.layers.patch_embedding import as_pair
-
         image_shape = (*as_pair(image_size), image_shape[2])
 
     path = _weights_path(name, preset, weights)
@@ -75,7 +74,7 @@ def _weights_path(name, preset, weights):
         raise ValueError(
             f"The preset {name!r} has no pretrained weights. Pass weights=PATH to load your own, or weights=None."
         )
-    if preset.pretrained.endswith(".weights.h5"):
+    if preset.ships_weights:
         return Path(__file__).parent / preset.pretrained
     from keras_vit_plugin.checkpoints.hub import download
 

@@ -35,6 +35,10 @@ class ViTPreset:
     labels: tuple[str, ...] = ()
     pretrained: str | None = None
 
+    @property
+    def ships_weights(self):
+        return (self.pretrained or "").endswith(".weights.h5")
+
 
 @dataclass(frozen=True)
 class SimpleViTPreset:
@@ -51,6 +55,7 @@ class SimpleViTPreset:
     num_classes: int = 10
     labels: tuple[str, ...] = CIFAR10_LABELS
     pretrained: str | None = None
+    ships_weights: bool = False
 
 
 TINY = {"num_layers": 12, "hidden_dim": 192, "num_heads": 3, "mlp_dim": 768}

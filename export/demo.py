@@ -1,0 +1,79 @@
+"""The main job on what the package ships: digits model -> .keras -> loaded -> int8 file -> verified -> run."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .files import read_file
+from .interpreter import Runner
+from .pipeline import export_tflite
+from .verify import ParityReport, compare, keras_logits
+
+MODES = ("float32", "dynamic", "int8-full")
+SHOWN_DIGITS = 20
+ROUNDS = 50
+
+
+@dataclass(frozen=True)
+class DemoRow:
+    """One mode's file: its size, how it compares on the held-out digits, and its median time per image."""
+
+    mode: str
+    size_bytes: int
+    parity: ParityReport
+    median_ms: float
+
+
+def run_demo(folder):
+    """Exports `vit_digits` in three modes, verifies each on the held-out digits, and draws twenty predictions.
+
+    Args:
+        folder: where `vit_digits.keras`, the `.tflite` files and `digits.png` go; made if missing.
+
+    Returns:
+        `(rows, accuracy of the Keras model, path of the picture)`.
+    """
+    import keras
+
+    from keras_vit_plugin.explain import draw_predictions
+    from keras_vit_plugin.presets import build, get_preset
+    from keras_vit_plugin.presets.digits import load_digits_split
+
+    from .preprocessing import pixel_normalization
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (x_train, _), (x_test, y_test) = load_digits_split()
+    build("vit_digits", weights="pretrained").save(folder / "vit_digits.keras")
+    model = keras.saving.load_model(folder / "vit_digits.keras")
+    reference = keras_logits(model, x_test, *pixel_normalization(model))
+
+    labels = get_preset("vit_digits").labels
+    runners, parities, sizes = {}, {}, {}
+    for mode in MODES:
+        path = folder / f"vit_digits_{mode}.tflite"
+        export_tflite(model, path, quantize=mode, calibration=x_train, labels=labels)
+        content = read_file(path)
+        runners[mode], sizes[mode] = Runner(content, num_threads=1), len(content)
+        parities[mode] = compare(reference, runners[mode](x_test), y_test)
+    times = _interleaved_medians(runners, x_test[:1])
+
+    shown = x_test[:SHOWN_DIGITS]
+    answers = runners["int8-full"](shown).argmax(1)
+    picture = folder / "digits.png"
+    draw_predictions(shown, [labels[answer] for answer in answers], picture, correct=answers == y_test[:SHOWN_DIGITS])
+    rows = [DemoRow(mode, sizes[mode], parities[mode], times[mode]) for mode in MODES]
+    return rows, parities["float32"].top1_accuracy_model, picture
+
+
+def _interleaved_medians(runners, image):
+    """Median milliseconds per call, the runners taking turns so that a busy moment hits all of them."""
+    times = {mode: [] for mode in runners}
+    for _ in range(ROUNDS):
+        for mode, runner in runners.items():
+            started = time.perf_counter()
+            runner(image)
+            times[mode].append((time.perf_counter() - started) * 1000)
+    return {mode: float(np.median(values)) for mode, values in times.items()}

@@ -1,0 +1,319 @@
+"""The `keras-vit` command: parses, calls, prints."""
+
+import functools
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.quiet import silence_native_stderr
+
+TOP = 5
+
+
+def _readable_errors(command):
+    """Turns the package's errors into one line and exit code 1 instead of a traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args, **kwargs):
+        try:
+            return command(*args, **kwargs)
+        except (ValueError, FileNotFoundError, ConnectionError, ImportError, kv.export.ParityError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return wrapped
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
+weights_option = click.option(
+    "--weights",
+    metavar="PATH|pretrained|random",
+    help="For a preset name: .weights.h5, .keras, preset folder, timm-named .npz or .safetensors; the hub's "
+    "weights; or random ones.",
+)
+mean_option = click.option("--mean", metavar="M[,M,M]", help="For pixels scaled to 0..1, if the model does not say it.")
+std_option = click.option("--std", metavar="S[,S,S]", help="For pixels scaled to 0..1, if the model does not say it.")
+
+
+@click.group()
+@click.version_option(kv.__version__, prog_name="keras-vit")
+def main():
+    """Vision Transformers from Keras to small, fast, verified .tflite files."""
+    # Export needs this backend; and TensorFlow's start-up messages would drown what the command prints.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    silence_native_stderr()
+
+
+@main.command("list")
+@click.argument("pattern", default="*")
+@json_option
+@_readable_errors
+def list_command(pattern, as_json):
+    """List the presets that match PATTERN, such as 'vit_*'."""
+    rows = [(name, kv.presets.get_preset(name)) for name in kv.list_presets(pattern)]
+    if as_json:
+        _print_json([{"name": name, **asdict(preset)} for name, preset in rows])
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("preset", "image", "patch", "width", "layers", "heads", "weights"):
+        table.add_column(column, no_wrap=True)
+    for name, preset in rows:
+        height, width, channels = preset.image_shape
+        table.add_row(
+            name,
+            f"{height}x{width}x{channels}",
+            str(preset.patch_size),
+            str(preset.hidden_dim),
+            str(preset.num_layers),
+            str(preset.num_heads),
+            "shipped" if preset.ships_weights else "hub" if preset.pretrained else "",
+        )
+    Console().print(table)
+
+
+@main.command()
+@click.option("--output", default="demo-output", show_default=True, type=click.Path(file_okay=False))
+@json_option
+@_readable_errors
+def demo(output, as_json):
+    """Build the shipped digits model, export it, verify it, run it, print a table and draw a picture."""
+    from keras_vit_plugin.export.demo import run_demo
+
+    rows, accuracy, picture = run_demo(output)
+    if as_json:
+        _print_json({"accuracy_keras": accuracy, "rows": [asdict(row) for row in rows], "picture": str(picture)})
+        return
+    console = Console()
+    table = Table("mode", "size kB", "accuracy", "agreement", "SNR dB", "ms per image", title="vit_digits")
+    for row in rows:
+        table.add_row(
+            row.mode,
+            f"{row.size_bytes / 1000:.0f}",
+            f"{row.parity.top1_accuracy_tflite:.1%}",
+            f"{row.parity.top1_agreement:.1%}",
+            f"{row.parity.snr_db:.1f}",
+            f"{row.median_ms:.3f}",
+        )
+    console.print(table)
+    console.print(f"{rows[0].parity.images} held-out digits; the Keras model gets {accuracy:.1%} of them right.")
+    console.print(f"Twenty of them with their int8 predictions: {picture}", soft_wrap=True)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("out", type=click.Path(dir_okay=False))
+@click.option("--quantize", default="float32", show_default=True, help="float32, float16, dynamic or int8-full.")
+@click.option("--target", default="litert", show_default=True, help="The runtime the file is for.")
+@weights_option
+@click.option("--calibration", metavar="DIR", help="Folder of images to calibrate on; int8-full needs one.")
+@click.option("--verification", metavar="DIR", help="Folder of images to compare on; default: the calibration's.")
+@click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
+@mean_option
+@std_option
+@click.option("--input-dtype", default="uint8", show_default=True, help="uint8 or float32, both for pixels 0..255.")
+@click.option("--batch-size", default=1, show_default=True, help="Images per call.")
+@click.option("--min-agreement", type=float, help="Write the file from this share of same answers on, 0..1.")
+@click.option("--min-snr", type=float, help="Write the file from this signal-to-noise ratio on, in dB.")
+@json_option
+@_readable_errors
+def export(
+    model,
+    out,
+    quantize,
+    target,
+    weights,
+    calibration,
+    verification,
+    labels,
+    mean,
+    std,
+    input_dtype,
+    batch_size,
+    min_agreement,
+    min_snr,
+    as_json,
+):
+    """Convert MODEL to OUT.tflite; nothing is written unless the file gives the model's answers.
+
+    MODEL is a preset name (with --weights), a .keras file or a preset folder.
+    """
+    keras_model = _open(model, weights)
+    report = kv.export.export_tflite(
+        keras_model,
+        out,
+        quantize=quantize,
+        target=target,
+        calibration=calibration,
+        labels=_labels(labels, model, keras_model),
+        mean=_numbers(mean, "mean"),
+        std=_numbers(std, "std"),
+        input_dtype=input_dtype,
+        batch_size=batch_size,
+        verification=verification,
+        tolerance=_tolerance(quantize, min_agreement, min_snr),
+    )
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    parity, file = report.parity, report.file
+    _print_pairs(
+        f"{out}: {quantize} for {target}",
+        {
+            "size": f"{report.size_bytes / 1e6:.2f} MB",
+            "input": report.input,
+            "same answers": f"{parity.top1_agreement:.1%} of {parity.images} {report.verified_on} images",
+            "SNR": f"{parity.snr_db:.1f} dB",
+            "ops": f"{sum(file.ops.values())} in {file.delegate_partitions} XNNPACK partition(s)",
+            "graph": report.road if report.road == "spec" else f"as Keras emits it ({report.road_reason})",
+            "rewrites": ", ".join(name for name, applied in report.rewrites.items() if applied) or "none",
+            "seconds": f"{report.seconds:.1f}",
+        },
+    )
+
+
+@main.command()
+@click.argument("model")
+@click.argument("tflite", type=click.Path(dir_okay=False))
+@click.option("--images", required=True, metavar="DIR", help="Folder with labels.csv, or a sub-folder per class.")
+@weights_option
+@mean_option
+@std_option
+@click.option("--threads", type=int, help="Threads of the interpreter; default: all cores.")
+@json_option
+@_readable_errors
+def verify(model, tflite, images, weights, mean, std, threads, as_json):
+    """Compare TFLITE with MODEL on the same images: agreement, signal-to-noise ratio, accuracy."""
+    report = kv.export.verify(
+        _open(model, weights),
+        tflite,
+        images,
+        mean=_numbers(mean, "mean"),
+        std=_numbers(std, "std"),
+        num_threads=threads,
+    )
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    pairs = {
+        "images": str(report.images),
+        "same answers": f"{report.top1_agreement:.2%}",
+        "SNR": f"{report.snr_db:.1f} dB",
+        "largest error": f"{report.max_abs_error:.3g}",
+    }
+    if report.top1_accuracy_model is not None:
+        pairs["top-1, Keras model"] = f"{report.top1_accuracy_model:.2%}"
+        pairs["top-1, file"] = f"{report.top1_accuracy_tflite:.2%}"
+    _print_pairs(tflite, pairs)
+
+
+@main.command()
+@click.argument("tflite", type=click.Path(dir_okay=False))
+@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.option("--labels", metavar="FILE", help="Class names, one a line; default: those in the file.")
+@click.option("--threads", type=int, help="Threads of the interpreter; default: all cores.")
+@json_option
+@_readable_errors
+def run(tflite, images, labels, threads, as_json):
+    """Classify IMAGES with TFLITE and print the top five of each."""
+    from keras_vit_plugin.export.classify import classify_files
+
+    names = None if labels is None else _read_labels(labels)
+    results = classify_files(tflite, images, names, TOP, threads)
+    if as_json:
+        _print_json(results)
+        return
+    console = Console()
+    for result in results:
+        table = Table("class", "probability", title=result["file"])
+        for answer in result["top"]:
+            table.add_row(answer["label"], f"{answer['probability']:.1%}")
+        console.print(table)
+
+
+@main.command()
+@click.argument("tflite", type=click.Path(dir_okay=False))
+@json_option
+@_readable_errors
+def inspect(tflite, as_json):
+    """Print what TFLITE contains: ops, versions, types, and what its delegate leaves out."""
+    report = kv.export.inspect(tflite)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    outside = ", ".join(f"{count} {name}" for name, count in report.nodes_outside_delegate.items())
+    _print_pairs(
+        tflite,
+        {
+            "size": f"{report.size_bytes / 1e6:.2f} MB",
+            "inputs": ", ".join(f"{end['dtype']} {end['shape']}" for end in report.inputs),
+            "outputs": ", ".join(f"{end['dtype']} {end['shape']}" for end in report.outputs),
+            "ops": f"{sum(report.ops.values())}: " + ", ".join(f"{n} {name}" for name, n in report.ops.items()),
+            "oldest runtime by op versions": report.min_runtime or "unknown",
+            "float tensors inside": str(report.float_tensors),
+            "flex ops": str(report.flex_ops),
+            "XNNPACK partitions": str(report.delegate_partitions),
+            "outside the delegate": outside or "nothing",
+            "made as": f"{report.metadata['mode']} for {report.metadata['target']}"
+            if report.metadata
+            else "not by keras-vit",
+        },
+    )
+
+
+def _open(model, weights):
+    from keras_vit_plugin.open_model import open_model
+
+    return open_model(model, weights)
+
+
+def _labels(path, name, model):
+    """Class names from a file, else the preset's where the class count is still the preset's."""
+    if path is not None:
+        return _read_labels(path)
+    names = getattr(kv.presets.ARCHITECTURES.get(name), "labels", ())
+    return names if names and len(names) == model.output_shape[1] else None
+
+
+def _read_labels(path):
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"No label file: {str(path)!r}.")
+    return path.read_text(encoding="utf-8").splitlines()
+
+
+def _numbers(text, name):
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise ValueError(f"--{name} must be one number or several with commas between, got {text!r}.") from error
+
+
+def _tolerance(mode, min_agreement, min_snr):
+    if min_agreement is None and min_snr is None:
+        return None
+    usual = kv.export.TOLERANCES.get(mode)
+    if usual is None:
+        return None  # `export_tflite` names the modes there are
+    return kv.export.Tolerance(
+        usual.min_agreement if min_agreement is None else min_agreement,
+        usual.min_snr_db if min_snr is None else min_snr,
+    )
+
+
+def _print_json(value):
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_pairs(title, pairs):
+    table = Table(show_header=False, title=title, title_justify="left")
+    for name, value in pairs.items():
+        table.add_row(name, value)
+    Console().print(table)
