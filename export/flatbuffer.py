@@ -131,7 +131,10 @@ def drop_unused_tensors(content):
 
 
 def set_metadata(content, values):
-    """Stores a dictionary as JSON in the file."""
+    """Stores a dictionary as JSON in the file.
+
+    Its text begins with the first key, so that a program without the schema can find it by searching for that.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = read(content)

@@ -103,7 +103,7 @@ def export_tflite(
     content = flatbuffer.set_metadata(
         content,
         {
-            "version": VERSION,
+            "keras_vit_plugin": VERSION,
             "mode": quantize,
             "target": target,
             "labels": labels,

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -60,8 +59,8 @@ def list_command(pattern, as_json):
     if as_json:
         _print_json([{"name": name, **asdict(preset)} for name, preset in rows])
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("preset", "image", "patch", "width", "layers", "heads", "weights"):
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("preset", "image", "patch", "width", "layers", "weights"):
         table.add_column(column, no_wrap=True)
     for name, preset in rows:
         height, width, channels = preset.image_shape
@@ -71,7 +70,6 @@ def list_command(pattern, as_json):
             str(preset.patch_size),
             str(preset.hidden_dim),
             str(preset.num_layers),
-            str(preset.num_heads),
             "shipped" if preset.ships_weights else "hub" if preset.pretrained else "",
         )
     Console().print(table)

@@ -88,6 +88,9 @@ class EncoderBlock(keras.layers.Layer):
         x = x + self.mlp_drop_path(y, training=training)
         return (x, scores) if return_attention_scores else x
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def compute_output_spec(self, x, training=None, return_attention_scores=False):
         return self.attention.compute_output_spec(x, return_attention_scores=return_attention_scores)
 

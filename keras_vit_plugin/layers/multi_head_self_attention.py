@@ -70,6 +70,9 @@ class MultiHeadSelfAttention(keras.layers.Layer):
         y = self.output_dense(y)
         return (y, probabilities) if return_attention_scores else y
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def compute_output_spec(self, x, training=None, return_attention_scores=False):
         y = keras.KerasTensor(x.shape, dtype=self.compute_dtype)
         if not return_attention_scores:

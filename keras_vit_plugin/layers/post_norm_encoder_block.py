@@ -41,6 +41,9 @@ class PostNormEncoderBlock(keras.layers.Layer):
         x = x + self.mlp(x, training=training)
         return (x, scores) if return_attention_scores else x
 
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
     def compute_output_spec(self, x, training=None, return_attention_scores=False):
         return self.attention.compute_output_spec(x, return_attention_scores=return_attention_scores)
 

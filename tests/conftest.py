@@ -1,0 +1,71 @@
+"""What the tests share: tiny presets, random images, and where the real data lies."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+TINY_PRESETS = (
+    "vit_test",
+    "deit_distilled_test",
+    "vit_registers_test",
+    "vit_mean_pooling_test",
+    "simple_vit_test",
+)
+
+
+def real_data(*parts):
+    """A path in the real data, or a skip where a clone has none."""
+    folder = Path(os.environ.get("KERAS_VIT_DATA", REPOSITORY.parent / "shared" / "data"))
+    path = folder.joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"real data not found at {path}: set KERAS_VIT_DATA to its folder")
+    return path
+
+
+def run_python(code, *arguments, **environment):
+    """Runs code in a new process and returns what it printed; a failure shows its standard error."""
+    result = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environment},
+        cwd=REPOSITORY,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    return result.stdout
+
+
+def pixels(image_shape, count=4, seed=0):
+    """Random raw pixels, uint8 `(count, H, W, C)`."""
+    return np.random.default_rng(seed).integers(0, 256, (count, *image_shape), dtype=np.uint8)
+
+
+@pytest.fixture(params=TINY_PRESETS)
+def tiny_preset(request):
+    return request.param
+
+
+@pytest.fixture
+def tiny_model(tiny_preset):
+    """A tiny model of every family with all its weights random, biases and norms too."""
+    import keras
+
+    import keras_vit_plugin as kv
+
+    keras.utils.set_random_seed(1)
+    model = kv.build(tiny_preset)
+    randomize(model)
+    return model
+
+
+def randomize(model, seed=0):
+    """Moves every weight off its initial value, so that nothing is right only because it is 0 or 1."""
+    generator = np.random.default_rng(seed)
+    for weight in model.weights:
+        if str(weight.dtype).startswith(("float", "bfloat")):
+            weight.assign(np.asarray(weight) + generator.normal(0, 0.1, weight.shape).astype(np.float32))
