@@ -70,17 +70,19 @@ def lower(spec, batch_size=1, input_dtype="uint8"):
 
     def pool(x, token):
         x = tf.reshape(x, (batch_size, tokens, width))
-        if token is None:
-            return tf.reduce_mean(x[:, len(spec.prefix) :], axis=1)
-        return tf.reshape(tf.slice(x, (0, token, 0), (batch_size, 1, width)), (batch_size, width))
+        if token is not None:
+            return tf.reshape(tf.slice(x, (0, token, 0), (batch_size, 1, width)), (batch_size, width))
+        if len(spec.prefix):
+            x = tf.slice(x, (0, len(spec.prefix), 0), (batch_size, len(spec.positions), width))
+        return tf.reduce_mean(x, axis=1)
 
     def logits(images):
         x = embed(images)
         for layer in spec.blocks:
             x = block(x, layer)
         x = norm(x, spec.norm)
-        heads = [dense(pool(x, head.token), head.dense) for head in spec.heads]
-        return {"logits": tf.add_n(heads) if len(heads) > 1 else heads[0]}
+        first, *others = (dense(pool(x, head.token), head.dense) for head in spec.heads)
+        return {"logits": sum(others, start=first)}
 
     signature = tf.TensorSpec((batch_size, *spec.image_shape), input_dtype, name="images")
     return _convert(logits, signature)

@@ -14,8 +14,11 @@ def loaded(code):
 
 def test_import_is_light():
     modules = loaded("import keras_vit_plugin")
-    assert not [name for name in modules if name.startswith((*HEAVY, "matplotlib", "keras", "tensorflow"))
-                and name != "keras_vit_plugin"]
+    assert not [
+        name
+        for name in modules
+        if name.startswith((*HEAVY, "matplotlib", "keras", "tensorflow")) and name != "keras_vit_plugin"
+    ]
 
 
 def test_import_adds_nothing_heavy_to_keras():

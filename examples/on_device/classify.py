@@ -1,7 +1,7 @@
 """Classify photos on a device. Copy this file and a .tflite there; it needs an interpreter, NumPy and Pillow.
 
-    pip install ai-edge-litert numpy pillow            # or, on an old board: tflite-runtime "numpy<2" pillow
-    python classify.py model.tflite photo.jpg ...
+pip install ai-edge-litert numpy pillow            # or, on an old board: tflite-runtime "numpy<2" pillow
+python classify.py model.tflite photo.jpg ...
 """
 
 import argparse

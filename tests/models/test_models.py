@@ -159,9 +159,9 @@ def test_a_compiled_model_stays_compiled_as_it_was(tmp_path):
     ],
 )
 def test_backbone_errors(change, message):
-    arguments = dict(image_shape=(32, 32, 3), patch_size=8, num_layers=1, num_heads=4, hidden_dim=32, mlp_dim=64)
+    sizes = {"patch_size": 8, "num_layers": 1, "num_heads": 4, "hidden_dim": 32, "mlp_dim": 64}
     with pytest.raises(ValueError, match=message):
-        kv.ViTBackbone(**{**arguments, **change})
+        kv.ViTBackbone(**{"image_shape": (32, 32, 3), **sizes, **change})
 
 
 def test_classifier_errors():

@@ -1,0 +1,91 @@
+"""Attention maps and rollout against independent NumPy; pictures that are pictures."""
+
+import numpy as np
+import pytest
+from conftest import pixels, randomize
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin import explain
+
+
+def image_of(model):
+    return (pixels(model.image_shape, 1)[0] / 255).astype("float32")
+
+
+def test_maps_are_probabilities_of_every_layer_and_head(tiny_model):
+    maps = explain.attention_maps(tiny_model, image_of(tiny_model))
+    trunk = getattr(tiny_model, "backbone", tiny_model)
+    tokens = trunk.tokens.num_prefix_tokens + trunk.tokens.num_patches
+    assert maps.shape == (trunk.num_layers, trunk.num_heads, tokens, tokens)
+    np.testing.assert_allclose(maps.sum(-1), 1, rtol=1e-5)
+    assert maps.min() >= 0
+
+
+def test_maps_of_the_second_layer_are_those_of_the_formula():
+    model = kv.build("vit_test")
+    randomize(model)
+    image = image_of(model)
+    trunk = model.backbone
+    x = trunk.tokens(trunk.patch_embedding(image[None]))
+    x = np.asarray(trunk.blocks[1].attention_norm(trunk.blocks[0](x)))[0]
+    attention = trunk.blocks[1].attention
+    query, key = (x @ np.asarray(d.kernel) + np.asarray(d.bias) for d in (attention.query, attention.key))
+    scores = query[:, 16:] @ key[:, 16:].T / 4  # the second head of two, 16 wide
+    expected = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    np.testing.assert_allclose(explain.attention_maps(model, image)[1, 1], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_rollout_against_its_definition():
+    generator = np.random.default_rng(0)
+    maps = generator.dirichlet(np.ones(5), size=(3, 2, 5))
+    # Abnar & Zuidema, eq. 1: A~(l) = A(l) A~(l-1), with A = 0.5 mean over heads + 0.5 I, summed path by path.
+    layers = [0.5 * (maps[layer, 0] + maps[layer, 1]) / 2 + 0.5 * np.eye(5) for layer in range(3)]
+    expected = np.zeros((5, 5))
+    for target in range(5):
+        for source in range(5):
+            for middle in range(5):
+                for other in range(5):
+                    expected[target, source] += (
+                        layers[2][target, middle] * layers[1][middle, other] * layers[0][other, source]
+                    )
+    rollout = explain.attention_rollout(maps)
+    np.testing.assert_allclose(rollout, expected, rtol=1e-12)
+    np.testing.assert_allclose(rollout.sum(-1), 1)
+
+
+def test_token_attention_leaves_out_the_prefix():
+    model = kv.build("vit_registers_test")
+    weights = np.zeros((20, 20))  # class token, 3 registers, 16 patches
+    weights[0, 4:] = np.arange(16)
+    np.testing.assert_array_equal(explain.token_attention(model, weights), np.arange(16).reshape(4, 4))
+    mean = explain.token_attention(kv.build("simple_vit_test"), np.arange(16.0).reshape(4, 4))
+    np.testing.assert_array_equal(mean, [[6, 7], [8, 9]])
+
+
+def test_errors():
+    import keras
+
+    model = kv.build("vit_test")
+    with pytest.raises(ValueError, match=r"model's shape \(16, 16, 3\), got \(8, 8, 3\)"):
+        explain.attention_maps(model, np.zeros((8, 8, 3)))
+    with pytest.raises(ValueError, match="got Sequential"):
+        explain.attention_maps(keras.Sequential(), np.zeros((8, 8, 3)))
+    with pytest.raises(ValueError, match="layers, heads, tokens, tokens"):
+        explain.attention_rollout(np.zeros((5, 5)))
+    with pytest.raises(ValueError, match="must hold 'loss'"):
+        explain.draw_training_curves({"accuracy": [1]}, "never.png")
+
+
+def is_a_picture_with_content(path):
+    return np.asarray(Image.open(path).convert("L")).std() > 5
+
+
+def test_pictures(tmp_path):
+    model = kv.build("vit_test")
+    pictures = pixels(model.image_shape, 3)
+    explain.draw_attention(model, pictures[0] / 255, pictures[0], tmp_path / "a.png")
+    explain.draw_predictions(pictures, ["a", "b", "c"], tmp_path / "p.png", correct=[True, False, True])
+    explain.draw_training_curves({"loss": [2, 1], "val_loss": [2, 1.5], "accuracy": [0.1, 0.2]}, tmp_path / "c.png")
+    for name in "apc":
+        assert is_a_picture_with_content(tmp_path / f"{name}.png")

@@ -1,0 +1,269 @@
+"""`export_tflite`: every mode against the Keras model, and every refusal before any file exists."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from conftest import pixels, randomize
+from keras_vit_plugin.export import (
+    ParityError,
+    Runner,
+    Tolerance,
+    UnsupportedByTarget,
+    export_tflite,
+    inspect,
+    pipeline,
+    verify,
+)
+from keras_vit_plugin.export.rewrites import apply_passes
+from keras_vit_plugin.export.targets import check_target, min_runtime
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin import layers
+from keras_vit_plugin.presets.digits import load_digits_split
+
+# The least SNR in dB of each mode on the tiny models with random weights, some dB below what was measured.
+TINY_SNR = {"float32": 100, "float16": 45, "dynamic": 25, "int8-full": 10}
+
+
+@pytest.mark.parametrize("mode", TINY_SNR)
+def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
+    images = pixels(tiny_model.image_shape, 16)
+    report = export_tflite(
+        tiny_model, tmp_path / "m.tflite", quantize=mode, calibration=images, tolerance=Tolerance(0, TINY_SNR[mode])
+    )
+    fresh = pixels(tiny_model.image_shape, 32, seed=7)
+    parity = verify(tiny_model, tmp_path / "m.tflite", fresh)
+    assert parity.snr_db >= TINY_SNR[mode] - 1
+    assert report.road == "spec"
+    assert (tmp_path / "m.tflite").stat().st_size == report.size_bytes
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.tflite"]
+    assert report.file.flex_ops == 0
+    assert report.file.inputs[0]["dtype"] == "uint8" and report.file.outputs[0]["dtype"] == "float32"
+
+
+def test_int8_full_is_integer_between_input_and_output(tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    (x_train, _), (x_test, y_test) = load_digits_split()
+    report = export_tflite(model, tmp_path / "m.tflite", quantize="int8-full", calibration=x_train)
+    assert report.file.float_tensors == 0
+    assert "CAST" not in report.file.ops
+    assert report.file.ops["QUANTIZE"] == 1 and report.file.ops["DEQUANTIZE"] == 1
+    parity = verify(model, tmp_path / "m.tflite", x_test, y_test)
+    assert parity.top1_agreement >= 0.98
+    assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.01
+
+
+def test_files_shrink_with_the_mode(tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    images = load_digits_split()[0][0]
+    sizes = {
+        mode: export_tflite(model, tmp_path / f"{mode}.tflite", quantize=mode, calibration=images).size_bytes
+        for mode in TINY_SNR
+    }
+    assert sizes["float16"] < 0.65 * sizes["float32"]
+    assert sizes["dynamic"] < 0.45 * sizes["float32"]
+    assert sizes["int8-full"] < 0.5 * sizes["float32"]
+
+
+def functional_model():
+    """A model of the user's own that contains these layers."""
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    x = layers.PrefixTokensAndPositions()(layers.PatchEmbedding(4, 16)(x))
+    x = layers.EncoderBlock(2, 32, layer_scale=0.5)(x)
+    x = keras.layers.Dense(4, use_bias=False)(layers.TokenPooling()(x))
+    return keras.Model(images, x)
+
+
+@pytest.mark.parametrize("mode", TINY_SNR)
+def test_any_keras_model_with_these_layers_exports(mode, tmp_path):
+    model = functional_model()
+    randomize(model)
+    images = pixels((16, 16, 3), 16)
+    report = export_tflite(
+        model,
+        tmp_path / "m.tflite",
+        quantize=mode,
+        calibration=images,
+        mean=0,
+        std=1 / 255,  # the model takes 0..255
+        tolerance=Tolerance(0, TINY_SNR[mode] - 5),
+    )
+    assert report.road == "generic" and "Functional" in report.road_reason
+    assert report.file.flex_ops == 0
+    if mode == "int8-full":
+        assert report.file.float_tensors == 0
+
+
+def test_a_lora_model_exports_merged(tmp_path):
+    model = kv.build("vit_test")
+    model.backbone.enable_lora(2)
+    randomize(model)
+    assert export_tflite(model, tmp_path / "m.tflite").parity.snr_db > 100
+
+
+def test_a_half_precision_model_exports(tmp_path):
+    model = kv.build("vit_test", dtype="mixed_float16")
+    randomize(model)
+    assert export_tflite(model, tmp_path / "m.tflite").parity.snr_db > 30
+
+
+def test_labels_and_preprocessing_travel_in_the_file(tmp_path):
+    model = kv.build("deit_distilled_test")
+    export_tflite(model, tmp_path / "m.tflite", labels=["ä", "b", "c", "d", "e"])
+    metadata = inspect(tmp_path / "m.tflite").metadata
+    assert metadata["labels"] == ["ä", "b", "c", "d", "e"]
+    assert metadata["preprocessing"]["size"] == [16, 16]
+    assert metadata["mode"] == "float32" and metadata["keras_vit_plugin"] == kv.__version__
+
+
+def test_the_same_export_twice_gives_the_same_bytes(tmp_path):
+    model = kv.build("vit_test")
+    images = pixels(model.image_shape, 8)
+    wide = Tolerance(0, 0)
+    for name in ("a", "b"):
+        export_tflite(model, tmp_path / f"{name}.tflite", quantize="int8-full", calibration=images, tolerance=wide)
+    assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["array", "generator", "dataset", "labelled dataset", "folder"])
+def test_calibration_from_anywhere(kind, tmp_path):
+    import tensorflow as tf
+
+    model = kv.build("vit_test")
+    images = pixels(model.image_shape, 6)
+    (tmp_path / "photos").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).resize((40, 30)).save(tmp_path / "photos" / f"{i}.png")
+    dataset = tf.data.Dataset.from_tensor_slices(images)
+    source = {
+        "array": images.astype("float64"),
+        "generator": (image for image in images),
+        "dataset": dataset.batch(4),
+        "labelled dataset": tf.data.Dataset.zip((dataset, dataset.map(lambda _: 0))),
+        "folder": str(tmp_path / "photos"),
+    }[kind]
+    wide = Tolerance(0, 0)
+    report = export_tflite(model, tmp_path / "m.tflite", quantize="int8-full", calibration=source, tolerance=wide)
+    assert report.parity.images == 6 and report.verified_on == "calibration"
+
+
+def test_a_file_beyond_tolerance_is_not_written_and_the_old_one_stays(tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_bytes(b"precious")
+    model = kv.build("vit_test")
+    with pytest.raises(ParityError, match="too far from the Keras model.*wanted 250 dB.*Nothing was written") as error:
+        export_tflite(model, path, quantize="dynamic", tolerance=Tolerance(0.5, 250))
+    assert error.value.report.parity.snr_db < 250
+    assert error.value.report.path is None
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_wrong_graph_is_caught_by_the_parity_gate(tmp_path, monkeypatch):
+    """A rewrite that changes the function must not get past `export_tflite`."""
+
+    def reverse_positions(spec):
+        rewritten, applied = apply_passes(spec)
+        return replace(rewritten, positions=rewritten.positions[::-1]), applied
+
+    monkeypatch.setattr(pipeline, "apply_passes", reverse_positions)
+    model = kv.build("vit_test")
+    randomize(model)
+    with pytest.raises(ParityError):
+        export_tflite(model, tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def refused(match, tmp_path, model=None, error=ValueError, path="m.tflite", **arguments):
+    model = kv.build("vit_test") if model is None else model
+    with pytest.raises(error, match=match):
+        export_tflite(model, tmp_path / path, **arguments)
+    assert not (tmp_path / "m.tflite").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"quantize": "int8full"}, "quantize='int8full'. Did you mean 'int8-full'"),
+        ({"target": "coral"}, "`target` must be one of litert; got target='coral'"),
+        ({"input_dtype": "int8"}, "`input_dtype` must be one of uint8, float32"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"tolerance": 0.9}, "Tolerance\\(min_agreement, min_snr_db\\)"),
+        ({"quantize": "int8-full"}, "needs `calibration`"),
+        ({"labels": ["a", "b"]}, "5 classes, got 2 names"),
+        ({"mean": 0.5}, "`mean` and `std` together"),
+        ({"mean": 0.5, "std": 0.0}, "`std` positive"),
+        ({"calibration": np.zeros((0, 16, 16, 3), "uint8")}, "`calibration` holds no images"),
+        ({"calibration": np.zeros((4, 8, 8, 3), "uint8")}, r"shape \(N, 16, 16, 3\), got \(4, 8, 8, 3\)"),
+        ({"calibration": np.full((4, 16, 16, 3), np.nan)}, "NaN or infinity"),
+        ({"calibration": np.random.default_rng(0).uniform(0, 1, (4, 16, 16, 3))}, "multiply them by 255"),
+        ({"calibration": np.random.default_rng(0).normal(0, 1, (4, 16, 16, 3))}, "raw pixels 0..255, its values run"),
+        ({"calibration": 5}, "a folder, an array, an iterable"),
+        ({"path": "m.bin"}, "must end in .tflite, got path=.*m.bin"),
+        ({"path": "no/such/folder/m.tflite"}, "cannot be written: path=.*no/such/folder"),
+    ],
+)
+def test_unfit_arguments_are_refused_by_name(arguments, match, tmp_path):
+    refused(match, tmp_path, **arguments)
+
+
+def test_an_unwritable_path(tmp_path):
+    (tmp_path / "taken.tflite").mkdir()
+    refused("is a folder", tmp_path, path="taken.tflite")
+    with pytest.raises(ValueError, match="cannot be written: path='/proc/m.tflite'"):
+        export_tflite(kv.build("vit_test"), "/proc/m.tflite")
+
+
+def test_calibration_folders_that_are_missing_empty_or_hold_a_broken_image(tmp_path):
+    refused("No image folder", tmp_path, error=FileNotFoundError, calibration=tmp_path / "nowhere")
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    refused("photos' holds no images", tmp_path, calibration=folder)
+    Image.fromarray(pixels((16, 16, 3), 1)[0]).save(folder / "a.png")
+    whole = (folder / "a.png").read_bytes()
+    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    refused("b.png is no image that can be read", tmp_path, calibration=folder)
+    (folder / "b.png").write_bytes(b"text")
+    refused("b.png is no image that can be read", tmp_path, calibration=folder)
+
+
+def test_models_that_cannot_be_right_are_refused(tmp_path):
+    broken = kv.build("vit_test")
+    broken.backbone.norm.gamma.assign(np.full(32, np.nan))
+    refused("weight 'norm/gamma' holds NaN or infinity", tmp_path, broken)
+    refused("must be a keras.Model, got str", tmp_path, "model")
+    refused("is not built", tmp_path, keras.Sequential([keras.layers.Flatten()]))
+    refused("does not say how pixels become its input", tmp_path, functional_model())
+    unknown_size = keras.Input((None, None, 3))
+    refused("known sides", tmp_path, keras.Model(unknown_size, keras.layers.GlobalAveragePooling2D()(unknown_size)))
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_a_model_quantized_by_keras_is_refused(tmp_path):
+    model = kv.build("vit_test")
+    model.quantize("int8")
+    refused("quantized by Keras .int8.. Export the float model", tmp_path, model)
+
+
+def test_the_target_table_refuses_what_the_runtime_lacks():
+    check_target({"ADD": 1, "UNHEARD_OF_BUT_BUILTIN": 1}, "litert")
+    with pytest.raises(UnsupportedByTarget, match="FlexErf: no runtime without the flex delegate"):
+        check_target({"FlexErf": 1}, "litert")
+    with pytest.raises(UnsupportedByTarget, match="ADD version 9: needs runtime newer"):
+        check_target({"ADD": 9}, "litert")
+    assert min_runtime({"ADD": 1, "GELU": 1, "MEAN": 3}) == "2.9"
+    assert min_runtime({"ADD": 1, "UNHEARD_OF": 1}) is None
+
+
+def test_float32_input_takes_the_same_pixels(tmp_path):
+    model = kv.build("vit_test")
+    images = pixels(model.image_shape)
+    export_tflite(model, tmp_path / "a.tflite")
+    export_tflite(model, tmp_path / "b.tflite", input_dtype="float32", batch_size=2)
+    a, b = (Runner((tmp_path / name).read_bytes())(images) for name in ("a.tflite", "b.tflite"))
+    np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

@@ -1,0 +1,73 @@
+"""The float graphs: what is in them, and that they compute what the oracle computes."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import pixels
+from keras_vit_plugin.export import Runner, inspect
+from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
+from keras_vit_plugin.export.lower import lower, lower_keras
+from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.rewrites import apply_passes
+from keras_vit_plugin.export.spec import from_keras
+
+import keras_vit_plugin as kv
+from keras_vit_plugin import layers
+
+SHAPE_ARITHMETIC = {"SHAPE", "PACK", "STRIDED_SLICE", "BROADCAST_TO", "BROADCAST_ARGS", "FILL", "REDUCE_PROD", "GATHER"}
+
+
+def snr_db(reference, output):
+    return 10 * np.log10(np.mean(reference**2) / np.mean((output - reference) ** 2))
+
+
+@pytest.mark.parametrize("batch_size, dtype", [(1, "uint8"), (3, "float32")])
+def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_size, dtype):
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model)))
+    content = lower(spec, batch_size, dtype)
+    images = pixels(tiny_model.image_shape, 4)
+    runner = Runner(content)
+    assert tuple(runner.input["shape"]) == (batch_size, *tiny_model.image_shape)
+    assert runner.input["dtype"] == np.dtype(dtype)
+    assert runner.interpreter.get_signature_list() == {"serving_default": {"inputs": ["images"], "outputs": ["logits"]}}
+    assert snr_db(spec.forward(images), runner(images)) > 100
+    report = inspect(content)
+    assert not SHAPE_ARITHMETIC & set(report.ops)
+    assert report.max_rank <= 4 and report.flex_ops == 0
+    assert report.delegate_partitions == 1 and set(report.nodes_outside_delegate) <= {"CAST"}
+
+
+def test_the_layers_lower_cleanly_through_the_plain_converter(tiny_model):
+    content = lower_keras(tiny_model, tiny_model.image_shape, 1.0, 0.0)
+    report = inspect(content)
+    assert not (SHAPE_ARITHMETIC - {"STRIDED_SLICE"} | {"NEG"}) & set(report.ops)
+    assert report.max_rank <= 4 and report.flex_ops == 0
+    for operator in read(content).subgraphs[0].operators:
+        if op_name(read(content), operator) == "STRIDED_SLICE":
+            assert operator.builtinOptions.shrinkAxisMask == 0
+
+
+def test_every_dense_and_convolution_gets_a_bias():
+    images = keras.Input((8, 8, 3))
+    x = layers.PatchEmbedding(4, 8, use_bias=False)(images)
+    x = layers.MultiHeadSelfAttention(2, use_bias=False)(x)
+    x = keras.layers.Dense(3, use_bias=False)(layers.MeanPooling()(x))
+    model = keras.Model(images, x)
+    plain = lower_keras(model, (8, 8, 3), 1 / 255, 0.0)
+    content = add_missing_biases(plain)
+
+    def without_bias(file):
+        tree = read(file)
+        operators = [op for op in tree.subgraphs[0].operators if op_name(tree, op) in ("CONV_2D", "FULLY_CONNECTED")]
+        return [op for op in operators if len(op.inputs) < 3 or op.inputs[2] < 0]
+
+    assert without_bias(plain)  # the converter leaves them out
+    assert not without_bias(content)
+    np.testing.assert_array_equal(Runner(content)(pixels((8, 8, 3))), Runner(plain)(pixels((8, 8, 3))))
+
+
+def test_batches_that_do_not_fill_up_are_padded():
+    model = kv.build("vit_test")
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model)))
+    images = pixels(model.image_shape, 5)
+    np.testing.assert_allclose(Runner(lower(spec, 3))(images), Runner(lower(spec, 1))(images), rtol=1e-4, atol=1e-5)

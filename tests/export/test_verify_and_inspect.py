@@ -1,0 +1,183 @@
+"""`verify`, `inspect` and reading images, checked against numbers worked out by hand."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import pixels, randomize
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.images import gather_images, gather_labelled, synthetic_images
+from keras_vit_plugin.export.preprocessing import Preprocessing, image_files, pixel_normalization, preprocessing_of
+from keras_vit_plugin.export.verify import compare
+
+
+def test_compare_computes_what_it_says():
+    reference = np.array([[3.0, 0, 0], [0, 2, 1], [0, 0, 1]], np.float32)
+    outputs = np.array([[3.0, 0, 0], [0, 1, 2], [0, 0, 1]], np.float32)
+    parity = compare(reference, outputs, labels=np.array([0, 2, 2]))
+    assert parity.images == 3
+    assert parity.top1_agreement == pytest.approx(2 / 3)
+    assert parity.snr_db == pytest.approx(10 * np.log10(15 / 2))
+    assert parity.max_abs_error == 1
+    assert parity.top1_accuracy_model == pytest.approx(2 / 3)
+    assert parity.top1_accuracy_tflite == 1
+
+
+def test_compare_at_the_extremes():
+    logits = np.array([[1.0, 0]], np.float32)
+    assert compare(logits, logits).snr_db == 300
+    assert compare(logits, np.array([[np.nan, 0]])).snr_db == -300
+    json.dumps(compare(logits, logits).to_dict(), allow_nan=False)
+    with pytest.raises(ValueError, match="Keras model gives NaN"):
+        compare(np.array([[np.nan, 0]]), logits)
+    with pytest.raises(ValueError, match=r"\(1, 2\), the file \(1, 3\)"):
+        compare(logits, np.zeros((1, 3)))
+
+
+def test_a_tolerance_needs_both():
+    parity = compare(np.eye(4), np.eye(4) + 0.1)
+    assert Tolerance(1.0, 10).holds(parity)
+    assert not Tolerance(1.0, 30).holds(parity)
+    with pytest.raises(ValueError, match="0..1, got 98"):
+        Tolerance(98, 10)
+
+
+def test_verify_of_another_models_file(tmp_path):
+    export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
+    other = kv.build("vit_test")
+    randomize(other)
+    assert verify(other, tmp_path / "m.tflite", pixels((16, 16, 3), 32)).snr_db < 10
+    with pytest.raises(ValueError, match=r"takes images of \(16, 16, 3\), got \(8, 8, 3\)"):
+        verify(kv.build("simple_vit_test"), tmp_path / "m.tflite", pixels((8, 8, 3)))
+    with pytest.raises(ValueError, match="one class index per image"):
+        verify(other, tmp_path / "m.tflite", pixels((16, 16, 3)), labels=[1, 2])
+
+
+def test_accuracy_from_a_folder_of_classes(tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    from keras_vit_plugin.presets.digits import load_digits_split
+
+    (_, _), (images, labels) = load_digits_split()
+    for image, label in zip(images[:30], labels[:30]):
+        folder = tmp_path / "digits" / str(label)
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{len(list(folder.iterdir()))}.png")
+    export_tflite(model, tmp_path / "m.tflite", labels=list("0123456789"))
+    parity = verify(model, tmp_path / "m.tflite", tmp_path / "digits")
+    assert parity.images == 30 and parity.top1_accuracy_tflite == parity.top1_accuracy_model >= 0.9
+
+
+def test_label_names_are_matched_by_the_files_class_names(tmp_path):
+    for name in ("cat", "ant"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(pixels((16, 16, 3), 1)[0]).save(tmp_path / name / "1.png")
+    preprocessing = Preprocessing((16, 16))
+    assert gather_labelled(tmp_path, None, preprocessing, ["dog", "cat", "ant"])[1].tolist() == [2, 1]
+    assert gather_labelled(tmp_path, None, preprocessing, ())[1].tolist() == [0, 1]
+    with pytest.warns(UserWarning, match="not the model's class names"):
+        assert gather_labelled(tmp_path, None, preprocessing, ["dog", "cat", "bee"])[1] is None
+
+
+def test_labels_csv(tmp_path):
+    Image.fromarray(pixels((4, 4, 3), 1)[0]).save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,7\n")
+    paths, labels = image_files(tmp_path)
+    assert [path.name for path in paths] == ["a.png"] and labels == ["7"]
+    (tmp_path / "labels.csv").write_text("file,label\nb.png,7\n")
+    with pytest.raises(ValueError, match="1 missing files, the first is 'b.png'"):
+        image_files(tmp_path)
+    (tmp_path / "labels.csv").write_text("name,label\na.png,7\n")
+    with pytest.raises(ValueError, match="columns file and label"):
+        image_files(tmp_path)
+
+
+def test_photos_are_resized_to_cover_and_cropped_at_the_centre(tmp_path):
+    picture = np.zeros((40, 80, 3), np.uint8)
+    picture[:, 40:] = 255  # the right half is white
+    Image.fromarray(picture).save(tmp_path / "p.png")
+    loaded = Preprocessing((16, 16), resize=(20, 20)).load(tmp_path / "p.png")
+    assert loaded.shape == (16, 16, 3) and loaded.dtype == np.uint8
+    assert loaded[:, :6].max() == 0 and loaded[:, -6:].min() == 255
+    assert Preprocessing((10, 30), channels=1).load(tmp_path / "p.png").shape == (10, 30, 1)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
+def test_photos_of_every_colour_mode(mode, tmp_path):
+    image = Image.new("I;16", (20, 20), 30000) if mode == "I;16" else Image.new("RGB", (20, 20), "red").convert(mode)
+    path = tmp_path / ("p.tif" if mode in ("CMYK", "I;16") else "p.png")
+    image.save(path)
+    assert Preprocessing((16, 16)).load(path).shape == (16, 16, 3)
+
+
+def test_a_rotated_photo_is_turned_upright(tmp_path):
+    picture = np.zeros((20, 20, 3), np.uint8)
+    picture[:10] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    Image.fromarray(picture).save(tmp_path / "p.jpg", exif=exif, quality=95)
+    loaded = Preprocessing((20, 20)).load(tmp_path / "p.jpg")
+    assert loaded[:8].max() < 30 and loaded[12:].min() > 225
+
+
+def test_preprocessing_comes_from_the_model():
+    model = kv.build("deit_tiny_patch16_224")
+    preprocessing = preprocessing_of(model)
+    assert preprocessing == Preprocessing((224, 224), 3, (256, 256), "bicubic")
+    assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
+    scale, offset = pixel_normalization(model)
+    np.testing.assert_allclose(
+        128 * scale + offset, (128 / 255 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
+    )
+    assert preprocessing_of(kv.SimpleViT()) == Preprocessing((32, 32), 3)
+    scale, offset = pixel_normalization(kv.SimpleViT())
+    assert 255 * scale + offset == 1
+
+
+def test_images_are_spread_over_what_there_is():
+    images = np.broadcast_to(np.arange(100, dtype=np.uint8)[:, None, None, None], (100, 2, 2, 1))
+    taken = gather_images(images, Preprocessing((2, 2), 1), "images", 5)
+    assert taken[:, 0, 0, 0].tolist() == [0, 25, 50, 74, 99]
+    stream = gather_images((image for image in images), Preprocessing((2, 2), 1), "images", 5)
+    assert stream[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_synthetic_images_differ_and_use_the_range():
+    images = synthetic_images((24, 32, 3), 8)
+    assert images.shape == (8, 24, 32, 3) and images.dtype == np.uint8
+    assert len({image.tobytes() for image in images}) == 8 and images.min() < 20 and images.max() > 235
+
+
+def test_inspect_prints_what_is_promised(tmp_path):
+    model = kv.build("vit_test")
+    for mode in ("float32", "int8-full"):
+        export_tflite(
+            model,
+            tmp_path / f"{mode}.tflite",
+            quantize=mode,
+            calibration=pixels((16, 16, 3), 8),
+            tolerance=Tolerance(0, 0),
+        )
+    report = inspect(tmp_path / "float32.tflite").to_dict()
+    promised = "size_bytes ops op_versions min_runtime inputs outputs float_tensors flex_ops delegate_partitions"
+    assert set(promised.split()) | {"nodes_outside_delegate"} <= set(report)
+    assert report["size_bytes"] == (tmp_path / "float32.tflite").stat().st_size
+    assert report["ops"]["FULLY_CONNECTED"] == 13 and report["ops"]["GELU"] == 2  # 2 blocks of 6 dense, and the head
+    assert report["min_runtime"] == "2.9"  # GELU
+    assert report["delegate_partitions"] == 1 and report["nodes_outside_delegate"] == {"CAST": 1}
+    integer = inspect((tmp_path / "int8-full.tflite").read_bytes())
+    assert integer.float_tensors == 0
+    assert integer.delegate_partitions > 1
+    assert {"SOFTMAX", "GELU", "RSQRT"} <= set(integer.nodes_outside_delegate)  # XNNPACK runs these in float only
+
+
+def test_files_that_are_no_model(tmp_path):
+    export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
+    content = (tmp_path / "m.tflite").read_bytes()
+    for broken in (b"", b"text " * 10, content[: len(content) // 2], content[:20]):
+        with pytest.raises(InvalidModelFile):
+            inspect(broken)
+    with pytest.raises(FileNotFoundError, match="nowhere.tflite"):
+        inspect(tmp_path / "nowhere.tflite")

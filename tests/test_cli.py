@@ -1,0 +1,132 @@
+"""The `keras-vit` command as a user types it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import pixels
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.presets.digits import load_digits_split
+
+COMMAND = Path(sys.executable).with_name("keras-vit")
+
+
+def keras_vit(*arguments, code=0):
+    result = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
+    assert result.returncode == code, result.stderr
+    return result
+
+
+def keras_vit_json(*arguments):
+    return json.loads(keras_vit(*arguments, "--json").stdout)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A folder with the shipped model as .keras, digits as images, and its int8 file made by the command."""
+    folder = tmp_path_factory.mktemp("digits")
+    kv.build("vit_digits", weights="pretrained").save(folder / "digits.keras")
+    (x_train, y_train), (x_test, y_test) = load_digits_split()
+    for name, images, labels in (("train", x_train[:40], y_train), ("test", x_test[:40], y_test)):
+        (folder / name).mkdir()
+        rows = ["file,label"]
+        for i, (image, label) in enumerate(zip(images, labels)):
+            Image.fromarray(image[..., 0]).save(folder / name / f"{i}.png")
+            rows.append(f"{i}.png,{label}")
+        (folder / name / "labels.csv").write_text("\n".join(rows) + "\n")
+    report = keras_vit_json(
+        *("export", "vit_digits", folder / "m.tflite", "--quantize", "int8-full", "--calibration", folder / "train")
+    )
+    assert report["parity"]["images"] == 40
+    return folder
+
+
+def test_list():
+    names = [row["name"] for row in keras_vit_json("list", "vit_*")]
+    assert names == kv.list_presets("vit_*")
+    assert "vit_digits" in keras_vit("list").stdout
+
+
+def test_verify(digits):
+    report = keras_vit_json("verify", digits / "digits.keras", digits / "m.tflite", "--images", digits / "test")
+    wanted = {"images", "top1_agreement", "snr_db", "max_abs_error", "top1_accuracy_model", "top1_accuracy_tflite"}
+    assert wanted <= set(report)
+    assert report["images"] == 40 and report["top1_agreement"] >= 0.95 and report["top1_accuracy_tflite"] >= 0.95
+    people = keras_vit("verify", "vit_digits", digits / "m.tflite", "--images", digits / "test")
+    assert "top-1, file" in people.stdout and people.stderr == ""
+
+
+def test_run_prints_the_top_five_with_names(digits):
+    result = keras_vit_json("run", digits / "m.tflite", digits / "test" / "0.png", digits / "test" / "1.png")
+    labels = [row.split(",")[1] for row in (digits / "test" / "labels.csv").read_text().splitlines()[1:3]]
+    assert [photo["top"][0]["label"] for photo in result] == labels
+    assert [len(photo["top"]) for photo in result] == [5, 5]
+    probabilities = [answer["probability"] for answer in result[0]["top"]]
+    assert probabilities == sorted(probabilities, reverse=True) and 0.99 < sum(probabilities) <= 1.0001
+    (digits / "names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    people = keras_vit("run", digits / "m.tflite", digits / "test" / "0.png", "--labels", digits / "names.txt")
+    assert f"digit {labels[0]}" in people.stdout and people.stderr == ""
+
+
+def test_inspect(digits):
+    report = keras_vit_json("inspect", digits / "m.tflite")
+    assert report["float_tensors"] == 0 and report["metadata"]["labels"] == list("0123456789")
+    people = keras_vit("inspect", digits / "m.tflite")
+    assert "int8-full for litert" in people.stdout and people.stderr == ""
+
+
+def test_export_of_a_keras_file_reads_well(digits, tmp_path):
+    people = keras_vit("export", digits / "digits.keras", tmp_path / "m.tflite", "--quantize", "dynamic")
+    assert "dynamic for litert" in people.stdout and "SNR" in people.stdout and people.stderr == ""
+
+
+def test_demo(tmp_path):
+    result = keras_vit_json("demo", "--output", tmp_path)
+    rows = {row["mode"]: row for row in result["rows"]}
+    assert set(rows) == {"float32", "dynamic", "int8-full"}
+    assert rows["int8-full"]["parity"]["top1_accuracy_tflite"] >= 0.97
+    assert Image.open(result["picture"]).size[0] > 500
+    assert (tmp_path / "vit_digits.keras").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("export", "vit_digit", "m.tflite"), "closest are: vit_digits"),
+        (("export", "vit_test", "m.tflite"), "ships no weights. Pass `weights`"),
+        (("export", "no.keras", "m.tflite"), "No file: 'no.keras'"),
+        (("export", "vit_test", "m.tflite", "--weights", "no.npz"), "no.npz"),
+        (("export", "vit_digits", "m.tflite", "--quantize", "int9"), "`quantize` must be one of"),
+        (("export", "vit_digits", "m.tflite", "--mean", "a"), "--mean must be one number"),
+        (("export", "vit_digits", "no/folder/m.tflite"), "cannot be written"),
+        (("export", "vit_digits", "m.tflite", "--labels", "no.txt"), "No label file: 'no.txt'"),
+        (("export", "vit_digits", "m.tflite", "--min-snr", "500"), "Nothing was written"),
+        (("run", "no.tflite", "a.png"), "No file: 'no.tflite'"),
+        (("inspect", "README.md"), "no TFLite model"),
+    ],
+)
+def test_errors_are_one_line_without_a_traceback(arguments, message, monkeypatch):
+    result = keras_vit(*arguments, code=1)
+    assert message in result.stderr and "Traceback" not in result.stderr
+    assert not Path("m.tflite").exists()
+
+
+def test_a_truncated_keras_file_and_a_broken_photo(digits, tmp_path):
+    content = (digits / "digits.keras").read_bytes()
+    (tmp_path / "cut.keras").write_bytes(content[: len(content) // 2])
+    assert "damaged or no Keras model" in keras_vit("export", tmp_path / "cut.keras", "m.tflite", code=1).stderr
+    Image.fromarray(pixels((16, 16, 3), 1)[0]).save(tmp_path / "p.png")
+    (tmp_path / "p.png").write_bytes((tmp_path / "p.png").read_bytes()[:100])
+    assert "p.png is no image" in keras_vit("run", digits / "m.tflite", tmp_path / "p.png", code=1).stderr
+    assert "nowhere.png is no image" in keras_vit("run", digits / "m.tflite", tmp_path / "nowhere.png", code=1).stderr
+
+
+def test_a_preset_folder_is_a_model(tmp_path):
+    kv.build("vit_test").save_to_preset(str(tmp_path / "preset"))
+    keras_vit("export", tmp_path / "preset", tmp_path / "m.tflite")
+    np.testing.assert_array_equal(kv.export.inspect(tmp_path / "m.tflite").inputs[0]["shape"], [1, 16, 16, 3])
