@@ -6,6 +6,10 @@ import keras
 import numpy as np
 import pytest
 from conftest import pixels, randomize
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin import layers
 from keras_vit_plugin.export import (
     ParityError,
     Runner,
@@ -18,10 +22,6 @@ from keras_vit_plugin.export import (
 )
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.targets import check_target, min_runtime
-from PIL import Image
-
-import keras_vit_plugin as kv
-from keras_vit_plugin import layers
 from keras_vit_plugin.presets.digits import load_digits_split
 
 # The least SNR in dB of each mode on the tiny models with random weights, some dB below what was measured.

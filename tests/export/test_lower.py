@@ -4,15 +4,15 @@ import keras
 import numpy as np
 import pytest
 from conftest import pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin import layers
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
 from keras_vit_plugin.export.lower import lower, lower_keras
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras
-
-import keras_vit_plugin as kv
-from keras_vit_plugin import layers
 
 SHAPE_ARITHMETIC = {"SHAPE", "PACK", "STRIDED_SLICE", "BROADCAST_TO", "BROADCAST_ARGS", "FILL", "REDUCE_PROD", "GATHER"}
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from random_specs import images_for, specs
+
 from keras_vit_plugin.export import rewrites
 from keras_vit_plugin.export.rewrites.rotate_stream import random_orthogonal
 from keras_vit_plugin.export.rewrites.stream import stream_norms
-from random_specs import images_for, specs
 
 PREPARED_BY = {
     "centre_writers": (rewrites.fold_layer_scale,),

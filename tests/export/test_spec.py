@@ -4,11 +4,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import pixels, real_data
+
+import keras_vit_plugin as kv
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.spec import UnsupportedTopology, from_keras
 from keras_vit_plugin.export.verify import keras_logits
-
-import keras_vit_plugin as kv
 
 
 def relative_error(model, images):

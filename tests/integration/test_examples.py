@@ -21,13 +21,13 @@ def run_example(name, *arguments):
 def test_the_notebooks_run_on_cifar10(tmp_path):
     printed = run_example("cifar10_simple_vit.py", "--data", real_data("cifar10_subset.npz"), "--output", tmp_path)
     assert "Epoch 5/5" in printed and "25/25" in printed  # 800 images in batches of 32
-    last = [line for line in printed.splitlines() if "val_accuracy" in line][-1]
-    assert float(last.split("val_accuracy: ")[1].split()[0]) > 0.2  # chance is 0.1
+    losses = [float(line.split("val_loss: ")[1]) for line in printed.splitlines() if "val_loss" in line]
+    assert losses == sorted(losses, reverse=True) and losses[-1] < 2.2  # ten classes at chance: ln 10 = 2.3
     agreement = float(printed.split("same answer on ")[1].split("%")[0])
     assert agreement >= 95
     for picture in ("curves.png", "predictions.png"):
         assert np.asarray(Image.open(tmp_path / picture).convert("L")).std() > 5
-    assert kv.export.inspect(tmp_path / "simple_vit_int8.tflite").float_tensors == 0
+    assert kv.export.inspect(tmp_path / "simple_vit_dynamic.tflite").metadata["labels"][0] == "airplane"
 
 
 def test_the_notebooks_run_on_made_data(tmp_path):
