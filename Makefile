@@ -28,4 +28,4 @@ lint: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-device demo-output
+	rm -rf .venv .venv-device demo-output cifar10-output

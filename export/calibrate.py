@@ -7,14 +7,14 @@ import numpy as np
 from .flatbuffer import read
 from .progress import track
 
-# Of an image's smallest and largest value per tensor, the share of images whose extremes the range leaves out.
+# Of a call's smallest and largest value per tensor, the share of calls whose extremes the range leaves out.
 EXTREMES_LEFT_OUT = 0.1
 
 
 def activation_ranges(content, images):
     """The range of every activation of a float file, in the form that ai-edge-quantizer's `quantize` takes.
 
-    Per tensor and image the smallest and the largest value; the range runs from the 10th percentile of the smallest
+    Per tensor and call the smallest and the largest value; the range runs from the 10th percentile of the smallest
     to the 90th of the largest over the images. On DeiT-tiny this keeps more answers than the full range or the mean.
 
     Args:
@@ -37,11 +37,16 @@ def activation_ranges(content, images):
             experimental_op_resolver_type=OpResolverType.AUTO,
         )
     interpreter.allocate_tensors()
-    image_index = interpreter.get_input_details()[0]["index"]
+    image_input = interpreter.get_input_details()[0]
+    batch_size = int(image_input["shape"][0])
+    batches = -(-len(images) // batch_size)
+    images = np.resize(
+        images, (batches * batch_size, *images.shape[1:])
+    )  # the last one is filled up with the first images
 
     smallest, largest = {index: [] for index in outputs}, {index: [] for index in outputs}
-    for image in track(images, "Calibrating"):
-        interpreter.set_tensor(image_index, image[None])
+    for batch in track(np.split(images, batches), "Calibrating"):
+        interpreter.set_tensor(image_input["index"], batch)
         interpreter.invoke()
         for index in outputs:
             values = interpreter.get_tensor(index)

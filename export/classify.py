@@ -19,7 +19,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None):
         images: paths of images.
         labels: class names in index order, instead of the file's.
         top: how many classes to return.
-        num_threads: threads of the interpreter; None is all cores.
+        num_threads: threads of the interpreter; None is one per core.
 
     Returns:
         Per image `{"file": path, "top": [{"index", "label", "probability"}, ...]}`, most likely first.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from .files import read_file
 from .interpreter import Runner
@@ -30,7 +31,8 @@ def run_demo(folder):
     """Exports `vit_digits` in three modes, verifies each on the held-out digits, and draws twenty predictions.
 
     Args:
-        folder: where `vit_digits.keras`, the `.tflite` files and `digits.png` go; made if missing.
+        folder: where `vit_digits.keras`, the `.tflite` files, `digits.png` and the folder `digits` with the held-out
+            digits as images go; made if missing.
 
     Returns:
         `(rows, accuracy of the Keras model, path of the picture)`.
@@ -48,8 +50,9 @@ def run_demo(folder):
     (x_train, _), (x_test, y_test) = load_digits_split()
     build("vit_digits", weights="pretrained").save(folder / "vit_digits.keras")
     model = keras.saving.load_model(folder / "vit_digits.keras")
-    reference = keras_logits(model, x_test, *pixel_normalization(model))
+    reference = keras_logits(model, x_test, *pixel_normalization(model, channels=1))
 
+    _write_images(folder / "digits", x_test, y_test)
     labels = get_preset("vit_digits").labels
     runners, parities, sizes = {}, {}, {}
     for mode in MODES:
@@ -66,6 +69,16 @@ def run_demo(folder):
     draw_predictions(shown, [labels[answer] for answer in answers], picture, correct=answers == y_test[:SHOWN_DIGITS])
     rows = [DemoRow(mode, sizes[mode], parities[mode], times[mode]) for mode in MODES]
     return rows, parities["float32"].top1_accuracy_model, picture
+
+
+def _write_images(folder, images, labels):
+    """The digits as an image folder with `labels.csv`, for the other commands."""
+    folder.mkdir(exist_ok=True)
+    rows = ["file,label"]
+    for i, (image, label) in enumerate(zip(images, labels)):
+        Image.fromarray(image[..., 0]).save(folder / f"{i:03}.png")
+        rows.append(f"{i:03}.png,{label}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
 def _interleaved_medians(runners, image):

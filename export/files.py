@@ -34,7 +34,7 @@ def check_writable(path, suffix):
 
 def write_atomically(path, content):
     """Writes bytes so that at any moment `path` is the old file, or absent, or the whole new one."""
-    path = Path(path)
+    path = Path(path).resolve()  # a link stays a link
     _remove_leftovers(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:

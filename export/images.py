@@ -35,7 +35,7 @@ def gather_images(source, preprocessing, argument, limit=None):
     return _checked(images, preprocessing.image_shape, argument)
 
 
-def gather_labelled(source, labels, preprocessing, class_names):
+def gather_labelled(source, labels, preprocessing, class_names, num_classes):
     """Raw pixels and class indices (or None) for `verify`.
 
     Args:
@@ -43,20 +43,27 @@ def gather_labelled(source, labels, preprocessing, class_names):
         labels: class indices for an array; a folder brings its own.
         preprocessing: a `Preprocessing`.
         class_names: names of the classes in index order, to read label names; may be empty.
+        num_classes: number of classes of the model.
+
+    Raises:
+        ValueError: labels that are not one class index of the model per image, or labels beside a folder.
     """
-    if not isinstance(source, (str, Path)):
+    if isinstance(source, (str, Path)):
+        if labels is not None:
+            raise ValueError("`labels` is for an array of images; a folder brings its own.")
+        paths, names = image_files(source)
+        labels = None if names is None else _class_indices(names, class_names, num_classes)
+        images = np.stack([preprocessing.load(path) for path in track(paths, "Reading images")])
+    else:
         images = gather_images(source, preprocessing, "images")
-        if labels is None:
-            return images, None
-        labels = np.asarray(labels)
-        if labels.shape != (len(images),):
-            raise ValueError(
-                f"`labels` must hold one class index per image, got {labels.shape} for {len(images)} images."
-            )
-        return images, labels
-    paths, names = image_files(source)
-    indices = None if names is None else _class_indices(names, class_names)
-    return np.stack([preprocessing.load(path) for path in track(paths, "Reading images")]), indices
+    if labels is None:
+        return images, None
+    labels = np.asarray(labels)
+    if labels.shape != (len(images),):
+        raise ValueError(f"`labels` must hold one class index per image, got {labels.shape} for {len(images)} images.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise ValueError(f"Labels must be 0..{num_classes - 1}, they run from {labels.min()} to {labels.max()}.")
+    return images, labels
 
 
 def synthetic_images(image_shape, count=16, seed=0):
@@ -124,14 +131,15 @@ def _checked(images, image_shape, argument):
     return np.round(images).astype(np.uint8)
 
 
-def _class_indices(names, class_names):
-    """Class indices from labels: numbers as they are, names by the model's class names or in sorted order."""
-    if all(name.isdecimal() for name in names) and not set(names) <= set(class_names):
-        return np.array([int(name) for name in names])
-    order = list(class_names)
-    if not set(names) <= set(order):
-        order = sorted(set(names))
-        if class_names and len(order) != len(class_names):
-            warnings.warn("The label names are not the model's class names: no accuracy is computed.", stacklevel=3)
-            return None
-    return np.array([order.index(name) for name in names])
+def _class_indices(names, class_names, num_classes):
+    """Class indices from labels: numbers as they are, names by the class names, else in sorted order if all occur."""
+    if set(names) <= set(class_names):
+        return [list(class_names).index(name) for name in names]
+    if all(name.isdecimal() for name in names):
+        return [int(name) for name in names]
+    order = sorted(set(names))
+    if not class_names and len(order) == num_classes:
+        return [order.index(name) for name in names]
+    known = f"the {len(class_names)} class names in the file" if class_names else f"all of the {num_classes} classes"
+    warnings.warn(f"The {len(order)} label names are not {known}: no accuracy is computed.", stacklevel=4)
+    return None

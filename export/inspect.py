@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from .files import read_file
-from .flatbuffer import InvalidModelFile, get_metadata, op_name, op_versions, read, tensor_type
+from .flatbuffer import get_metadata, op_name, op_versions, read, tensor_type
 from .targets import min_runtime
 
 
@@ -13,7 +13,8 @@ class FileReport:
     """The contents of a `.tflite`.
 
     `float_tensors` counts float16 and float32 tensors other than the graph's inputs and outputs. `delegate_partitions`
-    counts the pieces that XNNPACK runs, `nodes_outside_delegate` the ops by name that it leaves to the interpreter.
+    counts the pieces that XNNPACK runs, `nodes_outside_delegate` the ops by name that it leaves to the interpreter;
+    both are None where ai-edge-litert cannot load the file, and `load_error` says why.
     """
 
     size_bytes: int
@@ -25,8 +26,9 @@ class FileReport:
     float_tensors: int
     flex_ops: int
     max_rank: int
-    delegate_partitions: int
-    nodes_outside_delegate: dict[str, int]
+    delegate_partitions: int | None
+    nodes_outside_delegate: dict[str, int] | None
+    load_error: str | None
     metadata: dict
 
     def to_dict(self):
@@ -52,7 +54,11 @@ def inspect(file):
     ops = Counter(op_name(model, operator) for operator in graph.operators)
     ends = {*graph.inputs, *graph.outputs}
     inner = [tensor for index, tensor in enumerate(graph.tensors) if index not in ends]
-    partitions, outside = _delegated(content)
+    try:
+        partitions, outside = _delegated(content)
+        load_error = None
+    except (ValueError, RuntimeError) as error:
+        partitions, outside, load_error = None, None, str(error)
     versions = op_versions(model)
     return FileReport(
         size_bytes=len(content),
@@ -66,6 +72,7 @@ def inspect(file):
         max_rank=max(len(tensor.shape) for tensor in graph.tensors if tensor.shape is not None),
         delegate_partitions=partitions,
         nodes_outside_delegate=outside,
+        load_error=load_error,
         metadata=get_metadata(model),
     )
 
@@ -87,11 +94,8 @@ def _delegated(content):
     """How many pieces XNNPACK takes, and the ops by name it leaves."""
     from ai_edge_litert.interpreter import Interpreter
 
-    try:
-        interpreter = Interpreter(model_content=bytes(content), num_threads=1)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        raise InvalidModelFile(f"ai-edge-litert cannot load this file: {error}") from error
+    interpreter = Interpreter(model_content=bytes(content), num_threads=1)
+    interpreter.allocate_tensors()
     nodes = interpreter._get_ops_details()
     producer = {int(index): node for node in nodes if node["op_name"] != "DELEGATE" for index in node["outputs"]}
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]

@@ -1,5 +1,7 @@
 """Running a `.tflite` on images, whatever the dtypes of its input and output."""
 
+import os
+
 import numpy as np
 
 
@@ -8,17 +10,18 @@ class Runner:
 
     Args:
         content: bytes of the file.
-        num_threads: threads of the interpreter; None is all cores.
+        num_threads: threads of the interpreter; None is one per core.
 
     Raises:
-        ValueError: the interpreter cannot load the file, or the file has more than one input or output.
+        ValueError: the interpreter cannot load the file, or it does not have one input of images and one output.
     """
 
     def __init__(self, content, num_threads=None):
         from ai_edge_litert.interpreter import Interpreter
 
         try:
-            self.interpreter = Interpreter(model_content=bytes(content), num_threads=num_threads)
+            threads = num_threads or os.cpu_count()
+            self.interpreter = Interpreter(model_content=bytes(content), num_threads=threads)
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"The interpreter cannot load this file: {error}") from error
@@ -26,6 +29,8 @@ class Runner:
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(f"Expected one input and one output, the file has {len(inputs)} and {len(outputs)}.")
         self.input, self.output = inputs[0], outputs[0]
+        if len(self.input["shape"]) != 4:
+            raise ValueError(f"Expected an input (batch, height, width, channels), got {list(self.input['shape'])}.")
 
     @property
     def image_shape(self):

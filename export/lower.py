@@ -8,6 +8,8 @@ import numpy as np
 
 from keras_vit_plugin.quiet import quiet_stderr
 
+from .targets import UnsupportedByTarget
+
 
 def lower(spec, batch_size=1, input_dtype="uint8"):
     """Lowers a spec to a float32 TFLite file.
@@ -111,8 +113,13 @@ def lower_keras(model, image_shape, pixel_scale, pixel_offset, batch_size=1, inp
 
 
 def _convert(function, signature, variables=()):
-    """Traces `function` with a static signature and converts it; flex ops are refused by the converter."""
+    """Traces `function` with a static signature and converts it.
+
+    Raises:
+        UnsupportedByTarget: an op has no TFLite builtin.
+    """
     import tensorflow as tf
+    from tensorflow.lite.python.convert_phase import ConverterError
 
     module = tf.Module()
     module.function = tf.function(function, input_signature=[signature], autograph=False)
@@ -122,7 +129,10 @@ def _convert(function, signature, variables=()):
         tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        return converter.convert()
+        try:
+            return converter.convert()
+        except ConverterError as error:
+            raise UnsupportedByTarget(f"The model does not convert to TFLite builtin ops: {error}") from error
 
 
 @contextlib.contextmanager

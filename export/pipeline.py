@@ -72,12 +72,13 @@ def export_tflite(
     """
     started = time.perf_counter()
     _check_arguments(quantize, target, input_dtype, batch_size, tolerance)
+    batch_size = int(batch_size)
     if quantize in NEEDS_CALIBRATION and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
     check_writable(path, ".tflite")
     check_model(model)
     preprocessing = preprocessing_of(model)
-    scale, offset = pixel_normalization(model, mean, std)
+    scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
     labels = _checked_labels(labels, model)
 
     if calibration is not None:
@@ -186,7 +187,7 @@ def _check_arguments(mode, target, input_dtype, batch_size, tolerance):
         )
     if mode in NEEDS_CALIBRATION and input_dtype != "uint8":
         raise ValueError(f"quantize={mode!r} takes uint8 pixels only, got input_dtype={input_dtype!r}.")
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")

@@ -17,19 +17,22 @@ INTERPOLATIONS = {
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize so that the image covers `resize` without distortion, crop the centre to `size`, keep the raw pixels.
+    """Resize a photo by `rule` to `resize`, crop the centre to `size`, keep the raw pixels.
 
     Attributes:
         size: `(height, width)` of the model's input.
         channels: 3 for RGB, 1 for grey.
-        resize: `(height, width)` before the crop.
+        resize: `(height, width)` before the crop; None is `size`.
         interpolation: a key of `INTERPOLATIONS`.
+        rule: `"cover"` keeps the proportions and fills `resize`, what sticks out is cut off; `"pad"` keeps them and
+            fits inside, with black around; `"stretch"` does not keep them.
     """
 
     size: tuple[int, int]
     channels: int = 3
     resize: tuple[int, int] | None = None
     interpolation: str = "bicubic"
+    rule: str = "cover"
 
     @property
     def image_shape(self):
@@ -43,17 +46,23 @@ class Preprocessing:
         """
         try:
             with Image.open(path) as image:
-                image = ImageOps.exif_transpose(image).convert("L" if self.channels == 1 else "RGB")
+                image = _eight_bits(ImageOps.exif_transpose(image)).convert("L" if self.channels == 1 else "RGB")
         except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path} is no image that can be read: {error}") from error
-        height, width = self.resize or self.size
-        scale = max(height / image.height, width / image.width)
-        resized = (round(image.width * scale), round(image.height * scale))
-        if image.size != resized:
-            image = image.resize(resized, INTERPOLATIONS[self.interpolation])
-        left, top = (image.width - self.size[1]) // 2, (image.height - self.size[0]) // 2
-        image = image.crop((left, top, left + self.size[1], top + self.size[0]))
-        return np.asarray(image, np.uint8).reshape(self.image_shape)
+        resized = self._resized(image, self.resize or self.size)
+        left, top = (resized.width - self.size[1]) // 2, (resized.height - self.size[0]) // 2
+        cropped = resized.crop((left, top, left + self.size[1], top + self.size[0]))
+        return np.asarray(cropped, np.uint8).reshape(self.image_shape)
+
+    def _resized(self, image, size):
+        height, width = size
+        method = INTERPOLATIONS[self.interpolation]
+        if self.rule == "pad":
+            return ImageOps.pad(image, (width, height), method)
+        if self.rule == "cover":
+            scale = max(height / image.height, width / image.width)
+            height, width = round(image.height * scale), round(image.width * scale)
+        return image if image.size == (width, height) else image.resize((width, height), method)
 
     def to_dict(self):
         return asdict(self)
@@ -63,23 +72,38 @@ class Preprocessing:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
+def _eight_bits(image):
+    """16-bit grey images scaled to 8 bits; Pillow's `convert` would clip them to white."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+
+
 def preprocessing_of(model):
-    """The `Preprocessing` of a Keras model: its image converter's, or its input shape alone.
+    """The `Preprocessing` of a Keras model: its input shape, and its image converter's rule where it has one.
 
     Raises:
-        ValueError: the model has no single input of a known height, width and channel count.
+        ValueError: the model has no single input of a known height, width and channel count, or its image converter
+            resizes to another size.
     """
-    converter = image_converter(model)
-    if converter is not None and converter.image_size is not None:
-        resize = (converter.resizing.height, converter.resizing.width)
-        return Preprocessing(converter.image_size, model.image_shape[2], resize, converter.interpolation)
     shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
     if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
         raise ValueError(
             "`model` must have one input of images (batch, height, width, channels) with known sides; "
             f"its inputs are {shapes or 'unknown: build it first'}."
         )
-    return Preprocessing(shapes[0][1:3], shapes[0][3])
+    size, channels = shapes[0][1:3], shapes[0][3]
+    converter = image_converter(model)
+    if converter is None or converter.image_size is None:
+        return Preprocessing(size, channels)
+    if tuple(converter.image_size) != size:
+        raise ValueError(
+            f"The model takes images of {size}, its image converter resizes to {tuple(converter.image_size)}: set "
+            "model.preprocessor.image_converter.image_size."
+        )
+    rule = "cover" if converter.crop_to_aspect_ratio else "pad" if converter.pad_to_aspect_ratio else "stretch"
+    resize = (converter.resizing.height, converter.resizing.width)
+    return Preprocessing(size, channels, resize, converter.interpolation, rule)
 
 
 def image_converter(model):
@@ -87,15 +111,19 @@ def image_converter(model):
     return getattr(getattr(model, "preprocessor", None), "image_converter", None)
 
 
-def pixel_normalization(model, mean=None, std=None):
+def pixel_normalization(model, channels, mean=None, std=None):
     """`(scale, offset)` that turn pixels of 0..255 into the model's input: `pixels * scale + offset`.
 
     Args:
         model: a Keras model.
+        channels: of its images.
         mean, std: for pixels scaled to 0..1, per channel or one number; None asks the model.
 
+    Returns:
+        Two float64 arrays of shape `(channels,)`.
+
     Raises:
-        ValueError: neither the arguments nor the model say it.
+        ValueError: neither the arguments nor the model say it, or not for this many channels.
     """
     if (mean is None) != (std is None):
         raise ValueError(f"Pass `mean` and `std` together, got mean={mean}, std={std}.")
@@ -103,18 +131,25 @@ def pixel_normalization(model, mean=None, std=None):
         mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
         if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
             raise ValueError(f"`mean` must be finite and `std` positive, got mean={mean}, std={std}.")
-        return 1 / (255 * std), -mean / std
+        return _per_channel(1 / (255 * std), channels, "std"), _per_channel(-mean / std, channels, "mean")
     converter = image_converter(model)
     if converter is not None:
         scale = 1.0 if converter.scale is None else converter.scale
         offset = 0.0 if converter.offset is None else converter.offset
-        return np.asarray(scale, np.float64), np.asarray(offset, np.float64)
+        return _per_channel(scale, channels, "scale"), _per_channel(offset, channels, "offset")
     if hasattr(model, "pixel_scale"):
-        return np.asarray(model.pixel_scale, np.float64), np.asarray(model.pixel_offset, np.float64)
+        return _per_channel(model.pixel_scale, channels, "scale"), _per_channel(model.pixel_offset, channels, "offset")
     raise ValueError(
         f"{type(model).__name__} does not say how pixels become its input. Pass `mean` and `std` for pixels scaled to "
         "0..1: mean=0, std=1 if it was trained on 0..1; mean=0, std=1/255 if it takes 0..255."
     )
+
+
+def _per_channel(value, channels, name):
+    value = np.asarray(value, np.float64)
+    if value.size not in (1, channels):
+        raise ValueError(f"`{name}` must be one number or one per channel ({channels}), got {value.size}.")
+    return np.broadcast_to(value.ravel(), (channels,))
 
 
 def image_files(folder):
@@ -152,7 +187,7 @@ def _is_image(path):
 def _listed_files(table):
     import csv
 
-    with open(table, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8-sig") as file:
         rows = list(csv.DictReader(file))
     if not rows or not {"file", "label"} <= rows[0].keys():
         raise ValueError(f"{table} must have rows and the columns file and label.")

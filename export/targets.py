@@ -2,46 +2,112 @@
 
 from dataclasses import dataclass
 
-# The runtime that first ran version 1, 2, ... of an op, for the ops that occur in Vision Transformers.
+# The runtime that first ran version 1, 2, ... of an op, for the ops that image models are made of.
 # Source: TensorFlow, tensorflow/compiler/mlir/lite/tools/versioning/runtime_version.cc (2.21).
 FIRST_RUNTIME = {
-    "ADD": ("1.5", "1.14", "2.4", "2.6", "2.13"),
-    "BATCH_MATMUL": ("2.3", "2.3", "2.4", "2.5"),
-    "BROADCAST_TO": ("2.5", "2.5", "2.5"),
-    "CAST": ("1.5", "2.7", "2.8", "2.9", "2.12", "2.15", "2.17", "2.21"),
-    "CONCATENATION": ("1.5", "1.14", "2.3", "2.14", "2.21"),
-    "CONV_2D": ("1.5", "1.14", "1.14", "2.3", "2.4", "2.9", "2.11", "2.15"),
-    "DEPTHWISE_CONV_2D": ("1.5", "1.12", "1.14", "2.2", "2.3", "2.3", "2.11"),
-    "DEQUANTIZE": ("1.13", "1.14", "1.15", "2.2", "2.7", "2.18", "2.21"),
-    "DIV": ("1.6", "2.3"),
-    "EXP": ("1.7", "2.12"),
-    "EXPAND_DIMS": ("1.10",),
-    "FULLY_CONNECTED": (
-        *("1.5", "1.10", "1.14", "1.14", "2.0", "2.1", "2.3", "2.3", "2.3", "2.11", "2.15", "2.17", "2.18", "2.21"),
-    ),
-    "GATHER": ("1.6", "1.14", "1.15", "2.4", "2.5", "2.13", "2.15"),
-    "GELU": ("2.9", "2.9"),
-    "LOGISTIC": ("1.14", "1.14", "2.3"),
-    "MEAN": ("1.6", "1.14", "2.4"),
-    "MUL": ("1.5", "1.14", "1.15", "2.3", "2.6", "2.11", "2.13"),
-    "PACK": ("1.11", "1.14", "2.3", "2.13"),
-    "PAD": ("1.5", "1.14", "2.4", "2.6", "2.20"),
-    "QUANTIZE": ("1.14", "1.15", "2.7", "2.21", "2.21"),
-    "REDUCE_MAX": ("1.11", "1.14", "2.5"),
-    "RESHAPE": ("1.5",),
-    "RSQRT": ("1.10", "2.5", "2.15"),
-    "SLICE": ("1.14", "1.14", "1.14", "2.4", "2.5", "2.14", "2.21"),
-    "SOFTMAX": ("1.5", "1.14", "2.3"),
-    "SPLIT": ("1.5", "1.14", "1.14", "2.3"),
-    "SQRT": ("1.10", "2.21"),
-    "SQUARED_DIFFERENCE": ("1.13", "2.5"),
-    "SQUEEZE": ("1.6", "2.5"),
-    "STRIDED_SLICE": ("1.6", "1.14", "2.1", "2.2", "2.5", "2.6", "2.14", "2.14"),
-    "SUB": ("1.6", "1.14", "2.3", "2.4", "2.4"),
-    "SUM": ("1.10", "1.15"),
-    "TANH": ("1.14", "1.14", "2.3"),
-    "TILE": ("1.10", "2.2", "2.8"),
-    "TRANSPOSE": ("1.6", "1.14", "1.15", "2.3", "2.4", "2.12", "2.14"),
+    op: tuple(runtimes.split())
+    for op, runtimes in {
+        "ABS": "1.13 2.4 2.5 2.6 2.12",
+        "ADD": "1.5 1.14 2.4 2.6 2.13",
+        "ADD_N": "1.14",
+        "ARG_MAX": "1.9 1.14 2.9",
+        "ARG_MIN": "1.9 1.14 2.9",
+        "AVERAGE_POOL_2D": "1.5 1.14 2.3",
+        "BATCH_MATMUL": "2.3 2.3 2.4 2.5",
+        "BATCH_TO_SPACE_ND": "1.6 1.14 2.3 2.12",
+        "BROADCAST_TO": "2.5 2.5 2.5",
+        "CAST": "1.5 2.7 2.8 2.9 2.12 2.15 2.17 2.21",
+        "CEIL": "1.14",
+        "CONCATENATION": "1.5 1.14 2.3 2.14 2.21",
+        "CONV_2D": "1.5 1.14 1.14 2.3 2.4 2.9 2.11 2.15",
+        "COS": "1.14",
+        "CUMSUM": "2.4",
+        "DEPTHWISE_CONV_2D": "1.5 1.12 1.14 2.2 2.3 2.3 2.11",
+        "DEPTH_TO_SPACE": "2.1 2.5",
+        "DEQUANTIZE": "1.13 1.14 1.15 2.2 2.7 2.18 2.21",
+        "DIV": "1.6 2.3",
+        "ELU": "1.14",
+        "EQUAL": "1.14 1.14 2.3 2.13 2.21",
+        "EXP": "1.7 2.12",
+        "EXPAND_DIMS": "1.10",
+        "FILL": "1.13 2.3 2.5 2.12",
+        "FLOOR": "1.9",
+        "FLOOR_DIV": "1.14 1.14 2.13",
+        "FLOOR_MOD": "1.13 2.13",
+        "FULLY_CONNECTED": "1.5 1.10 1.14 1.14 2.0 2.1 2.3 2.3 2.3 2.11 2.15 2.17 2.18 2.21",
+        "GATHER": "1.6 1.14 1.15 2.4 2.5 2.13 2.15",
+        "GATHER_ND": "1.14 2.3 2.5 2.13 2.16",
+        "GELU": "2.9 2.9",
+        "GREATER": "1.14 1.14",
+        "GREATER_EQUAL": "1.14 1.14 2.13",
+        "HARD_SWISH": "1.15",
+        "L2_NORMALIZATION": "1.5 1.14",
+        "LEAKY_RELU": "1.13 2.3",
+        "LESS": "1.14 1.14 2.13",
+        "LESS_EQUAL": "1.14 1.14",
+        "LOG": "1.14 2.15",
+        "LOGICAL_AND": "1.11",
+        "LOGICAL_NOT": "1.11",
+        "LOGICAL_OR": "1.11",
+        "LOGISTIC": "1.14 1.14 2.3",
+        "LOG_SOFTMAX": "1.14 1.14",
+        "MAXIMUM": "1.14 1.14 2.3 2.3",
+        "MAX_POOL_2D": "1.5 1.14 2.3",
+        "MEAN": "1.6 1.14 2.4",
+        "MINIMUM": "1.14 1.14 2.3 2.3",
+        "MIRROR_PAD": "1.13 2.3 2.12",
+        "MUL": "1.5 1.14 1.15 2.3 2.6 2.11 2.13",
+        "NEG": "1.9",
+        "NOT_EQUAL": "1.14 1.14 2.3 2.21",
+        "ONE_HOT": "1.11",
+        "PACK": "1.11 1.14 2.3 2.13",
+        "PAD": "1.5 1.14 2.4 2.6 2.20",
+        "PADV2": "1.9 1.14 2.4 2.6 2.20",
+        "POW": "1.10",
+        "PRELU": "1.8",
+        "QUANTIZE": "1.14 1.15 2.7 2.21 2.21",
+        "RANGE": "1.13 2.14",
+        "REDUCE_ALL": "2.6",
+        "REDUCE_ANY": "1.11",
+        "REDUCE_MAX": "1.11 1.14 2.5",
+        "REDUCE_MIN": "1.11 1.14 2.5",
+        "REDUCE_PROD": "1.11 2.6",
+        "RELU": "1.5 2.1 2.5",
+        "RELU6": "1.5 1.14 2.5",
+        "RELU_0_TO_1": "2.10",
+        "RELU_N1_TO_1": "1.5",
+        "RESHAPE": "1.5",
+        "RESIZE_BILINEAR": "1.7 1.14 2.2 2.5",
+        "RESIZE_NEAREST_NEIGHBOR": "1.13 1.14 2.3 2.4",
+        "REVERSE_V2": "1.14 2.2 2.5",
+        "ROUND": "1.14",
+        "RSQRT": "1.10 2.5 2.15",
+        "SELECT": "1.14 1.14 2.12 2.12",
+        "SELECT_V2": "2.2 2.12",
+        "SHAPE": "1.10",
+        "SIGN": "2.11 2.12",
+        "SIN": "1.9",
+        "SLICE": "1.14 1.14 1.14 2.4 2.5 2.14 2.21",
+        "SOFTMAX": "1.5 1.14 2.3",
+        "SPACE_TO_BATCH_ND": "1.6 1.14 2.3 2.12",
+        "SPACE_TO_DEPTH": "1.5 1.14",
+        "SPLIT": "1.5 1.14 1.14 2.3",
+        "SPLIT_V": "1.13 2.3",
+        "SQRT": "1.10 2.21",
+        "SQUARE": "1.12",
+        "SQUARED_DIFFERENCE": "1.13 2.5",
+        "SQUEEZE": "1.6 2.5",
+        "STRIDED_SLICE": "1.6 1.14 2.1 2.2 2.5 2.6 2.14 2.14",
+        "SUB": "1.6 1.14 2.3 2.4 2.4",
+        "SUM": "1.10 1.15",
+        "TANH": "1.14 1.14 2.3",
+        "TILE": "1.10 2.2 2.8",
+        "TOPK_V2": "1.7 1.14 2.13",
+        "TRANSPOSE": "1.6 1.14 1.15 2.3 2.4 2.12 2.14",
+        "TRANSPOSE_CONV": "1.9 2.2 2.3 2.13 2.15",
+        "UNPACK": "1.11 1.14 2.2 2.3",
+        "ZEROS_LIKE": "1.12",
+    }.items()
 }
 
 
@@ -73,12 +139,11 @@ def check_target(op_versions, target):
     runtime = TARGETS[target]
     problems = []
     for op, version in op_versions.items():
-        if op.startswith(("Flex", "CUSTOM")):
-            problems.append(f"{op}: no runtime without the flex delegate or a custom kernel runs it")
-        elif op in FIRST_RUNTIME:
-            first = _first_runtime(op, version)
-            if first is None or _number(first) > _number(runtime.version):
-                problems.append(f"{op} version {version}: needs runtime {first or 'newer than any known'}")
+        first = _first_runtime(op, version)
+        if op not in FIRST_RUNTIME:
+            problems.append(f"{op}: a flex or custom op, or one this package does not know")
+        elif first is None or _number(first) > _number(runtime.version):
+            problems.append(f"{op} version {version}: needs runtime {first or 'newer than any known'}")
     if problems:
         raise UnsupportedByTarget(f"{runtime.runtime} cannot run: " + "; ".join(problems))
 

@@ -86,8 +86,6 @@ def keras_logits(model, images, scale, offset):
 def tflite_logits(content, images, num_threads=None):
     """The file's outputs in float32 for raw pixels `(N, H, W, C)`."""
     runner = Runner(content, num_threads)
-    if images.shape[1:] != runner.image_shape:
-        raise ValueError(f"The file takes images of {runner.image_shape}, got {images.shape[1:]}.")
     batch = int(runner.input["shape"][0])
     starts = range(0, len(images), batch)
     return np.concatenate([runner(images[start : start + batch]) for start in track(starts, "Running the file")])
@@ -112,7 +110,7 @@ def compare(reference, outputs, labels=None):
         images=len(reference),
         top1_agreement=float((ours == theirs).mean()),
         snr_db=max(min(snr, SNR_CEILING_DB), -SNR_CEILING_DB),
-        max_abs_error=float(np.abs(error).max()),
+        max_abs_error=float(min(np.abs(error).max(), np.finfo(np.float32).max)),  # JSON has no infinity
         top1_accuracy_model=None if labels is None else float((theirs == labels).mean()),
         top1_accuracy_tflite=None if labels is None else float((ours == labels).mean()),
     )
@@ -128,7 +126,7 @@ def verify(model, file, images, labels=None, mean=None, std=None, num_threads=No
             0..255 `(N, H, W, C)`.
         labels: class indices `(N,)` for an array of images.
         mean, std: as for `export_tflite`, for a model that does not say them itself.
-        num_threads: threads of the TFLite interpreter; None is all cores.
+        num_threads: threads of the TFLite interpreter; None is one per core.
 
     Returns:
         A `ParityReport`.
@@ -139,7 +137,11 @@ def verify(model, file, images, labels=None, mean=None, std=None, num_threads=No
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
     metadata = get_metadata(read(content))
     preprocessing = preprocessing_of(model)
-    scale, offset = pixel_normalization(model, mean, std)
-    pixels, labels = gather_labelled(images, labels, preprocessing, metadata.get("labels") or ())
+    taken = Runner(content).image_shape
+    if taken != preprocessing.image_shape:
+        raise ValueError(f"The file takes images of {taken}, the model of {preprocessing.image_shape}.")
+    scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
+    class_names, num_classes = metadata.get("labels") or (), model.output_shape[-1]
+    pixels, labels = gather_labelled(images, labels, preprocessing, class_names, num_classes)
     reference = keras_logits(model, pixels, scale, offset)
     return compare(reference, tflite_logits(content, pixels, num_threads), labels)

@@ -23,7 +23,7 @@ def _readable_errors(command):
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except (ValueError, FileNotFoundError, ConnectionError, ImportError, kv.export.ParityError) as error:
+        except (ValueError, OSError, ImportError, kv.export.ParityError) as error:
             raise click.ClickException(str(error)) from error
 
     return wrapped
@@ -182,7 +182,7 @@ def export(
 @weights_option
 @mean_option
 @std_option
-@click.option("--threads", type=int, help="Threads of the interpreter; default: all cores.")
+@click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
 @json_option
 @_readable_errors
 def verify(model, tflite, images, weights, mean, std, threads, as_json):
@@ -214,7 +214,7 @@ def verify(model, tflite, images, weights, mean, std, threads, as_json):
 @click.argument("tflite", type=click.Path(dir_okay=False))
 @click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False))
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: those in the file.")
-@click.option("--threads", type=int, help="Threads of the interpreter; default: all cores.")
+@click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
 @json_option
 @_readable_errors
 def run(tflite, images, labels, threads, as_json):
@@ -244,7 +244,7 @@ def inspect(tflite, as_json):
     if as_json:
         _print_json(report.to_dict())
         return
-    outside = ", ".join(f"{count} {name}" for name, count in report.nodes_outside_delegate.items())
+    outside = ", ".join(f"{count} {name}" for name, count in (report.nodes_outside_delegate or {}).items())
     _print_pairs(
         tflite,
         {
@@ -257,6 +257,7 @@ def inspect(tflite, as_json):
             "flex ops": str(report.flex_ops),
             "XNNPACK partitions": str(report.delegate_partitions),
             "outside the delegate": outside or "nothing",
+            **({"cannot be loaded": report.load_error} if report.load_error else {}),
             "made as": f"{report.metadata['mode']} for {report.metadata['target']}"
             if report.metadata
             else "not by keras-vit",
@@ -307,7 +308,7 @@ def _tolerance(mode, min_agreement, min_snr):
 
 
 def _print_json(value):
-    click.echo(json.dumps(value, indent=2))
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def _print_pairs(title, pairs):

@@ -1,5 +1,7 @@
 """Sizes of images and patches."""
 
+import operator
+
 
 def as_pair(value):
     """`(height, width)` from one integer or a pair of them.
@@ -7,8 +9,13 @@ def as_pair(value):
     Raises:
         ValueError: not a positive integer or a pair of them.
     """
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or any(not isinstance(side, int) or side < 1 for side in pair):
+    try:
+        pair = (
+            tuple(operator.index(side) for side in value) if hasattr(value, "__len__") else (operator.index(value),) * 2
+        )
+    except TypeError:
+        pair = ()
+    if len(pair) != 2 or min(pair) < 1:
         raise ValueError(f"Expected a positive integer or a pair of them (height, width), got {value!r}.")
     return pair
 

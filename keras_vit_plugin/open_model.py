@@ -1,5 +1,6 @@
 """A model from whatever names it: a preset, a `.keras` file or a preset folder."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -28,6 +29,8 @@ def open_model(source, weights=None):
             raise ValueError(f"`weights` is for preset names; {str(source)!r} has its own.")
         if not path.exists():
             raise FileNotFoundError(f"No file: {str(source)!r}.")
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError(f"{str(source)!r} is damaged or no .keras file: it is no complete zip archive.")
         try:
             if path.is_dir():
                 from keras_vit_plugin.models import ViTImageClassifier
@@ -35,7 +38,7 @@ def open_model(source, weights=None):
                 return ViTImageClassifier.from_preset(str(path))
             return keras.saving.load_model(path, compile=False)
         except Exception as error:  # Keras raises many kinds for one damaged file
-            raise ValueError(f"{str(source)!r} is damaged or no Keras model: {error}") from error
+            raise ValueError(f"{str(source)!r} cannot be loaded as a Keras model: {error}") from error
     preset = get_preset(str(source))
     if weights is None:
         if not preset.ships_weights:

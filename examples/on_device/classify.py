@@ -38,13 +38,22 @@ def read_metadata(path):
 
 
 def read_pixels(path, shape, preprocessing):
-    """The photo as raw pixels (height, width, channels): resized to cover, centre cropped."""
+    """The photo as raw pixels (height, width, channels), resized as the file says, else to cover and centre cropped."""
     height, width, channels = shape
-    cover_height, cover_width = preprocessing.get("resize") or (height, width)
+    resized_height, resized_width = preprocessing.get("resize") or (height, width)
     method = preprocessing.get("interpolation", "bicubic").upper().replace("LANCZOS3", "LANCZOS")
-    image = ImageOps.exif_transpose(Image.open(path)).convert("L" if channels == 1 else "RGB")
-    scale = max(cover_height / image.height, cover_width / image.width)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling[method])
+    image = ImageOps.exif_transpose(Image.open(path))
+    if image.mode.startswith("I"):  # 16-bit grey
+        image = Image.fromarray((np.asarray(image) / 257.0).clip(0, 255).astype(np.uint8))
+    image = image.convert("L" if channels == 1 else "RGB")
+    rule = preprocessing.get("rule", "cover")
+    if rule == "pad":
+        image = ImageOps.pad(image, (resized_width, resized_height), Image.Resampling[method])
+    else:
+        if rule == "cover":
+            scale = max(resized_height / image.height, resized_width / image.width)
+            resized_height, resized_width = round(image.height * scale), round(image.width * scale)
+        image = image.resize((resized_width, resized_height), Image.Resampling[method])
     left, top = (image.width - width) // 2, (image.height - height) // 2
     image = image.crop((left, top, left + width, top + height))
     return np.asarray(image, np.uint8).reshape(shape)
@@ -53,9 +62,12 @@ def read_pixels(path, shape, preprocessing):
 def classify(interpreter, pixels):
     """Class probabilities of one image."""
     model_input, model_output = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    interpreter.set_tensor(model_input["index"], pixels[None].astype(model_input["dtype"]))
+    batch = np.repeat(pixels[None], model_input["shape"][0], axis=0)
+    interpreter.set_tensor(model_input["index"], batch.astype(model_input["dtype"]))
     interpreter.invoke()
     logits = interpreter.get_tensor(model_output["index"])[0].astype(np.float64)
+    if logits.min() >= 0 and abs(logits.sum() - 1) < 1e-2:
+        return logits  # the model ends in a softmax
     exponentials = np.exp(logits - logits.max())
     return exponentials / exponentials.sum()
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from keras_vit_plugin.checkpoints.positions import resize_positions, square_grid
+from keras_vit_plugin.checkpoints.positions import resize_positions
 
 
 def check_fit(expected, tensors, source, head_names):
@@ -35,16 +35,16 @@ def check_fit(expected, tensors, source, head_names):
     raise ValueError(f"{source} does not fit the model, {count}:\n  " + "\n  ".join(problems) + hint)
 
 
-def fit_positions(positions, num_prefix, grid):
+def fit_positions(positions, num_prefix, source_grid, grid):
     """Position embeddings `(1, num_prefix + patches, D)` resized to a grid of patches.
 
-    Returned as they are where they fit already, or where their own grid cannot be told (no square number).
+    Args:
+        positions: of the file.
+        num_prefix: rows in front that belong to no patch.
+        source_grid: `(rows, columns)` of the file's patches; None where it is not known and nothing can be resized.
+        grid: `(rows, columns)` of the model.
     """
-    rows, columns = grid
-    if positions.ndim != 3 or positions.shape[1] == num_prefix + rows * columns:
+    if positions.ndim != 3 or source_grid is None or tuple(source_grid) == tuple(grid):
         return positions
-    source = square_grid(positions.shape[1] - num_prefix)
-    if source is None:
-        return positions
-    patches = resize_positions(positions[0, num_prefix:], source, grid)
+    patches = resize_positions(positions[0, num_prefix:], source_grid, grid)
     return np.concatenate([positions[:, :num_prefix], patches[None]], axis=1)

@@ -5,6 +5,7 @@ list all that do not fit, and position embeddings of another image size can be r
 """
 
 import io
+import json
 import tempfile
 import zipfile
 from pathlib import Path
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 
 from keras_vit_plugin.checkpoints.fit import check_fit, fit_positions
+from keras_vit_plugin.checkpoints.positions import square_grid
 from keras_vit_plugin.geometry import patch_grid
 
 
@@ -48,13 +50,38 @@ def _read_h5(file):
     return tensors
 
 
-def assign_keras_tensors(model, tensors, source, new_head=False):
+def read_patch_grid(path):
+    """The grid of patches `(rows, columns)` that a `.keras` or preset folder was made for; None where it says none."""
+    path = Path(path)
+    if path.is_dir():
+        text = (path / "config.json").read_text(encoding="utf-8") if (path / "config.json").exists() else "{}"
+    elif path.suffix == ".keras":
+        with zipfile.ZipFile(path) as archive:
+            text = archive.read("config.json").decode()
+    else:
+        return None
+    for config in _nested_dictionaries(json.loads(text)):
+        if config.get("image_shape") and config.get("patch_size"):
+            patch_size = config["patch_size"]
+            return patch_grid(config["image_shape"], patch_size if isinstance(patch_size, int) else tuple(patch_size))
+    return None
+
+
+def _nested_dictionaries(value):
+    if isinstance(value, dict):
+        yield value
+        for item in value.values():
+            yield from _nested_dictionaries(item)
+
+
+def assign_keras_tensors(model, tensors, source, source_grid=None, new_head=False):
     """Writes tensors named as Keras saves them into a model; position embeddings are resized to its image size.
 
     Args:
         model: a `ViTImageClassifier` or `SimpleViT`.
         tensors: `{path in the file: array}`.
         source: what to call the tensors in an error.
+        source_grid: the grid of patches the tensors are for, from `read_patch_grid`; None where it is not known.
         new_head: leave the classification head alone, and ignore one in `tensors`.
 
     Raises:
@@ -76,7 +103,10 @@ def assign_keras_tensors(model, tensors, source, new_head=False):
         if positions in tensors:
             prefix = trunk.tokens.num_positioned_prefix_tokens
             grid = patch_grid(model.image_shape, trunk.patch_size)
-            tensors[positions] = fit_positions(tensors[positions], prefix, grid)
+            if source_grid is None:  # the file does not say: the model's own where it fits, else a square
+                count = tensors[positions].shape[1] - prefix
+                source_grid = grid if count == grid[0] * grid[1] else square_grid(count)
+            tensors[positions] = fit_positions(tensors[positions], prefix, source_grid, grid)
         check_fit(expected, tensors, source, heads)
         with h5py.File(own, "r+") as h5:
             for name in expected:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_vit_plugin.checkpoints.keras_files import assign_keras_tensors, read_keras_tensors
+from keras_vit_plugin.checkpoints.keras_files import assign_keras_tensors, read_keras_tensors, read_patch_grid
 from keras_vit_plugin.checkpoints.timm import assign_timm_tensors, read_tensors
 
 
@@ -27,7 +27,7 @@ def load_weights(model, path, new_head=False):
             raise ValueError(f"timm has no {type(model).__name__}: weights={str(path)!r} cannot be loaded into one.")
         assign_timm_tensors(model, read_tensors(path), str(path), new_head)
     elif path.is_dir() or path.suffix in (".h5", ".keras"):
-        assign_keras_tensors(model, read_keras_tensors(path), str(path), new_head)
+        assign_keras_tensors(model, read_keras_tensors(path), str(path), read_patch_grid(path), new_head)
     else:
         raise ValueError(
             "`weights` must be a .weights.h5, a .keras, a preset folder, or timm-named tensors in .npz or "

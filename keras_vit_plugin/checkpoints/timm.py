@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_vit_plugin.checkpoints.fit import check_fit, fit_positions
+from keras_vit_plugin.checkpoints.positions import square_grid
 
 
 def read_tensors(path):
@@ -53,7 +54,9 @@ def assign_timm_tensors(model, tensors, source, new_head=False):
     if "pos_embed" in tensors:
         backbone = model.backbone
         prefix = backbone.tokens.num_positioned_prefix_tokens
-        tensors["pos_embed"] = fit_positions(tensors["pos_embed"], prefix, backbone.patch_grid)
+        # timm's checkpoints are of square images.
+        source = square_grid(tensors["pos_embed"].shape[1] - prefix) if tensors["pos_embed"].ndim == 3 else None
+        tensors["pos_embed"] = fit_positions(tensors["pos_embed"], prefix, source, backbone.patch_grid)
     check_fit({name: shape for name, (shape, _) in destinations.items()}, tensors, source, heads)
     for name, (_, assign) in destinations.items():
         assign(np.asarray(tensors[name], np.float32))

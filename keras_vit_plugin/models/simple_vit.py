@@ -72,10 +72,15 @@ class SimpleViT(keras.Model):
         self.mlp_dim = mlp_dim
         self.num_classes = num_classes
         self.layer_norm_epsilon = layer_norm_epsilon
-        self._dtype_argument = dtype
+        if dtype is not None:
+            self.dtype_policy = keras.dtype_policies.get(dtype)
 
     def get_config(self):
-        dtype = self._dtype_argument
+        # The policies of layers that `quantize` changed, as KerasHub's `Backbone` saves them.
+        policies = keras.dtype_policies.DTypePolicyMap(default_policy=self.dtype_policy.name)
+        for layer in self._flatten_layers():
+            if layer.quantization_mode is not None:
+                policies[layer.path] = layer.dtype_policy
         return {
             "image_shape": self.image_shape,
             "patch_size": self.patch_size,
@@ -86,7 +91,7 @@ class SimpleViT(keras.Model):
             "mlp_dim": self.mlp_dim,
             "num_classes": self.num_classes,
             "layer_norm_epsilon": self.layer_norm_epsilon,
-            "dtype": None if dtype is None else keras.dtype_policies.serialize(keras.dtype_policies.get(dtype)),
+            "dtype": keras.dtype_policies.serialize(policies if len(policies) else self.dtype_policy),
             "name": self.name,
             "trainable": self.trainable,
         }

@@ -104,10 +104,11 @@ class ViTImageClassifier(keras_hub.models.ImageClassifier):
     def get_compile_config(self):
         # The default needs no saving; saving its unused optimizer makes every load print a warning.
         if self._compiled_by_default and not self.optimizer.built:
-            return None
+            return {}
         return super().get_compile_config()
 
     def compile_from_config(self, config):
         # Keras skips this step, with a warning, for classes that override `compile`.
         self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
+        if self.optimizer is not None:
+            self.optimizer.build(self.trainable_variables)

@@ -47,14 +47,14 @@ def build(name, num_classes=None, image_size=None, weights=None, new_head=False,
         FileNotFoundError: `weights` names no file.
     """
     preset = get_preset(name)
-    if num_classes is not None and (not isinstance(num_classes, int) or num_classes < 1):
+    if num_classes is not None and (not hasattr(num_classes, "__index__") or num_classes < 1):
         raise ValueError(f"`num_classes` must be a positive integer or None, got num_classes={num_classes!r}.")
     image_shape = preset.image_shape
     if image_size is not None:
         image_shape = (*as_pair(image_size), image_shape[2])
 
     path = _weights_path(name, preset, weights)
-    model = _BUILDERS[type(preset)](preset, num_classes or preset.num_classes, image_shape, dtype)
+    model = _BUILDERS[type(preset)](preset, int(num_classes or preset.num_classes), image_shape, dtype)
     if path is not None:
         from keras_vit_plugin.checkpoints import load_weights
 

@@ -240,3 +240,15 @@ def test_a_hub_out_of_reach_says_what_to_do(monkeypatch):
 def test_real_deit_tiny_loads():
     model = kv.build("deit_tiny_patch16_224", weights=real_data("weights", "deit_tiny_patch16_224_in1k.npz"))
     assert model.count_params() == 5_717_416
+
+
+@pytest.mark.parametrize("kind", ["file.keras", "folder"])
+def test_positions_between_non_square_grids(kind, tmp_path):
+    wide = kv.build("vit_test", image_size=(8, 32))  # 2 x 8 patches
+    randomize(wide)
+    wide.save(tmp_path / kind) if kind == "file.keras" else wide.save_to_preset(str(tmp_path / kind))
+    old = np.asarray(wide.backbone.tokens.position_embedding)[0, 1:]
+    for size, grid in (((32, 8), (8, 2)), ((16, 16), (4, 4)), ((8, 16), (2, 4))):
+        new = kv.build("vit_test", image_size=size, weights=tmp_path / kind)
+        positions = np.asarray(new.backbone.tokens.position_embedding)[0, 1:]
+        np.testing.assert_allclose(positions, resize_positions(old, (2, 8), grid), rtol=1e-6)

@@ -251,9 +251,10 @@ def test_a_model_quantized_by_keras_is_refused(tmp_path):
 
 
 def test_the_target_table_refuses_what_the_runtime_lacks():
-    check_target({"ADD": 1, "UNHEARD_OF_BUT_BUILTIN": 1}, "litert")
-    with pytest.raises(UnsupportedByTarget, match="FlexErf: no runtime without the flex delegate"):
-        check_target({"FlexErf": 1}, "litert")
+    check_target({"ADD": 1, "AVERAGE_POOL_2D": 2}, "litert")
+    for op in ("FlexErf", "MyCustomOp"):
+        with pytest.raises(UnsupportedByTarget, match=f"{op}: a flex or custom op"):
+            check_target({"ADD": 1, op: 1}, "litert")
     with pytest.raises(UnsupportedByTarget, match="ADD version 9: needs runtime newer"):
         check_target({"ADD": 9}, "litert")
     assert min_runtime({"ADD": 1, "GELU": 1, "MEAN": 3}) == "2.9"
@@ -267,3 +268,50 @@ def test_float32_input_takes_the_same_pixels(tmp_path):
     export_tflite(model, tmp_path / "b.tflite", input_dtype="float32", batch_size=2)
     a, b = (Runner((tmp_path / name).read_bytes())(images) for name in ("a.tflite", "b.tflite"))
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", TINY_SNR)
+def test_batches(mode, tmp_path):
+    model = kv.build("vit_test")
+    randomize(model)
+    images = pixels(model.image_shape, 10)
+    report = export_tflite(
+        model,
+        tmp_path / "m.tflite",
+        quantize=mode,
+        calibration=images,
+        batch_size=4,
+        tolerance=Tolerance(0, TINY_SNR[mode]),
+    )
+    assert report.file.inputs[0]["shape"] == [4, 16, 16, 3]
+
+
+def test_mean_and_std_of_another_channel_count(tmp_path):
+    refused("`std` must be one number or one per channel .3., got 2", tmp_path, mean=[0, 0], std=[1, 1])
+
+
+def test_a_graph_beyond_the_builtin_ops_is_refused(tmp_path):
+    @keras.saving.register_keras_serializable("test")
+    class Inverse(keras.layers.Layer):
+        def call(self, x):
+            return keras.ops.inv(x)
+
+    images = keras.Input((8, 8, 3))
+    x = Inverse()(keras.layers.Reshape((12, 16))(images)[:, :, :12])
+    model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
+    refused("does not convert to TFLite builtin ops", tmp_path, model, UnsupportedByTarget, mean=0, std=1)
+
+
+def test_a_kerashub_model_exports_with_its_own_preprocessing(tmp_path):
+    import keras_hub
+
+    backbone = keras_hub.models.ViTBackbone((16, 16, 3), 4, 1, 2, 8, 16)
+    converter = keras_hub.layers.ViTImageConverter(image_size=(16, 16), scale=1 / 255, crop_to_aspect_ratio=False)
+    preprocessor = keras_hub.models.ViTImageClassifierPreprocessor(converter)
+    model = keras_hub.models.ViTImageClassifier(backbone, 3, preprocessor)
+    report = export_tflite(model, tmp_path / "m.tflite")
+    assert report.road == "generic"
+    assert report.file.metadata["preprocessing"]["rule"] == "stretch"
+    converter.image_size = (32, 32)
+    with pytest.raises(ValueError, match="takes images of .16, 16., its image converter resizes to .32, 32."):
+        export_tflite(model, tmp_path / "n.tflite")

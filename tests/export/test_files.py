@@ -103,3 +103,11 @@ def test_killing_exports_at_random_moments(with_old_file, tmp_path):
         assert path.read_bytes() == old
     export_tflite(model, path, tolerance=Tolerance(0, 0))
     assert list(out.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "target.tflite").write_bytes(b"old")
+    (tmp_path / "link.tflite").symlink_to(tmp_path / "target.tflite")
+    write_atomically(tmp_path / "link.tflite", b"new")
+    assert (tmp_path / "link.tflite").is_symlink()
+    assert (tmp_path / "target.tflite").read_bytes() == b"new"

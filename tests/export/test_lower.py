@@ -23,7 +23,7 @@ def snr_db(reference, output):
 
 @pytest.mark.parametrize("batch_size, dtype", [(1, "uint8"), (3, "float32")])
 def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_size, dtype):
-    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model)))
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
     content = lower(spec, batch_size, dtype)
     images = pixels(tiny_model.image_shape, 4)
     runner = Runner(content)
@@ -68,6 +68,6 @@ def test_every_dense_and_convolution_gets_a_bias():
 
 def test_batches_that_do_not_fill_up_are_padded():
     model = kv.build("vit_test")
-    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model)))
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
     images = pixels(model.image_shape, 5)
     np.testing.assert_allclose(Runner(lower(spec, 3))(images), Runner(lower(spec, 1))(images), rtol=1e-4, atol=1e-5)

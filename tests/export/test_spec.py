@@ -12,7 +12,7 @@ from keras_vit_plugin.export.verify import keras_logits
 
 
 def relative_error(model, images):
-    scale, offset = pixel_normalization(model)
+    scale, offset = pixel_normalization(model, 3)
     oracle = from_keras(model, scale, offset).forward(images)
     assert oracle.dtype == np.float64
     return np.abs(keras_logits(model, images, scale, offset) - oracle).max() / np.abs(oracle).max()

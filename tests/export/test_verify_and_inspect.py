@@ -30,7 +30,8 @@ def test_compare_at_the_extremes():
     logits = np.array([[1.0, 0]], np.float32)
     assert compare(logits, logits).snr_db == 300
     assert compare(logits, np.array([[np.nan, 0]])).snr_db == -300
-    json.dumps(compare(logits, logits).to_dict(), allow_nan=False)
+    for outputs in (logits, np.array([[np.inf, np.nan]])):
+        json.dumps(compare(logits, outputs).to_dict(), allow_nan=False)
     with pytest.raises(ValueError, match="Keras model gives NaN"):
         compare(np.array([[np.nan, 0]]), logits)
     with pytest.raises(ValueError, match=r"\(1, 2\), the file \(1, 3\)"):
@@ -50,7 +51,7 @@ def test_verify_of_another_models_file(tmp_path):
     other = kv.build("vit_test")
     randomize(other)
     assert verify(other, tmp_path / "m.tflite", pixels((16, 16, 3), 32)).snr_db < 10
-    with pytest.raises(ValueError, match=r"takes images of \(16, 16, 3\), got \(8, 8, 3\)"):
+    with pytest.raises(ValueError, match=r"takes images of \(16, 16, 3\), the model of \(8, 8, 3\)"):
         verify(kv.build("simple_vit_test"), tmp_path / "m.tflite", pixels((8, 8, 3)))
     with pytest.raises(ValueError, match="one class index per image"):
         verify(other, tmp_path / "m.tflite", pixels((16, 16, 3)), labels=[1, 2])
@@ -74,16 +75,31 @@ def test_label_names_are_matched_by_the_files_class_names(tmp_path):
     for name in ("cat", "ant"):
         (tmp_path / name).mkdir()
         Image.fromarray(pixels((16, 16, 3), 1)[0]).save(tmp_path / name / "1.png")
-    preprocessing = Preprocessing((16, 16))
-    assert gather_labelled(tmp_path, None, preprocessing, ["dog", "cat", "ant"])[1].tolist() == [2, 1]
-    assert gather_labelled(tmp_path, None, preprocessing, ())[1].tolist() == [0, 1]
-    with pytest.warns(UserWarning, match="not the model's class names"):
-        assert gather_labelled(tmp_path, None, preprocessing, ["dog", "cat", "bee"])[1] is None
+
+    def labels(class_names, num_classes):
+        return gather_labelled(tmp_path, None, Preprocessing((16, 16)), class_names, num_classes)[1]
+
+    assert labels(["dog", "cat", "ant"], 3).tolist() == [2, 1]
+    assert labels((), 2).tolist() == [0, 1]
+    with pytest.warns(UserWarning, match="not all of the 5 classes: no accuracy"):
+        assert labels((), 5) is None  # which two of the five?
+    for names in (["dog", "cat"], ["dog", "cat", "bee"]):
+        with pytest.warns(UserWarning, match="class names in the file: no accuracy"):
+            assert labels(names, len(names)) is None
+    with pytest.raises(ValueError, match="a folder brings its own"):
+        gather_labelled(tmp_path, [0, 1], Preprocessing((16, 16)), (), 2)
+
+
+def test_label_numbers_beyond_the_classes_are_refused():
+    preprocessing = Preprocessing((4, 4))
+    for wrong in ([0, 5], [-1, 0]):
+        with pytest.raises(ValueError, match=f"Labels must be 0..4, they run from {min(wrong)} to {max(wrong)}"):
+            gather_labelled(pixels((4, 4, 3), 2), wrong, preprocessing, (), 5)
 
 
 def test_labels_csv(tmp_path):
     Image.fromarray(pixels((4, 4, 3), 1)[0]).save(tmp_path / "a.png")
-    (tmp_path / "labels.csv").write_text("file,label\na.png,7\n")
+    (tmp_path / "labels.csv").write_text("file,label\na.png,7\n", encoding="utf-8-sig")  # as Excel writes it
     paths, labels = image_files(tmp_path)
     assert [path.name for path in paths] == ["a.png"] and labels == ["7"]
     (tmp_path / "labels.csv").write_text("file,label\nb.png,7\n")
@@ -112,6 +128,21 @@ def test_photos_of_every_colour_mode(mode, tmp_path):
     assert Preprocessing((16, 16)).load(path).shape == (16, 16, 3)
 
 
+def test_a_16_bit_photo_keeps_its_greys(tmp_path):
+    ramp = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
+    Image.fromarray(ramp).save(tmp_path / "p.png")
+    for channels in (1, 3):
+        loaded = Preprocessing((20, 20), channels).load(tmp_path / "p.png")
+        np.testing.assert_allclose(loaded[..., 0], ramp / 257, atol=1)
+
+
+@pytest.mark.parametrize("rule, left, top", [("cover", 255, 255), ("pad", 255, 0), ("stretch", 255, 255)])
+def test_the_resize_rules(rule, left, top, tmp_path):
+    Image.new("RGB", (80, 40), "white").save(tmp_path / "p.png")
+    loaded = Preprocessing((16, 16), resize=(16, 16), rule=rule).load(tmp_path / "p.png")
+    assert loaded[8, 0, 0] == left and loaded[0, 8, 0] == top
+
+
 def test_a_rotated_photo_is_turned_upright(tmp_path):
     picture = np.zeros((20, 20, 3), np.uint8)
     picture[:10] = 255
@@ -127,13 +158,13 @@ def test_preprocessing_comes_from_the_model():
     preprocessing = preprocessing_of(model)
     assert preprocessing == Preprocessing((224, 224), 3, (256, 256), "bicubic")
     assert Preprocessing.from_dict(json.loads(json.dumps(preprocessing.to_dict()))) == preprocessing
-    scale, offset = pixel_normalization(model)
+    scale, offset = pixel_normalization(model, 3)
     np.testing.assert_allclose(
         128 * scale + offset, (128 / 255 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
     )
     assert preprocessing_of(kv.SimpleViT()) == Preprocessing((32, 32), 3)
-    scale, offset = pixel_normalization(kv.SimpleViT())
-    assert 255 * scale + offset == 1
+    scale, offset = pixel_normalization(kv.SimpleViT(), 3)
+    np.testing.assert_array_equal(255 * scale + offset, 1)
 
 
 def test_images_are_spread_over_what_there_is():
@@ -181,3 +212,15 @@ def test_files_that_are_no_model(tmp_path):
             inspect(broken)
     with pytest.raises(FileNotFoundError, match="nowhere.tflite"):
         inspect(tmp_path / "nowhere.tflite")
+
+
+def test_inspect_counts_flex_ops_of_files_it_cannot_load():
+    import tensorflow as tf
+
+    inverse = tf.function(lambda x: tf.linalg.inv(x), input_signature=[tf.TensorSpec((1, 4, 4))])
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([inverse.get_concrete_function()])
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
+    report = inspect(converter.convert())
+    assert report.flex_ops == sum(report.ops.values()) > 0
+    assert report.delegate_partitions is None
+    assert "Flex" in report.load_error

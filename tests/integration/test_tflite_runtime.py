@@ -55,6 +55,18 @@ def test_the_on_device_example_gives_the_same_answers_on_both_runtimes(mode, dev
     assert agreement >= (1.0 if mode == "float32" else 0.95)
 
 
+@pytest.mark.parametrize("python", ["device", "own"])
+def test_the_on_device_example_on_a_batch_and_on_probabilities(python, device_python, photos, tmp_path):
+    digits = kv.build("vit_digits", weights="pretrained")
+    softmax = kv.ViTImageClassifier(digits.backbone, 10, digits.preprocessor, activation="softmax")
+    softmax.output_dense.set_weights(digits.output_dense.get_weights())
+    kv.export.export_tflite(softmax, tmp_path / "m.tflite", batch_size=4)
+    answers = classify(device_python if python == "device" else sys.executable, tmp_path / "m.tflite", photos[:3])
+    expected = softmax.predict(np.stack([np.asarray(Image.open(p))[..., None] for p in photos[:3]]), verbose=0)
+    for top, probabilities in zip(answers, expected):
+        assert abs(top[0]["probability"] - probabilities.max()) < 1e-4
+
+
 def test_the_device_environment_is_what_it_says(device_python):
     code = "import numpy, tflite_runtime as t; print(numpy.__version__, t.__version__)"
     printed = subprocess.run([device_python, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -172,3 +172,27 @@ def test_classifier_errors():
         kv.ViTImageClassifier(backbone, 3, pooling="max")
     with pytest.raises(ValueError, match="crop_fraction=0"):
         kv.ViTImageConverter((4, 4), crop_fraction=0)
+
+
+def test_a_classifier_clones_and_compiles_without_an_optimizer(tmp_path):
+    model = kv.build("vit_test")
+    assert keras.models.clone_model(model).count_params() == model.count_params()
+    model.compile(optimizer=None)
+    model.save(tmp_path / "m.keras")
+    keras.saving.load_model(tmp_path / "m.keras")
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_simple_vit_keeps_its_policy_and_its_quantization(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = kv.build("simple_vit_test")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "m.keras")
+    assert keras.saving.load_model(tmp_path / "m.keras").blocks[0].compute_dtype == "float16"
+    model = kv.build("simple_vit_test")
+    model.quantize("int8")
+    x = inputs_of(model)
+    model.save(tmp_path / "q.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "q.keras")(x), model(x))

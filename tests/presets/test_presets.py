@@ -62,7 +62,7 @@ def test_a_missing_weight_file():
 
 
 def test_other_classes_and_a_non_square_image():
-    model = kv.build("vit_test", num_classes=7, image_size=(16, 24))
+    model = kv.build("vit_test", num_classes=np.int64(7), image_size=(16, 24))
     assert model.output_shape == (None, 7)
     assert model.input_shape == (None, 16, 24, 3)
 
