@@ -42,6 +42,9 @@ def test_a_tolerance_needs_both():
     parity = compare(np.eye(4), np.eye(4) + 0.1)
     assert Tolerance(1.0, 10).holds(parity)
     assert not Tolerance(1.0, 30).holds(parity)
+    swapped = compare(np.array([[1.0, 0.9]]), np.array([[0.9, 1.0]]))
+    assert swapped.top1_agreement == 0 and swapped.snr_db > 10
+    assert not Tolerance(0.5, 10).holds(swapped)
     with pytest.raises(ValueError, match="0..1, got 98"):
         Tolerance(98, 10)
 
