@@ -11,7 +11,7 @@ from keras_vit_plugin.quiet import quiet_stderr
 from .targets import UnsupportedByTarget
 
 
-def lower(spec, batch_size=1, input_dtype="uint8"):
+def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
     """Lowers a spec to a float32 TFLite file.
 
     The signature `serving_default` takes `images`, raw pixels `(batch_size, H, W, C)`, and gives `logits`
@@ -21,6 +21,7 @@ def lower(spec, batch_size=1, input_dtype="uint8"):
         spec: a `ViTSpec` whose pixel normalization, score scale and LayerScale are folded.
         batch_size: images per call.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255.
+        attention_weights: `"softmax"`, or `"root"` for weights that suit int8 better: `root_weights` below.
 
     Returns:
         The file as bytes.
@@ -44,34 +45,60 @@ def lower(spec, batch_size=1, input_dtype="uint8"):
 
     tokens, width = spec.num_tokens, spec.width
 
-    def attention(x, layer):
-        def heads(y, permutation):
-            return tf.transpose(tf.reshape(y, (batch_size, tokens, layer.num_heads, -1)), permutation)
+    def first_rows(x, count):
+        """The first `count` tokens of each image, from and to `(B * T, D)`."""
+        if count in (None, tokens):
+            return x
+        x = tf.reshape(x, (batch_size, tokens, width)) if batch_size > 1 else x
+        begin, size = ((0, 0, 0), (batch_size, count, width)) if batch_size > 1 else ((0, 0), (count, width))
+        return tf.reshape(tf.slice(x, begin, size), (batch_size * count, width))
 
-        query = heads(dense(x, layer.query), (0, 2, 1, 3))  # (B, heads, T, d)
+    def softmax_weights(scores, value):
+        return tf.transpose(tf.matmul(tf.nn.softmax(scores), value), (0, 2, 1, 3))  # (B, T, heads, d)
+
+    def root_weights(scores, value):
+        """`f ((f e) V)` with `e = exp(scores - max)`, `f = 1 / sqrt(sum e)`: softmax, its divisor in two halves.
+
+        Probabilities of 1/197 are 1.3 steps of int8, and unnormalized ones make sums of every size; this is between.
+        """
+        exponentials = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+        factor = tf.math.rsqrt(tf.reduce_sum(exponentials, -1, keepdims=True))
+        mixed = tf.matmul(exponentials * factor, value)
+        return tf.transpose(mixed, (0, 2, 1, 3)) * tf.transpose(factor, (0, 2, 1, 3))
+
+    weigh = {"softmax": softmax_weights, "root": root_weights}[attention_weights]
+
+    def attention(x, layer, queries):
+        def heads(y, permutation, count=tokens):
+            return tf.transpose(tf.reshape(y, (batch_size, count, layer.num_heads, -1)), permutation)
+
+        queries = queries or tokens
+        query = heads(dense(first_rows(x, queries), layer.query), (0, 2, 1, 3), queries)  # (B, heads, T, d)
         key = heads(dense(x, layer.key), (0, 2, 3, 1))  # (B, heads, d, T)
         value = heads(dense(x, layer.value), (0, 2, 1, 3))  # (B, heads, T, d)
-        mixed = tf.matmul(tf.nn.softmax(tf.matmul(query, key)), value)
-        mixed = tf.reshape(tf.transpose(mixed, (0, 2, 1, 3)), (batch_size * tokens, -1))
-        return dense(mixed, layer.output)
+        mixed = weigh(tf.matmul(query, key), value)  # (B, T, heads, d)
+        return dense(tf.reshape(mixed, (batch_size * queries, -1)), layer.output)
 
     def block(x, layer):
-        x = norm(x + attention(norm(x, layer.attention_norm), layer.attention), layer.post_attention_norm)
+        y = attention(norm(x, layer.attention_norm), layer.attention, layer.kept_tokens)
+        x = norm(first_rows(x, layer.kept_tokens) + y, layer.post_attention_norm)
         hidden = tf.nn.gelu(dense(norm(x, layer.mlp_norm), layer.mlp_hidden), approximate=False)
         return x + dense(hidden, layer.mlp_output)
 
     def embed(images):
+        # A dense layer on flattened patches: its kernels are faster than those of the convolution it stands for.
         height, columns = spec.patch_size
-        kernel = constant(spec.patch.kernel.reshape(height, columns, -1, width))
-        x = tf.nn.conv2d(tf.cast(images, tf.float32), kernel, spec.patch_size, "VALID") + constant(spec.patch.bias)
-        x = tf.reshape(x, (batch_size, -1, width)) + constant(spec.positions)
+        rows = spec.image_shape[0] // height
+        x = tf.reshape(tf.cast(images, tf.float32), (batch_size * rows, height, -1, columns * spec.image_shape[2]))
+        x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch_size * len(spec.positions), -1))
+        x = tf.reshape(dense(x, spec.patch), (batch_size, -1, width)) + constant(spec.positions)
         if len(spec.prefix):
             prefix = np.broadcast_to(spec.prefix, (batch_size, *spec.prefix.shape))
             x = tf.concat([constant(prefix), x], axis=1)
         return tf.reshape(x, (batch_size * tokens, width))
 
     def pool(x, token):
-        x = tf.reshape(x, (batch_size, tokens, width))
+        x = tf.reshape(x, (batch_size, -1, width))
         if token is not None:
             return tf.reshape(tf.slice(x, (0, token, 0), (batch_size, 1, width)), (batch_size, width))
         if len(spec.prefix):

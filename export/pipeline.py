@@ -15,7 +15,7 @@ from .images import gather_images, synthetic_images
 from .inspect import inspect
 from .lower import lower, lower_keras
 from .preprocessing import pixel_normalization, preprocessing_of
-from .quantize import MODES, NEEDS_CALIBRATION
+from .quantize import ATTENTION_WEIGHTS, MODES, NEEDS_CALIBRATION, PREFERENCES
 from .quantize import quantize as quantize_file
 from .report import ExportReport
 from .rewrites import apply_passes
@@ -34,6 +34,7 @@ def export_tflite(
     calibration=None,
     labels=None,
     *,
+    prefer="speed",
     mean=None,
     std=None,
     input_dtype="uint8",
@@ -50,12 +51,14 @@ def export_tflite(
         model: a Keras model from images to class scores, on the TensorFlow backend. This package's classifiers are
             rewritten and lowered to a faster graph; any other is converted as it is.
         path: where to write, ending in `.tflite`.
-        quantize: `"float32"`, `"float16"` (weights), `"dynamic"` (int8 weights, activations quantized on the fly) or
+        quantize: `"float32"`, `"float16"` (weights), `"dynamic"` (int8 weights, activations quantized on the fly),
+            `"int8"` (dense layers and attention matmuls in int8, the rest in float: the fastest on a CPU) or
             `"int8-full"` (every tensor between input and output in int8).
         target: `"litert"`.
-        calibration: images to measure activation ranges on, needed for `"int8-full"`: an image folder, raw pixels
-            0..255 `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used.
+        calibration: images to measure activation ranges on, needed for `"int8"` and `"int8-full"`: an image folder,
+            raw pixels 0..255 `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used.
         labels: class names in index order, stored in the file.
+        prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
         input_dtype: `"uint8"` or `"float32"`; both take pixels of 0..255.
         batch_size: images per call.
@@ -71,7 +74,7 @@ def export_tflite(
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """
     started = time.perf_counter()
-    _check_arguments(quantize, target, input_dtype, batch_size, tolerance)
+    _check_arguments(quantize, target, prefer, input_dtype, batch_size, tolerance)
     batch_size = int(batch_size)
     if quantize in NEEDS_CALIBRATION and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
@@ -93,11 +96,12 @@ def export_tflite(
     road, road_reason, rewrites = "spec", "", {}
     try:
         model_spec, rewrites = apply_passes(spec.from_keras(model, scale, offset))
-        content = lower(model_spec, batch_size, input_dtype)
+        weights = ATTENTION_WEIGHTS.get((quantize, prefer), "softmax")
+        content = lower(model_spec, batch_size, input_dtype, weights)
     except spec.UnsupportedTopology as reason:
         road, road_reason = "generic", str(reason)
         content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, input_dtype)
-    content = quantize_file(flatbuffer.add_missing_biases(content), quantize, calibration)
+    content = quantize_file(flatbuffer.add_missing_biases(content), quantize, calibration, prefer)
     check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
 
     parity = compare(keras_logits(model, images, scale, offset), tflite_logits(content, images))
@@ -106,6 +110,7 @@ def export_tflite(
         {
             "keras_vit_plugin": VERSION,
             "mode": quantize,
+            "prefer": prefer,
             "target": target,
             "labels": labels,
             "preprocessing": preprocessing.to_dict(),
@@ -171,10 +176,11 @@ def default_tolerance(mode, model, verified_on):
     return tolerance
 
 
-def _check_arguments(mode, target, input_dtype, batch_size, tolerance):
+def _check_arguments(mode, target, prefer, input_dtype, batch_size, tolerance):
     for name, value, allowed in (
         ("quantize", mode, MODES),
         ("target", target, TARGETS),
+        ("prefer", prefer, PREFERENCES),
         ("input_dtype", input_dtype, INPUT_DTYPES),
     ):
         if value not in allowed:
@@ -185,7 +191,7 @@ def _check_arguments(mode, target, input_dtype, batch_size, tolerance):
         raise ValueError(
             f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}."
         )
-    if mode in NEEDS_CALIBRATION and input_dtype != "uint8":
+    if mode == "int8-full" and input_dtype != "uint8":
         raise ValueError(f"quantize={mode!r} takes uint8 pixels only, got input_dtype={input_dtype!r}.")
     if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")

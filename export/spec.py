@@ -61,22 +61,25 @@ class Attention:
     output: Dense
     score_scale: float
 
-    def __call__(self, x):
+    def __call__(self, x, queries=None):
+        """Attention over the tokens of x, `(B, T, D)`, for its first `queries` tokens; None is all."""
+
         def heads(y):  # (B, T, heads * d) -> (B, heads, T, d)
             return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
 
-        query, key, value = heads(self.query(x)), heads(self.key(x)), heads(self.value(x))
+        query, key, value = heads(self.query(x[:, :queries])), heads(self.key(x)), heads(self.value(x))
         scores = query @ key.transpose(0, 1, 3, 2) * self.score_scale
         exponentials = np.exp(scores - scores.max(-1, keepdims=True))
         mixed = exponentials / exponentials.sum(-1, keepdims=True) @ value  # (B, heads, T, d)
-        return self.output(mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1))
+        mixed = mixed.transpose(0, 2, 1, 3)  # (B, T, heads, d)
+        return self.output(mixed.reshape(*mixed.shape[:2], -1))
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
     """`x += scale * attention(norm(x))`, optionally a norm, then `x += scale * mlp(norm(x))`.
 
-    None leaves a norm or a scale out.
+    None leaves a norm or a scale out. With `kept_tokens`, only so many leading tokens leave the block.
     """
 
     attention_norm: Norm | None
@@ -87,10 +90,11 @@ class Block:
     mlp_hidden: Dense
     mlp_output: Dense
     mlp_scale: np.ndarray | None
+    kept_tokens: int | None = None
 
     def __call__(self, x):
-        y = self.attention(x if self.attention_norm is None else self.attention_norm(x))
-        x = x + (y if self.attention_scale is None else y * self.attention_scale)
+        y = self.attention(x if self.attention_norm is None else self.attention_norm(x), self.kept_tokens)
+        x = x[:, : self.kept_tokens] + (y if self.attention_scale is None else y * self.attention_scale)
         if self.post_attention_norm is not None:
             x = self.post_attention_norm(x)
         y = self.mlp_output(gelu(self.mlp_hidden(x if self.mlp_norm is None else self.mlp_norm(x))))

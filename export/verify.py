@@ -59,6 +59,7 @@ TOLERANCES = {
     "float32": Tolerance(1.0, 80.0),
     "float16": Tolerance(0.99, 40.0),
     "dynamic": Tolerance(0.95, 15.0),
+    "int8": Tolerance(0.93, 12.0),
     "int8-full": Tolerance(0.90, 8.0),
 }
 

@@ -106,10 +106,11 @@ def demo(output, as_json):
 @main.command()
 @click.argument("model")
 @click.argument("out", type=click.Path(dir_okay=False))
-@click.option("--quantize", default="float32", show_default=True, help="float32, float16, dynamic or int8-full.")
+@click.option("--quantize", default="float32", show_default=True, help="float32, float16, dynamic, int8 or int8-full.")
+@click.option("--prefer", default="speed", show_default=True, help="For int8: speed or accuracy.")
 @click.option("--target", default="litert", show_default=True, help="The runtime the file is for.")
 @weights_option
-@click.option("--calibration", metavar="DIR", help="Folder of images to calibrate on; int8-full needs one.")
+@click.option("--calibration", metavar="DIR", help="Folder of images to calibrate on; int8 and int8-full need one.")
 @click.option("--verification", metavar="DIR", help="Folder of images to compare on; default: the calibration's.")
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
 @mean_option
@@ -124,6 +125,7 @@ def export(
     model,
     out,
     quantize,
+    prefer,
     target,
     weights,
     calibration,
@@ -146,6 +148,7 @@ def export(
         keras_model,
         out,
         quantize=quantize,
+        prefer=prefer,
         target=target,
         calibration=calibration,
         labels=_labels(labels, model, keras_model),

@@ -1,10 +1,12 @@
 """Function-preserving passes, spec in, spec out, in float64: the oracle's logits agree before and after to 1e-9."""
 
 from .centre_writers import centre_writers
+from .fold_key_value_bias import fold_key_value_bias
 from .fold_layer_scale import fold_layer_scale
 from .fold_norm_affine import fold_norm_affine
 from .fold_pixel_normalization import fold_pixel_normalization
 from .fold_score_scale import fold_score_scale
+from .keep_pooled_tokens import keep_pooled_tokens
 from .rotate_stream import rotate_stream
 
 # In the order in which they build on each other.
@@ -13,8 +15,10 @@ PASSES = (
     fold_score_scale,
     fold_layer_scale,
     fold_norm_affine,
+    fold_key_value_bias,
     centre_writers,
     rotate_stream,
+    keep_pooled_tokens,
 )
 
 

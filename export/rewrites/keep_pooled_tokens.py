@@ -1,0 +1,15 @@
+"""In the last block, only the tokens that a head reads.
+
+Rows of the residual stream meet in attention only, where every row is read through its key and value; what follows a
+row's query concerns that row alone. So the last block computes queries, output projection and MLP for the class (and
+distillation) token. Applies to pre-norm and post-norm encoders whose heads read single tokens.
+"""
+
+from dataclasses import replace
+
+
+def keep_pooled_tokens(spec):
+    if any(head.token is None for head in spec.heads):
+        return spec
+    kept = 1 + max(head.token for head in spec.heads)
+    return replace(spec, blocks=(*spec.blocks[:-1], replace(spec.blocks[-1], kept_tokens=kept)))
