@@ -8,8 +8,6 @@ import numpy as np
 from .graph import Graph
 from .progress import track
 
-# Of a call's smallest and largest value per tensor, the share of calls whose extremes `typical` leaves out.
-EXTREMES_LEFT_OUT = 0.1
 SAMPLES_PER_CALL = 2048
 # |error| ** 2.4 weighs large errors a little more than the mean square (Nagel et al. 2021, arXiv:2106.08295, 3.1).
 ERROR_POWER = 2.4
@@ -27,11 +25,6 @@ class Observation:
     def full(self):
         """The range that clips nothing."""
         return float(self.smallest.min()), float(self.largest.max())
-
-    def typical(self):
-        """From the 10th percentile of the calls' smallest value to the 90th of their largest."""
-        low = np.quantile(self.smallest, EXTREMES_LEFT_OUT)
-        return float(low), float(np.quantile(self.largest, 1 - EXTREMES_LEFT_OUT))
 
     def least_error(self):
         """The range inside `full` whose int8 rounding and clipping error on the sample is least."""
@@ -58,7 +51,7 @@ def observe(content, images):
         images: raw pixels 0..255, `(N, H, W, C)`.
 
     Returns:
-        `{tensor index: Observation}`; the input and, where it is cast to float, the cast run from 0 to 255.
+        `{tensor index: Observation}`; the input, its cast to float and what only moves their values run from 0 to 255.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -93,8 +86,9 @@ def observe(content, images):
         for index, (smallest, largest, sample) in notes.items()
     }
     pixels = Observation(np.zeros(1), np.full(1, 255.0), np.arange(256.0))
-    casts = [graph.image] + [int(operator.outputs[0]) for operator in graph.consumers[graph.image]]
-    return {**observations, **dict.fromkeys(casts, pixels)}
+    same = [graph.image, *(int(operator.outputs[0]) for operator in graph.consumers[graph.image])]
+    same += [int(move.outputs[0]) for tensor in same for move in graph.moves_after(tensor)]
+    return {**observations, **dict.fromkeys(same, pixels)}
 
 
 def quantizer_ranges(graph, ranges):

@@ -12,7 +12,7 @@ from .interpreter import Runner
 from .pipeline import export_tflite
 from .verify import ParityReport, compare, keras_logits
 
-MODES = ("float32", "dynamic", "int8-full")
+MODES = ("float32", "dynamic", "int8", "int8-full")
 SHOWN_DIGITS = 20
 ROUNDS = 50
 

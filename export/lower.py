@@ -91,11 +91,12 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         rows = spec.image_shape[0] // height
         x = tf.reshape(tf.cast(images, tf.float32), (batch_size * rows, height, -1, columns * spec.image_shape[2]))
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch_size * len(spec.positions), -1))
-        x = tf.reshape(dense(x, spec.patch), (batch_size, -1, width)) + constant(spec.positions)
-        if len(spec.prefix):
-            prefix = np.broadcast_to(spec.prefix, (batch_size, *spec.prefix.shape))
-            x = tf.concat([constant(prefix), x], axis=1)
-        return tf.reshape(x, (batch_size * tokens, width))
+        x = dense(x, spec.patch)
+        if batch_size == 1:
+            return tf.concat([constant(spec.prefix), x + constant(spec.positions)], axis=0)
+        x = tf.reshape(x, (batch_size, -1, width)) + constant(spec.positions)
+        prefix = np.broadcast_to(spec.prefix, (batch_size, *spec.prefix.shape))
+        return tf.reshape(tf.concat([constant(prefix), x], axis=1), (batch_size * tokens, width))
 
     def pool(x, token):
         x = tf.reshape(x, (batch_size, -1, width))

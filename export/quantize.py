@@ -94,7 +94,7 @@ def _int8_full(content, calibration):
 
     graph = Graph(content)
     observations = observe(content, calibration)
-    ranges = quantizer_ranges(graph, {tensor: seen.typical() for tensor, seen in observations.items()})
+    ranges = quantizer_ranges(graph, {tensor: seen.least_error() for tensor, seen in observations.items()})
     with silence():
         engine = quantizer.Quantizer(content, recipe.static_wi8_ai8())
         engine.update_quantization_recipe(".*", "OUTPUT", algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)

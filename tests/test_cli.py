@@ -88,7 +88,7 @@ def test_export_of_a_keras_file_reads_well(digits, tmp_path):
 def test_demo(tmp_path):
     result = keras_vit_json("demo", "--output", tmp_path)
     rows = {row["mode"]: row for row in result["rows"]}
-    assert set(rows) == {"float32", "dynamic", "int8-full"}
+    assert set(rows) == {"float32", "dynamic", "int8", "int8-full"}
     assert rows["int8-full"]["parity"]["top1_accuracy_tflite"] >= 0.97
     assert Image.open(result["picture"]).size[0] > 500
     assert (tmp_path / "vit_digits.keras").exists()

@@ -198,7 +198,8 @@ def test_inspect_prints_what_is_promised(tmp_path):
     promised = "size_bytes ops op_versions min_runtime inputs outputs float_tensors flex_ops delegate_partitions"
     assert set(promised.split()) | {"nodes_outside_delegate"} <= set(report)
     assert report["size_bytes"] == (tmp_path / "float32.tflite").stat().st_size
-    assert report["ops"]["FULLY_CONNECTED"] == 13 and report["ops"]["GELU"] == 2  # 2 blocks of 6 dense, and the head
+    assert report["ops"]["FULLY_CONNECTED"] == 14  # patches, 2 blocks of 6, and the head
+    assert report["ops"]["GELU"] == 2
     assert report["min_runtime"] == "2.9"  # GELU
     assert report["delegate_partitions"] == 1 and report["nodes_outside_delegate"] == {"CAST": 1}
     integer = inspect((tmp_path / "int8-full.tflite").read_bytes())

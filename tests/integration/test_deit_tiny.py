@@ -19,20 +19,22 @@ def keras_vit_json(*arguments):
 
 
 @pytest.mark.parametrize(
-    "mode, agreement, snr_db, megabytes",
+    "mode, options, agreement, snr_db, megabytes",
     [
-        ("float32", 1.0, 100, 23),
-        ("float16", 0.998, 50, 11.7),
-        ("dynamic", 0.98, 24.5, 6.3),
-        ("int8-full", 0.9, 11, 6.5),
+        ("float32", (), 1.0, 100, 23),
+        ("float16", (), 0.998, 50, 11.7),
+        ("dynamic", (), 0.98, 24, 6.3),
+        ("int8", (), 0.97, 20, 6.4),
+        ("int8", ("--prefer", "accuracy"), 0.975, 24, 6.7),
+        ("int8-full", (), 0.9, 11, 6.5),
     ],
 )
-def test_deit_tiny_on_500_photos(mode, agreement, snr_db, megabytes, tmp_path):
+def test_deit_tiny_on_500_photos(mode, options, agreement, snr_db, megabytes, tmp_path):
     weights = real_data("weights", f"{PRESET}_in1k.npz")
     path = tmp_path / "m.tflite"
     calibration = real_data("imagenet_calibration")
     exported = keras_vit_json(
-        *("export", PRESET, path, "--quantize", mode, "--weights", weights, "--calibration", calibration),
+        *("export", PRESET, path, "--quantize", mode, *options, "--weights", weights, "--calibration", calibration),
         *("--labels", real_data("imagenet_labels.txt")),
     )
     assert exported["size_bytes"] <= megabytes * 1e6
