@@ -4,7 +4,7 @@ PIP = -m pip --disable-pip-version-check install --quiet
 # As many processes as cores, but each test process holds a TensorFlow of its own.
 WORKERS ?= 2
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint benchmark clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -27,5 +27,14 @@ lint: .venv/installed
 	.venv-device/bin/python $(PIP) --requirement constraints-device.txt
 	touch $@
 
+# The peers and this package, side by side; needs the real data (KERAS_VIT_DATA) and writes docs/benchmark.*.
+benchmark: .venv-benchmark/installed
+	.venv-benchmark/bin/python benchmarks/compare.py
+
+.venv-benchmark/installed: pyproject.toml constraints-benchmark.txt
+	$(PYTHON) -m venv .venv-benchmark
+	.venv-benchmark/bin/python $(PIP) --constraint constraints-benchmark.txt --editable '.[benchmark]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-device demo-output cifar10-output
+	rm -rf .venv .venv-device .venv-benchmark demo-output cifar10-output
