@@ -121,7 +121,8 @@ def as_markdown(rows, num_images, rounds):
         f"DeiT-tiny/16, 224x224, batch 1, on {processor()}. Agreement, SNR and top-1 on {num_images} photos",
         f"against the Keras model in float32; times are medians of {rounds} interleaved rounds (`make benchmark`).",
         "Only ratios within one run mean anything on another machine: `/ (a)` is the time over that of (a) in float32,",
-        "`/ (d)` over the fastest of (d).",
+        "`/ (d)` over the fastest of (d). All runtimes share one process: with two threads, where their pools may",
+        "hinder each other, the figures are less certain than with one.",
     ]
     for threads in THREADS:
         lines += [
