@@ -11,7 +11,7 @@ from .progress import track
 SAMPLES_PER_CALL = 2048
 # |error| ** 2.4 weighs large errors a little more than the mean square (Nagel et al. 2021, arXiv:2106.08295, 3.1).
 ERROR_POWER = 2.4
-CLIP_CANDIDATES = np.linspace(0.2, 1.0, 20)
+CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33)
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,43 @@ class Observation:
         """The range that clips nothing."""
         return float(self.smallest.min()), float(self.largest.max())
 
-    def least_error(self):
-        """The range inside `full` whose int8 rounding and clipping error on the sample is least."""
+    def least_error(self, reader=None):
+        """The range inside `full` whose int8 rounding and clipping error on the sample is least.
+
+        Args:
+            reader: the function that alone reads the tensor, such as GELU; the error is measured behind it.
+        """
         low, high = (min(self.full()[0], 0.0), max(self.full()[1], 0.0))
         if high == low:
             return low, high
+        reader = reader or (lambda values: values)
+        wanted = reader(self.sample)
 
         def error(candidate):
             scale = max((candidate[1] - candidate[0]) / 255, 1e-12)
             zero_point = np.round(-128 - candidate[0] / scale)
             rounded = (np.clip(np.round(self.sample / scale) + zero_point, -128, 127) - zero_point) * scale
-            return np.mean(np.abs(rounded - self.sample) ** ERROR_POWER)
+            return np.mean(np.abs(reader(rounded) - wanted) ** ERROR_POWER)
 
         low, high = min(((low * share, high * share) for share in CLIP_CANDIDATES), key=error)
         low, high = min(((low * share, high) for share in CLIP_CANDIDATES), key=error)
         return min(((low, high * share) for share in CLIP_CANDIDATES), key=error)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a float file computed on the calibration images.
+
+    Attributes:
+        observations: `{tensor index: Observation}`; the input, its cast to float and what only moves their values run
+            from 0 to 255.
+        products: `{tensor index: X' X}` over all rows X `(rows, inputs)` of what enters a dense layer.
+        rows: `{tensor index: how many rows}` behind each product.
+    """
+
+    observations: dict
+    products: dict
+    rows: dict
 
 
 def observe(content, images):
@@ -51,7 +73,7 @@ def observe(content, images):
         images: raw pixels 0..255, `(N, H, W, C)`.
 
     Returns:
-        `{tensor index: Observation}`; the input, its cast to float and what only moves their values run from 0 to 255.
+        A `Calibration`.
     """
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
@@ -72,6 +94,8 @@ def observe(content, images):
 
     generator = np.random.default_rng(0)
     notes = {index: ([], [], []) for index in graph.producer}
+    products = {int(dense.inputs[0]): 0.0 for dense in graph.of_kind("FULLY_CONNECTED")}
+    rows = dict.fromkeys(products, 0)
     for batch in track(np.split(images, batches), "Calibrating"):
         interpreter.set_tensor(image_input["index"], batch)
         interpreter.invoke()
@@ -81,6 +105,11 @@ def observe(content, images):
             largest.append(values.max())
             few = values.size <= SAMPLES_PER_CALL
             sample.append(values if few else values[generator.integers(0, values.size, SAMPLES_PER_CALL)])
+        for index in products:
+            entering = interpreter.get_tensor(index)
+            entering = entering.reshape(-1, entering.shape[-1])
+            products[index] += entering.T @ entering
+            rows[index] += len(entering)
     observations = {
         index: Observation(np.array(smallest), np.array(largest), np.concatenate(sample))
         for index, (smallest, largest, sample) in notes.items()
@@ -88,7 +117,7 @@ def observe(content, images):
     pixels = Observation(np.zeros(1), np.full(1, 255.0), np.arange(256.0))
     same = [graph.image, *(int(operator.outputs[0]) for operator in graph.consumers[graph.image])]
     same += [int(move.outputs[0]) for tensor in same for move in graph.moves_after(tensor)]
-    return {**observations, **dict.fromkeys(same, pixels)}
+    return Calibration({**observations, **dict.fromkeys(same, pixels)}, products, rows)
 
 
 def quantizer_ranges(graph, ranges):

@@ -1,5 +1,6 @@
 """Changes to a `.tflite` that its converter cannot be told to make, on the schema of ai-edge-litert."""
 
+import functools
 import json
 from collections import Counter
 
@@ -23,9 +24,13 @@ def read(content):
     if len(content) < 16 or bytes(content[4:8]) != b"TFL3":
         raise InvalidModelFile(f"no TFLite model: {len(content)} bytes without the identifier TFL3")
     try:
-        return flatbuffer_utils.read_model_from_bytearray(bytes(content))
+        model = flatbuffer_utils.read_model_from_bytearray(bytes(content))
     except Exception as error:  # whatever a damaged table makes the generated reader do
         raise InvalidModelFile(f"a damaged TFLite model: {error}") from error
+    for buffer in model.buffers:
+        if isinstance(buffer.data, bytes):  # data behind the tables; as an array it is written at once, not by the byte
+            buffer.data = np.frombuffer(buffer.data, np.uint8)
+    return model
 
 
 def write(model):
@@ -153,6 +158,7 @@ def get_metadata(model):
     return {}
 
 
+@functools.cache
 def _builtin_names():
     from ai_edge_litert import schema_py_generated as schema
 

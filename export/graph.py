@@ -1,5 +1,7 @@
 """Who makes and who reads each tensor of a float `.tflite`."""
 
+import numpy as np
+
 from .flatbuffer import op_name, read
 
 MOVES = ("RESHAPE", "TRANSPOSE", "SLICE", "SPACE_TO_DEPTH")  # they copy values and change none
@@ -37,6 +39,16 @@ class Graph:
 
     def rank(self, tensor):
         return len(self.subgraph.tensors[tensor].shape)
+
+    def rows(self, tensor):
+        """How many vectors along its last axis a tensor holds."""
+        return int(np.prod(self.subgraph.tensors[tensor].shape[:-1]))
+
+    def constant(self, tensor):
+        """The float32 values of a constant, or None for a tensor computed at run time."""
+        tensor = self.subgraph.tensors[tensor]
+        data = self.model.buffers[tensor.buffer].data
+        return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
 
     def output_name(self, operator):
         return self.name(operator.outputs[0])

@@ -10,6 +10,8 @@ from keras_vit_plugin.quiet import quiet_stderr
 
 from .targets import UnsupportedByTarget
 
+LARGEST_UNIT_SCORE = 30.0
+
 
 def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
     """Lowers a spec to a float32 TFLite file.
@@ -21,18 +23,22 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         spec: a `ViTSpec` whose pixel normalization, score scale and LayerScale are folded.
         batch_size: images per call.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255.
-        attention_weights: `"softmax"`, or `"root"` for weights that suit int8 better: `root_weights` below.
+        attention_weights: `"softmax"`, or `"unit"` for weights that suit int8 better, `unit_mixture` below. It is for
+            scores within +-`LARGEST_UNIT_SCORE`: the sum of squares overflows float32 at 44.
 
     Returns:
         The file as bytes.
     """
     import tensorflow as tf
 
+    # Kernels as variables: as constants in the graph they would be copied many times on the way to the file.
+    kernels = {id(layer): tf.Variable(np.float32(layer.kernel), trainable=False) for layer in spec.dense_layers()}
+
     def constant(array):
         return tf.constant(np.asarray(array, np.float32))
 
     def dense(x, layer):
-        return tf.matmul(x, constant(layer.kernel)) + constant(layer.bias)
+        return tf.matmul(x, kernels[id(layer)]) + constant(layer.bias)
 
     def norm(x, layer):
         if layer is None:
@@ -53,30 +59,38 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         begin, size = ((0, 0, 0), (batch_size, count, width)) if batch_size > 1 else ((0, 0), (count, width))
         return tf.reshape(tf.slice(x, begin, size), (batch_size * count, width))
 
-    def softmax_weights(scores, value):
-        return tf.transpose(tf.matmul(tf.nn.softmax(scores), value), (0, 2, 1, 3))  # (B, T, heads, d)
+    def softmax_mixture(scores, value):
+        return tf.matmul(tf.nn.softmax(scores), value)
 
-    def root_weights(scores, value):
-        """`f ((f e) V)` with `e = exp(scores - max)`, `f = 1 / sqrt(sum e)`: softmax, its divisor in two halves.
+    def unit_mixture(scores, value):
+        """`(w V) / sum(w)` with `w = e / |e|`, `e = exp(scores)`: softmax, its divisor in two halves.
 
-        Probabilities of 1/197 are 1.3 steps of int8, and unnormalized ones make sums of every size; this is between.
+        Probabilities of 1/197 are 1.3 steps of int8, and unnormalized exponentials make sums of every size. Rows of
+        length 1 are between: no weight is above 1, and the sums differ by sqrt(T) at most.
         """
-        exponentials = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
-        factor = tf.math.rsqrt(tf.reduce_sum(exponentials, -1, keepdims=True))
-        mixed = tf.matmul(exponentials * factor, value)
-        return tf.transpose(mixed, (0, 2, 1, 3)) * tf.transpose(factor, (0, 2, 1, 3))
+        exponentials = tf.exp(scores)
+        factor = tf.math.rsqrt(tf.reduce_sum(exponentials * exponentials, -1, keepdims=True))
+        total = tf.reduce_sum(exponentials, -1, keepdims=True) * factor
+        return tf.matmul(exponentials * factor, value) * (1.0 / total)
 
-    weigh = {"softmax": softmax_weights, "root": root_weights}[attention_weights]
+    mixture = {"softmax": softmax_mixture, "unit": unit_mixture}[attention_weights]
 
     def attention(x, layer, queries):
-        def heads(y, permutation, count=tokens):
-            return tf.transpose(tf.reshape(y, (batch_size, count, layer.num_heads, -1)), permutation)
-
         queries = queries or tokens
-        query = heads(dense(first_rows(x, queries), layer.query), (0, 2, 1, 3), queries)  # (B, heads, T, d)
-        key = heads(dense(x, layer.key), (0, 2, 3, 1))  # (B, heads, d, T)
-        value = heads(dense(x, layer.value), (0, 2, 1, 3))  # (B, heads, T, d)
-        mixed = weigh(tf.matmul(query, key), value)  # (B, T, heads, d)
+        query = dense(first_rows(x, queries), layer.query)
+        if layer.key is None:  # every head reads the tokens: one matmul for all of them
+            value = tf.reshape(x, (batch_size, 1, tokens, width))
+            query = tf.reshape(query, (batch_size, 1, queries * layer.num_heads, width))
+            mixed = mixture(tf.matmul(query, tf.transpose(value, (0, 1, 3, 2))), value)
+        else:
+
+            def heads(y, permutation, count=tokens):
+                return tf.transpose(tf.reshape(y, (batch_size, count, layer.num_heads, -1)), permutation)
+
+            query = heads(query, (0, 2, 1, 3), queries)  # (B, heads, T, d)
+            key = heads(dense(x, layer.key), (0, 2, 3, 1))  # (B, heads, d, T)
+            value = heads(dense(x, layer.value), (0, 2, 1, 3))  # (B, heads, T, d)
+            mixed = tf.transpose(mixture(tf.matmul(query, key), value), (0, 2, 1, 3))
         return dense(tf.reshape(mixed, (batch_size * queries, -1)), layer.output)
 
     def block(x, layer):
@@ -115,7 +129,7 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         return {"logits": sum(others, start=first)}
 
     signature = tf.TensorSpec((batch_size, *spec.image_shape), input_dtype, name="images")
-    return _convert(logits, signature)
+    return _convert(logits, signature, kernels.values())
 
 
 def lower_keras(model, image_shape, pixel_scale, pixel_offset, batch_size=1, input_dtype="uint8"):
@@ -137,7 +151,7 @@ def lower_keras(model, image_shape, pixel_scale, pixel_offset, batch_size=1, inp
         return {"logits": tf.cast(model(x, training=False), tf.float32)}
 
     signature = tf.TensorSpec((batch_size, *image_shape), input_dtype, name="images")
-    return _convert(logits, signature, model.variables)
+    return _convert(logits, signature, [variable.value for variable in model.variables])
 
 
 def _convert(function, signature, variables=()):
@@ -152,7 +166,7 @@ def _convert(function, signature, variables=()):
     module = tf.Module()
     module.function = tf.function(function, input_signature=[signature], autograph=False)
     concrete = module.function.get_concrete_function()
-    module.variables_to_track = [getattr(variable, "value", variable) for variable in variables]
+    module.variables_to_track = list(variables)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)

@@ -13,9 +13,9 @@ from . import flatbuffer, spec
 from .files import check_writable, write_atomically
 from .images import gather_images, synthetic_images
 from .inspect import inspect
-from .lower import lower, lower_keras
+from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .preprocessing import pixel_normalization, preprocessing_of
-from .quantize import ATTENTION_WEIGHTS, MODES, NEEDS_CALIBRATION, PREFERENCES
+from .quantize import MODES, NEEDS_CALIBRATION, PREFERENCES
 from .quantize import quantize as quantize_file
 from .report import ExportReport
 from .rewrites import apply_passes
@@ -23,6 +23,7 @@ from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
 CALIBRATION_IMAGES = 64
+SCORED_IMAGES = 8
 INPUT_DTYPES = ("uint8", "float32")
 
 
@@ -95,8 +96,8 @@ def export_tflite(
 
     road, road_reason, rewrites = "spec", "", {}
     try:
-        model_spec, rewrites = apply_passes(spec.from_keras(model, scale, offset))
-        weights = ATTENTION_WEIGHTS.get((quantize, prefer), "softmax")
+        model_spec, rewrites = apply_passes(spec.from_keras(model, scale, offset), calibration)
+        weights = _attention_weights(model_spec, quantize, calibration)
         content = lower(model_spec, batch_size, input_dtype, weights)
     except spec.UnsupportedTopology as reason:
         road, road_reason = "generic", str(reason)
@@ -138,6 +139,12 @@ def export_tflite(
         raise ParityError(_parity_message(quantize, parity, verified_on, wanted), report)
     write_atomically(path, content)
     return replace(report, path=str(path), seconds=time.perf_counter() - started)
+
+
+def _attention_weights(model_spec, mode, calibration):
+    """How `lower` is to write attention."""
+    safe = mode == "int8" and model_spec.largest_score(calibration[:SCORED_IMAGES]) <= LARGEST_UNIT_SCORE
+    return "unit" if safe else "softmax"
 
 
 def check_model(model):

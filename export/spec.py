@@ -52,27 +52,36 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """Multi-head self-attention; `score_scale` multiplies the scores before softmax."""
+    """Multi-head self-attention; `score_scale` multiplies the scores before softmax.
+
+    Where a rewrite has absorbed key and value into query and output, they are None: every head reads the tokens
+    themselves.
+    """
 
     num_heads: int
     query: Dense
-    key: Dense
-    value: Dense
+    key: Dense | None
+    value: Dense | None
     output: Dense
     score_scale: float
 
     def __call__(self, x, queries=None):
         """Attention over the tokens of x, `(B, T, D)`, for its first `queries` tokens; None is all."""
-
-        def heads(y):  # (B, T, heads * d) -> (B, heads, T, d)
-            return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
-
-        query, key, value = heads(self.query(x[:, :queries])), heads(self.key(x)), heads(self.value(x))
-        scores = query @ key.transpose(0, 1, 3, 2) * self.score_scale
-        exponentials = np.exp(scores - scores.max(-1, keepdims=True))
-        mixed = exponentials / exponentials.sum(-1, keepdims=True) @ value  # (B, heads, T, d)
+        mixed = softmax(self.scores(x, queries)) @ self.heads(self.value, x)  # (B, heads, T, d)
         mixed = mixed.transpose(0, 2, 1, 3)  # (B, T, heads, d)
         return self.output(mixed.reshape(*mixed.shape[:2], -1))
+
+    def scores(self, x, queries=None):
+        """What softmax takes, `(B, heads, T, T)`."""
+        query, key = self.heads(self.query, x[:, :queries]), self.heads(self.key, x)
+        return query @ key.transpose(0, 1, 3, 2) * self.score_scale
+
+    def heads(self, dense, x):
+        """`dense(x)` by head, `(B, heads, T, d)`; x itself, `(B, 1, T, D)`, where there is no dense."""
+        if dense is None:
+            return x[:, None]
+        y = dense(x)
+        return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +101,12 @@ class Block:
     mlp_scale: np.ndarray | None
     kept_tokens: int | None = None
 
+    def attention_input(self, x):
+        """What attention reads of the stream x."""
+        return x if self.attention_norm is None else self.attention_norm(x)
+
     def __call__(self, x):
-        y = self.attention(x if self.attention_norm is None else self.attention_norm(x), self.kept_tokens)
+        y = self.attention(self.attention_input(x), self.kept_tokens)
         x = x[:, : self.kept_tokens] + (y if self.attention_scale is None else y * self.attention_scale)
         if self.post_attention_norm is not None:
             x = self.post_attention_norm(x)
@@ -137,6 +150,15 @@ class ViTSpec:
     def num_tokens(self):
         return len(self.prefix) + len(self.positions)
 
+    def dense_layers(self):
+        """Every `Dense`, in the order of computation."""
+        layers = [self.patch]
+        for block in self.blocks:
+            attention = block.attention
+            layers += [attention.query, attention.key, attention.value, attention.output]
+            layers += [block.mlp_hidden, block.mlp_output]
+        return [layer for layer in layers if layer is not None] + [head.dense for head in self.heads]
+
     def forward(self, images):
         """Logits in float64.
 
@@ -167,11 +189,25 @@ class ViTSpec:
         prefix = np.broadcast_to(self.prefix, (len(images), *self.prefix.shape))
         return np.concatenate([prefix, x], axis=1)
 
+    def largest_score(self, images):
+        """The largest magnitude of an attention score on these images."""
+        x, largest = self.embed(images), 0.0
+        for block in self.blocks:
+            scores = block.attention.scores(block.attention_input(x), block.kept_tokens)
+            x, largest = block(x), max(largest, float(np.abs(scores).max()))
+        return largest
+
     def classify(self, x):
         """Logits from the tokens after the last block."""
         x = x if self.norm is None else self.norm(x)
         patches = x[:, len(self.prefix) :]
         return sum(head.dense(patches.mean(1) if head.token is None else x[:, head.token]) for head in self.heads)
+
+
+def softmax(scores):
+    """Softmax over the last axis in float64."""
+    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def gelu(x):

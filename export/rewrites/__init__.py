@@ -1,5 +1,7 @@
 """Function-preserving passes, spec in, spec out, in float64: the oracle's logits agree before and after to 1e-9."""
 
+from .absorb_key_value import absorb_key_value
+from .balance_heads import balance_heads
 from .centre_writers import centre_writers
 from .fold_key_value_bias import fold_key_value_bias
 from .fold_layer_scale import fold_layer_scale
@@ -19,14 +21,28 @@ PASSES = (
     centre_writers,
     rotate_stream,
     keep_pooled_tokens,
+    balance_heads,
+    absorb_key_value,
 )
+MEASURED_PASSES = (balance_heads,)  # they take images too, and run only where there are some
 
 
-def apply_passes(spec, passes=PASSES):
-    """Runs the passes; returns the new spec and `{pass name: whether it applied}`."""
+def apply_passes(spec, images=None, passes=PASSES):
+    """Runs the passes.
+
+    Args:
+        spec: a `ViTSpec`.
+        images: raw pixels 0..255, `(N, H, W, C)`, for the passes that measure; None leaves those out.
+
+    Returns:
+        The new spec and `{pass name: whether it applied}`.
+    """
     applied = {}
     for rewrite in passes:
-        rewritten = rewrite(spec)
+        if rewrite not in MEASURED_PASSES:
+            rewritten = rewrite(spec)
+        else:
+            rewritten = spec if images is None else rewrite(spec, images)
         applied[rewrite.__name__] = rewritten is not spec
         spec = rewritten
     return spec, applied

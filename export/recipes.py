@@ -1,0 +1,61 @@
+"""What ai-edge-quantizer is told: how an op is quantized, and which op."""
+
+import contextlib
+import io
+import logging
+import re
+
+
+def dynamic():
+    """int8 weights per channel, activations quantized on the fly."""
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.OpQuantizationConfig(
+        weight_tensor_config=_int8_weights(), compute_precision=qtyping.ComputePrecision.INTEGER
+    )
+
+
+def static():
+    """int8 weights per channel, int8 activations with fixed scales."""
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.OpQuantizationConfig(
+        activation_tensor_config=qtyping.TensorQuantizationConfig(num_bits=8, symmetric=False),
+        weight_tensor_config=_int8_weights(),
+        compute_precision=qtyping.ComputePrecision.INTEGER,
+    )
+
+
+def float16_weights():
+    """Weights in float16, dequantized when the file is loaded."""
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
+        compute_precision=qtyping.ComputePrecision.FLOAT,
+        explicit_dequantize=True,
+    )
+
+
+def scope(graph, operator):
+    """A pattern for this operator alone: the quantizer matches its output name with a semicolon behind it."""
+    return f"^{re.escape(graph.output_name(operator))};?$"
+
+
+@contextlib.contextmanager
+def silence():
+    """Holds back the quantizer's own progress bars and size table."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def _int8_weights():
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.TensorQuantizationConfig(
+        num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+    )

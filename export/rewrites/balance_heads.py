@@ -1,0 +1,65 @@
+"""Attention heads whose queries, keys, values and mixtures one int8 scale can hold.
+
+Measured on images, per block:
+
+* keys and values lose their mean over tokens, k - c and v - m. A shift of all keys adds one number to a row of scores,
+  which softmax ignores; rows of softmax P sum to 1, so `(P v) Wo = (P (v - m)) Wo + m Wo`.
+* any invertible diagonal matrix S may stand between query and key, `(q S) (k / S)' = q k'`, and between value and output,
+  `(P v / S) (S Wo) = (P v) Wo`. The first S gives query and key the same range in every channel, the second gives every
+  channel of what attention mixes the same range.
+
+Applies to every spec with images to measure on. Source: shift invariance of softmax; scale equivariance as between layers
+in Nagel et al. 2019, arXiv:1906.04721.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from ..spec import Dense, softmax
+
+IMAGES = 16
+
+
+def balance_heads(spec, images):
+    images = images[np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int)]
+    x, blocks = spec.embed(images), []
+    for block in spec.blocks:
+        tokens = block.attention_input(x)
+        attention = _scaled(_centred(block.attention, tokens), tokens, block.kept_tokens)
+        blocks.append(replace(block, attention=attention))
+        x = blocks[-1](x)
+    return replace(spec, blocks=tuple(blocks))
+
+
+def _centred(attention, tokens):
+    def centred(dense):
+        mean = dense(tokens).mean((0, 1))
+        return Dense(dense.kernel, dense.bias - mean), mean
+
+    key, _ = centred(attention.key)
+    value, mean = centred(attention.value)
+    output = Dense(attention.output.kernel, attention.output.bias + mean @ attention.output.kernel)
+    return replace(attention, key=key, value=value, output=output)
+
+
+def _scaled(attention, tokens, queries):
+    def largest(values):  # of (B, heads, T, d), per channel: (heads * d,)
+        return np.maximum(np.abs(values).max((0, 2)).ravel(), 1e-6)
+
+    def heads(dense):
+        return attention.heads(dense, tokens)
+
+    between = np.sqrt(largest(heads(attention.key)) / largest(heads(attention.query)))
+    weights = softmax(attention.scores(tokens, queries))
+    # The lengths that `lower` gives the rows of weights in int8; the sums of plain softmax favour other rows.
+    weights /= np.linalg.norm(weights, axis=-1, keepdims=True)
+    mixed = largest(weights @ heads(attention.value))
+    output = Dense(attention.output.kernel * mixed[:, None], attention.output.bias)
+    return replace(
+        attention,
+        query=attention.query.scaled(between),
+        key=attention.key.scaled(1 / between),
+        value=attention.value.scaled(1 / mixed),
+        output=output,
+    )
