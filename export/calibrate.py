@@ -16,11 +16,15 @@ CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33)
 
 @dataclass(frozen=True)
 class Observation:
-    """What a tensor's values were: smallest and largest per call, and a random sample of all."""
+    """What a tensor's values were: smallest and largest per call, and a random sample of all.
+
+    `weights` are what each of the sample is multiplied by next, where a product is all that reads the tensor.
+    """
 
     smallest: np.ndarray
     largest: np.ndarray
     sample: np.ndarray
+    weights: np.ndarray | float = 1.0
 
     def full(self):
         """The range that clips nothing."""
@@ -42,7 +46,7 @@ class Observation:
             scale = max((candidate[1] - candidate[0]) / 255, 1e-12)
             zero_point = np.round(-128 - candidate[0] / scale)
             rounded = (np.clip(np.round(self.sample / scale) + zero_point, -128, 127) - zero_point) * scale
-            return np.mean(np.abs(reader(rounded) - wanted) ** ERROR_POWER)
+            return np.mean(np.abs(self.weights * (reader(rounded) - wanted)) ** ERROR_POWER)
 
         low, high = min(((low * share, high * share) for share in CLIP_CANDIDATES), key=error)
         low, high = min(((low * share, high) for share in CLIP_CANDIDATES), key=error)
@@ -93,26 +97,33 @@ def observe(content, images):
     images = np.resize(images, (batches * batch_size, *images.shape[1:]))  # the last is filled up with the first images
 
     generator = np.random.default_rng(0)
-    notes = {index: ([], [], []) for index in graph.producer}
+    notes = {index: ([], [], [], []) for index in graph.producer}
+    factors = {index: graph.factor(index) for index in graph.producer}
     products = {int(dense.inputs[0]): 0.0 for dense in graph.of_kind("FULLY_CONNECTED")}
     rows = dict.fromkeys(products, 0)
     for batch in track(np.split(images, batches), "Calibrating"):
         interpreter.set_tensor(image_input["index"], batch)
         interpreter.invoke()
-        for index, (smallest, largest, sample) in notes.items():
-            values = interpreter.get_tensor(index).ravel()
+        for index, (smallest, largest, sample, weights) in notes.items():
+            values = interpreter.get_tensor(index)
             smallest.append(values.min())
             largest.append(values.max())
             few = values.size <= SAMPLES_PER_CALL
-            sample.append(values if few else values[generator.integers(0, values.size, SAMPLES_PER_CALL)])
+            taken = slice(None) if few else generator.integers(0, values.size, SAMPLES_PER_CALL)
+            sample.append(values.ravel()[taken])
+            if factors[index] is not None:
+                factor = np.broadcast_to(interpreter.get_tensor(factors[index]), values.shape)
+                weights.append(factor.flat[taken])
         for index in products:
             entering = interpreter.get_tensor(index)
             entering = entering.reshape(-1, entering.shape[-1])
             products[index] += entering.T @ entering
             rows[index] += len(entering)
     observations = {
-        index: Observation(np.array(smallest), np.array(largest), np.concatenate(sample))
-        for index, (smallest, largest, sample) in notes.items()
+        index: Observation(
+            np.array(smallest), np.array(largest), np.concatenate(sample), np.concatenate(weights) if weights else 1.0
+        )
+        for index, (smallest, largest, sample, weights) in notes.items()
     }
     pixels = Observation(np.zeros(1), np.full(1, 255.0), np.arange(256.0))
     same = [graph.image, *(int(operator.outputs[0]) for operator in graph.consumers[graph.image])]

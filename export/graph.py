@@ -40,9 +40,21 @@ class Graph:
     def rank(self, tensor):
         return len(self.subgraph.tensors[tensor].shape)
 
+    def width(self, tensor):
+        """The length of a tensor's last axis."""
+        return int(self.subgraph.tensors[tensor].shape[-1])
+
     def rows(self, tensor):
         """How many vectors along its last axis a tensor holds."""
         return int(np.prod(self.subgraph.tensors[tensor].shape[:-1]))
+
+    def multiplications(self, operator):
+        """How many multiply-accumulates a dense layer, convolution or matmul does."""
+        sides = self.subgraph.tensors[operator.inputs[1]].shape
+        if self.kind(operator) != "BATCH_MATMUL":
+            return self.rows(operator.outputs[0]) * int(np.prod(sides))
+        depth = self.subgraph.tensors[operator.inputs[0]].shape[-1]
+        return int(np.prod(self.subgraph.tensors[operator.outputs[0]].shape)) * int(depth)
 
     def constant(self, tensor):
         """The float32 values of a constant, or None for a tensor computed at run time."""
@@ -52,6 +64,23 @@ class Graph:
 
     def output_name(self, operator):
         return self.name(operator.outputs[0])
+
+    def factor(self, tensor):
+        """What each value of a tensor is multiplied by, where a product of the same shape is all that reads the tensor.
+
+        None where something else reads it, or the factor is a constant.
+        """
+        readers = self.consumers.get(tensor, ())
+        if len(readers) != 1 or self.kind(readers[0]) != "MUL":
+            return None
+        shapes = [list(self.subgraph.tensors[index].shape) for index in (tensor, readers[0].outputs[0])]
+        others = [int(other) for other in readers[0].inputs if other != tensor and int(other) in self.producer]
+        return others[0] if others and shapes[0] == shapes[1] else None
+
+    def source(self, tensor):
+        """The operator that computes a tensor's values, behind those that only move them; None for an input."""
+        moves = self.moves_before(tensor)
+        return self.producer.get(int(moves[-1].inputs[0]) if moves else tensor)
 
     def moves_before(self, tensor):
         """The operators that only move a tensor's values, from the tensor back to where they are computed."""

@@ -1,8 +1,9 @@
 """The `int8` mode: dense layers and attention matmuls in int8, float where the CPU has no integer kernel.
 
 XNNPACK runs an int8 BATCH_MATMUL only where the right-hand side has zero point 0, and a dense layer in int8 in two ways:
-with fixed scales, or quantizing each token on the fly, which is slower and more accurate. Which of them, or float, is
-measured: each op is quantized alone, and one that costs the logits too much steps back.
+with fixed scales, or quantizing each token on the fly, which is slower and more accurate. Every op starts on fixed
+scales. Its noise in the logits is measured alone, the noises add up, and ops step back, to on the fly or to float, where
+that saves the most noise for the time it costs, until the sum is within the budget.
 """
 
 import numpy as np
@@ -12,16 +13,19 @@ from .calibrate import observe, quantizer_ranges
 from .graph import Graph
 from .interpreter import Runner
 from .progress import track
-from .round_weights import RoundedWeights
+from .round_weights import rounded_kernels, with_kernels
 from .spec import gelu
 
 PREFERENCES = ("speed", "accuracy")
-# The signal-to-noise ratio of the logits in dB below which an op steps back when it alone is in int8: a matmul or a dense
-# layer from fixed scales, a dense layer from int8 altogether.
-FIXED_SNR_DB = {"speed": 30.0, "accuracy": 35.0}
-ON_THE_FLY_SNR_DB = {"speed": -np.inf, "accuracy": 40.0}
+SNR_DB = {"speed": 20.5, "accuracy": 29.0}  # of the logits, by the sum of what each op costs
 MEASURED_IMAGES = 16
-MANY_ROWS = 16  # a dense layer on fewer gains nothing by fixed scales
+FEW_ROWS = 16  # a dense layer on fewer rows gains nothing by fixed scales
+FIXED, ON_THE_FLY, FLOAT = "fixed scales", "on the fly", "float"
+DENSE = ("FULLY_CONNECTED", "CONV_2D")
+# Times in multiply-accumulates on fixed scales, measured with AVX-512 VNNI: one multiply-accumulate; and of one value to
+# quantize it on the fly, to convert it between int8 and float, to take its GELU in float and not from a table.
+TIME = {FIXED: 1.0, ON_THE_FLY: 0.85, FLOAT: 3.6}
+FLOAT_MATMUL, QUANTIZED, CONVERTED, FLOAT_GELU = 2.3, 45, 18, 45
 READERS = {"GELU": gelu}
 
 
@@ -31,41 +35,94 @@ def quantize_mixed_int8(content, images, prefer):
     Args:
         content: bytes of the float file.
         images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
-        prefer: `"speed"`, or `"accuracy"`, which keeps more matmuls in float, the dense layers before a matmul off
-            fixed scales, and in float16 the weights of the few dense layers that int8 disturbs most.
+        prefer: `"speed"`, or `"accuracy"`, which has the smaller budget of noise and may keep dense layers in float,
+            with float16 weights.
 
     Returns:
         The file as bytes.
     """
     graph = Graph(content)
     calibration = observe(content, images)
-    rounded = RoundedWeights(graph, calibration)
     ranges = _ranges(graph, calibration.observations)
+    kernels = rounded_kernels(graph, calibration)
     images = images[np.linspace(0, len(images) - 1, min(MEASURED_IMAGES, len(images))).astype(int)]
-    reference = Runner(content)(images)
+    plan = _plan(graph, content, with_kernels(content, kernels), ranges, images, prefer)
+    in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
+    kernels = {tensor: kernel for tensor, kernel in kernels.items() if tensor not in in_float}
+    return _quantize(with_kernels(content, kernels), graph, ranges, plan)
 
-    def snr_db(**plan):
-        file = rounded.put_into(_quantize(content, graph, ranges, **plan))
-        noise = np.mean((Runner(file)(images) - reference) ** 2)
-        return 10 * np.log10(np.mean(reference**2) / max(noise, 1e-30))
 
-    fixed = [op for op in graph.of_kind("BATCH_MATMUL") if _bounds_the_scores(graph, op)]
-    candidates = [op for op in graph.of_kind("BATCH_MATMUL") if op not in fixed]
-    dense_layers = graph.of_kind("FULLY_CONNECTED", "CONV_2D")
-    if prefer == "speed":
-        candidates += [op for op in dense_layers if graph.rows(op.outputs[0]) >= MANY_ROWS]
-    for operator in track(candidates, "Measuring fixed scales"):
-        if snr_db(fixed=[operator]) >= FIXED_SNR_DB[prefer]:
-            fixed.append(operator)
-    on_the_fly = [op for op in dense_layers if op not in fixed]
-    if np.isfinite(ON_THE_FLY_SNR_DB[prefer]):
-        on_the_fly = [
-            op
-            for op in track(on_the_fly, "Measuring dense layers")
-            if snr_db(on_the_fly=[op]) >= ON_THE_FLY_SNR_DB[prefer]
+def _plan(graph, content, rounded, ranges, images, prefer):
+    """Which operators run how, `{FIXED | ON_THE_FLY | FLOAT: operators}`.
+
+    Args:
+        graph, content: the float file.
+        rounded: the same with rounded weights.
+        ranges: for the quantizer.
+        images: to measure on.
+        prefer: `"speed"` or `"accuracy"`.
+    """
+    # Noise is the mean squared error of the logits over their mean square.
+    budget = 10 ** (-SNR_DB[prefer] / 10)
+    logits, rounded_logits = Runner(content)(images), Runner(rounded)(images)
+    power = np.mean(logits**2)
+
+    def noise(operator, level):
+        if level == FLOAT:
+            return 0.0
+        file = _quantize(rounded, graph, ranges, {level: [operator]})
+        return float(np.mean((Runner(file)(images) - rounded_logits) ** 2) / power)
+
+    operators = graph.of_kind(*DENSE, "BATCH_MATMUL")
+    levels = [
+        list(_levels(graph, operator, prefer).items()) for operator in operators
+    ]  # what is left of each, now first
+    noises = [noise(operator, left[0][0]) for operator, left in zip(track(operators, "Measuring int8"), levels)]
+    measured = {}
+    while np.mean((rounded_logits - logits) ** 2) / power + sum(noises) > budget:
+        # A step that is not measured yet may save all the noise; it is measured when nothing else could be worth more.
+        worth = [
+            ((noises[i] - measured.get((i, level), 0.0)) / (time - left[0][1]), i, step)
+            for i, left in enumerate(levels)
+            for step, (level, time) in enumerate(left[1:], 1)
         ]
-    left = [op for op in dense_layers if op not in fixed and op not in on_the_fly]
-    return rounded.put_into(_quantize(content, graph, ranges, fixed=fixed, on_the_fly=on_the_fly, float16=left))
+        best, i, step = max(worth, default=(0, 0, 0))
+        if best <= 0:
+            break
+        level = levels[i][step][0]
+        if (i, level) in measured:
+            noises[i], levels[i] = measured[i, level], levels[i][step:]
+        else:
+            measured[i, level] = noise(operators[i], level)
+    plan = {FIXED: [], ON_THE_FLY: [], FLOAT: []}
+    for operator, left in zip(operators, levels):
+        plan[left[0][0]].append(operator)
+    return plan
+
+
+def _levels(graph, operator, prefer):
+    """How an operator may run, fastest first, with the time that takes, `{level: multiply-accumulates}`."""
+    work, rows = graph.multiplications(operator), graph.rows(operator.outputs[0])
+    if _bounds_the_scores(graph, operator):
+        return {FIXED: work}
+    if graph.kind(operator) == "BATCH_MATMUL":
+        return {FIXED: work, FLOAT: FLOAT_MATMUL * work}
+    entering, leaving = graph.source(int(operator.inputs[0])), int(operator.outputs[0])
+    values_in, values_out = work / graph.width(leaving), rows * graph.width(leaving)
+    moves = graph.moves_after(leaving)
+    reader = _only_reader(graph, int(moves[-1].outputs[0]) if moves else leaving)
+    times = {level: time * work for level, time in TIME.items()}
+    times[ON_THE_FLY] += QUANTIZED * values_in
+    times[ON_THE_FLY if reader in ("BATCH_MATMUL", "GELU") else FIXED] += CONVERTED * values_out
+    if reader == "GELU":
+        times[ON_THE_FLY] += FLOAT_GELU * values_out
+    if entering is not None and graph.kind(entering) == "GELU":
+        times[ON_THE_FLY] += FLOAT_GELU * values_in
+    if rows < FEW_ROWS:
+        del times[FIXED]
+    if prefer == "speed":
+        del times[FLOAT]
+    return dict(sorted(times.items(), key=lambda item: item[1]))
 
 
 def _bounds_the_scores(graph, matmul):
@@ -85,7 +142,7 @@ def _ranges(graph, observations):
         for tensor, observation in observations.items()
     }
     for dense in graph.of_kind("FULLY_CONNECTED"):
-        if graph.rows(dense.outputs[0]) >= MANY_ROWS:
+        if graph.rows(dense.outputs[0]) >= FEW_ROWS:
             entering = int(dense.inputs[0])
             ranges |= {int(move.inputs[0]): ranges[entering] for move in graph.moves_before(entering)}
     for matmul in graph.of_kind("BATCH_MATMUL"):
@@ -109,25 +166,27 @@ def _only_reader(graph, tensor):
     return graph.kind(readers[0]) if len(readers) == 1 else None
 
 
-def _quantize(content, graph, ranges, fixed=(), on_the_fly=(), float16=()):
-    """A file with these ops on fixed scales, these dense layers on the fly, these with float16 weights, all else float."""
+def _quantize(content, graph, ranges, plan):
+    """A file with the operators of the plan quantized as it says; those it does not name stay in float32."""
     from ai_edge_quantizer import quantizer
 
+    fixed = plan.get(FIXED, [])
     moves = []
     for operator in fixed:
         entering = operator.inputs[:2] if graph.kind(operator) == "BATCH_MATMUL" else operator.inputs[:1]
         moves += [move for tensor in entering for move in graph.moves_before(int(tensor))]
         if graph.kind(operator) == "BATCH_MATMUL":
             moves += graph.moves_after(int(operator.outputs[0]))
+    float_dense = [operator for operator in plan.get(FLOAT, []) if graph.kind(operator) != "BATCH_MATMUL"]
+    min_max, casting = quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT, quantizer.AlgorithmName.FLOAT_CASTING
     with recipes.silence():
         engine = quantizer.Quantizer(content)
         for operators, config, algorithm in (
-            (on_the_fly, recipes.dynamic(), quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT),
-            (float16, recipes.float16_weights(), quantizer.AlgorithmName.FLOAT_CASTING),
-            ((*fixed, *moves), recipes.static(), quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT),
+            (plan.get(ON_THE_FLY, []), recipes.dynamic(), min_max),
+            (float_dense, recipes.float16_weights(), casting),
+            ([*fixed, *moves], recipes.static(), min_max),
         ):
             for operator in operators:
-                engine.update_quantization_recipe(
-                    recipes.scope(graph, operator), graph.kind(operator), config, algorithm
-                )
+                scope = recipes.scope(graph, operator)
+                engine.update_quantization_recipe(scope, graph.kind(operator), config, algorithm)
         return bytes((engine.quantize(ranges) if fixed else engine.quantize()).quantized_model)

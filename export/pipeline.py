@@ -97,7 +97,7 @@ def export_tflite(
     road, road_reason, rewrites = "spec", "", {}
     try:
         model_spec, rewrites = apply_passes(spec.from_keras(model, scale, offset), calibration)
-        weights = _attention_weights(model_spec, quantize, calibration)
+        weights = _attention_weights(model_spec, quantize, prefer, calibration)
         content = lower(model_spec, batch_size, input_dtype, weights)
     except spec.UnsupportedTopology as reason:
         road, road_reason = "generic", str(reason)
@@ -141,9 +141,11 @@ def export_tflite(
     return replace(report, path=str(path), seconds=time.perf_counter() - started)
 
 
-def _attention_weights(model_spec, mode, calibration):
+def _attention_weights(model_spec, mode, prefer, calibration):
     """How `lower` is to write attention."""
-    safe = mode == "int8" and model_spec.largest_score(calibration[:SCORED_IMAGES]) <= LARGEST_UNIT_SCORE
+    if (mode, prefer) != ("int8", "speed"):
+        return "softmax"
+    safe = model_spec.largest_score(calibration[:SCORED_IMAGES]) <= LARGEST_UNIT_SCORE
     return "unit" if safe else "softmax"
 
 

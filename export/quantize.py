@@ -5,7 +5,7 @@ from .calibrate import observe, quantizer_ranges
 from .flatbuffer import drop_unused_tensors, requantize_pixels
 from .graph import Graph
 from .mixed_int8 import PREFERENCES, quantize_mixed_int8
-from .round_weights import RoundedWeights
+from .round_weights import rounded_kernels, with_kernels
 
 __all__ = ["MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
 
@@ -44,15 +44,15 @@ def _float16(content):
         return bytes(engine.quantize().quantized_model)
 
 
-def _dynamic(content, calibration):
+def _dynamic(content, images):
     """Weights in int8 per channel, activations quantized on the fly."""
     from ai_edge_quantizer import quantizer, recipe
 
+    if images is not None:
+        graph = Graph(content)
+        content = with_kernels(content, rounded_kernels(graph, observe(content, images)))
     with recipes.silence():
-        quantized = bytes(quantizer.Quantizer(content, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
-    if calibration is None:
-        return quantized
-    return RoundedWeights(Graph(content), observe(content, calibration)).put_into(quantized)
+        return bytes(quantizer.Quantizer(content, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
 
 
 def _int8_full(content, images):
@@ -62,9 +62,9 @@ def _int8_full(content, images):
     graph = Graph(content)
     calibration = observe(content, images)
     ranges = {tensor: seen.least_error() for tensor, seen in calibration.observations.items()}
+    content = with_kernels(content, rounded_kernels(graph, calibration))
     with recipes.silence():
         engine = quantizer.Quantizer(content, recipe.static_wi8_ai8())
         engine.update_quantization_recipe(".*", "OUTPUT", algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
         quantized = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
-    quantized = RoundedWeights(graph, calibration).put_into(quantized)
     return drop_unused_tensors(requantize_pixels(quantized))

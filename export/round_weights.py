@@ -6,7 +6,7 @@ taken up by the inputs not yet rounded, as far as calibration activations x corr
 
 import numpy as np
 
-from .flatbuffer import read, tensor_type, write
+from .flatbuffer import read, write
 from .progress import track
 
 LARGEST = 127
@@ -14,36 +14,35 @@ DAMPING = 0.01  # of the mean diagonal of H, added to it; more where there are f
 COLUMNS = 128  # rounded before the rest of the matrix is updated
 
 
-class RoundedWeights:
-    """The rounded int8 weights of every dense layer of a float file, computed once, for any file quantized from it.
+def rounded_kernels(graph, calibration):
+    """`{tensor: float32 kernel}` of every dense layer of a float file, each channel on its int8 grid.
+
+    Each channel keeps a weight at +-127 steps, so that a quantizer that takes the largest weight for the range of the
+    channel finds the same grid, and these weights on it.
 
     Args:
         graph: the `Graph` of the float file.
         calibration: its `Calibration`.
     """
+    kernels = {}
+    for dense in track(graph.of_kind("FULLY_CONNECTED"), "Rounding weights"):
+        entering, tensor = int(dense.inputs[0]), int(dense.inputs[1])
+        kernel = graph.constant(tensor)
+        if kernel is None:
+            continue
+        scale = np.maximum(np.abs(kernel).max(1), 1e-9).astype(np.float32) / LARGEST
+        damping = DAMPING + kernel.shape[1] / calibration.rows[entering]
+        rounded = gptq(kernel, scale, calibration.products[entering], damping)
+        kernels[tensor] = rounded.astype(np.float32) * scale[:, None]
+    return kernels
 
-    def __init__(self, graph, calibration):
-        self.weights = {}
-        for dense in track(graph.of_kind("FULLY_CONNECTED"), "Rounding weights"):
-            entering, kernel = int(dense.inputs[0]), graph.constant(dense.inputs[1])
-            if kernel is None or entering not in calibration.products:
-                continue
-            scale = np.maximum(np.abs(kernel).max(1), 1e-9) / LARGEST
-            damping = DAMPING + kernel.shape[1] / calibration.rows[entering]
-            rounded = gptq(kernel, scale, calibration.products[entering], damping)
-            self.weights[graph.name(dense.inputs[1])] = scale, rounded
 
-    def put_into(self, content):
-        """The file with these weights in place of its own wherever it holds them as int8 with the same scales."""
-        model = read(content)
-        for tensor in model.subgraphs[0].tensors:
-            scale, rounded = self.weights.get(tensor.name.decode(), (None, None))
-            if scale is None or tensor_type(tensor) != "INT8":
-                continue
-            if not np.allclose(tensor.quantization.scale, scale, rtol=1e-4):
-                raise ValueError(f"The weights {tensor.name.decode()!r} have other scales than they were rounded for.")
-            model.buffers[tensor.buffer].data = rounded.reshape(-1).view(np.uint8)
-        return write(model)
+def with_kernels(content, kernels):
+    """A float file with these kernels, `{tensor: float32 array}`, in place of its own."""
+    model = read(content)
+    for tensor, kernel in kernels.items():
+        model.buffers[model.subgraphs[0].tensors[tensor].buffer].data = kernel.reshape(-1).view(np.uint8)
+    return write(model)
 
 
 def gptq(kernel, scale, products, damping=DAMPING):
@@ -56,8 +55,9 @@ def gptq(kernel, scale, products, damping=DAMPING):
         damping: share of H's mean diagonal that is added to it.
 
     Returns:
-        int8 `(outputs, inputs)`.
+        int8 `(outputs, inputs)`; the largest weight of each output is `LARGEST` steps.
     """
+    peak = np.abs(kernel).argmax(1)
     weights = kernel.astype(np.float64) / scale[:, None].astype(np.float64)
     diagonal = np.diag(products)
     order = np.argsort(-diagonal)  # the inputs that matter most first: theirs is the least error to take up
@@ -66,11 +66,14 @@ def gptq(kernel, scale, products, damping=DAMPING):
     # Row i of the upper Cholesky factor of H^-1 says how the error of input i is spread over those after it.
     spread = np.linalg.cholesky(np.linalg.inv(damped)).T
     rounded = np.empty_like(weights)
+    position = np.argsort(order)[peak]  # of each output's largest weight
+    largest = np.sign(kernel[np.arange(len(kernel)), peak]) * LARGEST
     for start in range(0, weights.shape[1], COLUMNS):
         stop = min(start + COLUMNS, weights.shape[1])
         errors = np.empty((len(weights), stop - start))
         for i in range(start, stop):
             rounded[:, i] = np.clip(np.round(weights[:, i]), -LARGEST, LARGEST)
+            rounded[position == i, i] = largest[position == i]
             errors[:, i - start] = (weights[:, i] - rounded[:, i]) / spread[i, i]
             weights[:, i + 1 : stop] -= np.outer(errors[:, i - start], spread[i, i + 1 : stop])
         weights[:, stop:] -= errors @ spread[start:stop, stop:]
