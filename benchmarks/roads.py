@@ -17,7 +17,8 @@ PRESET = "deit_tiny_patch16_224"
 class Candidate:
     """One file of one road.
 
-    `prepare` turns uint8 images into the road's input, `open(threads)` loads the file and gives `run(input) -> logits`.
+    `prepare` turns uint8 images into the road's input, `open(threads)` loads the file and gives `run(input) -> logits`;
+    `tflite` is its path where it is a `.tflite`.
     """
 
     road: str
@@ -25,6 +26,7 @@ class Candidate:
     size_bytes: int
     prepare: Callable
     open: Callable
+    tflite: Path | None = None
 
 
 def ours(model, folder, calibration):
@@ -173,7 +175,7 @@ def _tflite(road, mode, path, prepare):
 
         return run
 
-    return Candidate(road, mode, Path(path).stat().st_size, prepare, opened)
+    return Candidate(road, mode, Path(path).stat().st_size, prepare, opened, Path(path))
 
 
 def _signature(path):

@@ -99,8 +99,9 @@ def observe(content, images):
     generator = np.random.default_rng(0)
     notes = {index: ([], [], [], []) for index in graph.producer}
     factors = {index: graph.factor(index) for index in graph.producer}
-    products = {int(dense.inputs[0]): 0.0 for dense in graph.of_kind("FULLY_CONNECTED")}
-    rows = dict.fromkeys(products, 0)
+    dense_layers = graph.of_kind("FULLY_CONNECTED")
+    inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
+    products, rows = dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs, 0)
     for batch in track(np.split(images, batches), "Calibrating"):
         interpreter.set_tensor(image_input["index"], batch)
         interpreter.invoke()
@@ -114,9 +115,8 @@ def observe(content, images):
             if factors[index] is not None:
                 factor = np.broadcast_to(interpreter.get_tensor(factors[index]), values.shape)
                 weights.append(factor.flat[taken])
-        for index in products:
-            entering = interpreter.get_tensor(index)
-            entering = entering.reshape(-1, entering.shape[-1])
+        for index, width in inputs.items():
+            entering = interpreter.get_tensor(index).reshape(-1, width)
             products[index] += entering.T @ entering
             rows[index] += len(entering)
     observations = {

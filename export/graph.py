@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .flatbuffer import op_name, read
+from .flatbuffer import op_name, read, tensor_type
 
 MOVES = ("RESHAPE", "TRANSPOSE", "SLICE", "SPACE_TO_DEPTH")  # they copy values and change none
 
@@ -39,6 +39,10 @@ class Graph:
 
     def rank(self, tensor):
         return len(self.subgraph.tensors[tensor].shape)
+
+    def dtype(self, tensor):
+        """The name of a tensor's type, such as `"INT8"`."""
+        return tensor_type(self.subgraph.tensors[tensor])
 
     def width(self, tensor):
         """The length of a tensor's last axis."""

@@ -115,7 +115,7 @@ def _checked(images, image_shape, argument):
     if images.shape[1:] != tuple(image_shape):
         raise ValueError(f"`{argument}` must have shape (N, {', '.join(map(str, image_shape))}), got {images.shape}.")
     if images.dtype == np.uint8:
-        return images
+        return _varied(images, argument)
     if not np.issubdtype(images.dtype, np.number):
         raise ValueError(f"`{argument}` must hold pixels 0..255, got dtype {images.dtype}.")
     images = np.asarray(images, np.float64)
@@ -128,7 +128,19 @@ def _checked(images, image_shape, argument):
         raise ValueError(
             f"`{argument}` must hold raw pixels 0..255, its values run to {high:.4g}: multiply them by 255."
         )
-    return np.round(images).astype(np.uint8)
+    return _varied(np.round(images).astype(np.uint8), argument)
+
+
+def _varied(images, argument):
+    """The images; complains where they are each of one colour, or black and nearly black."""
+    if images.max() <= 1:
+        raise ValueError(f"`{argument}` must hold raw pixels 0..255, its values run to {images.max()}.")
+    flat = (images == images[:, :1, :1]).all((1, 2, 3))
+    if flat.all():
+        raise ValueError(f"`{argument}` holds images of one colour each: no range can be measured on them.")
+    if flat.any():
+        warnings.warn(f"`{argument}`: {flat.sum()} of {len(images)} images are of one colour each.", stacklevel=3)
+    return images
 
 
 def _class_indices(names, class_names, num_classes):

@@ -13,6 +13,11 @@ from .targets import UnsupportedByTarget
 LARGEST_UNIT_SCORE = 30.0
 
 
+def stream_name(block):
+    """What the tokens that leave a block, counted from 0, are called in the file."""
+    return f"stream_after_block_{block}"
+
+
 def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
     """Lowers a spec to a float32 TFLite file.
 
@@ -93,11 +98,11 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
             mixed = tf.transpose(mixture(tf.matmul(query, key), value), (0, 2, 1, 3))
         return dense(tf.reshape(mixed, (batch_size * queries, -1)), layer.output)
 
-    def block(x, layer):
+    def block(x, layer, name):
         y = attention(norm(x, layer.attention_norm), layer.attention, layer.kept_tokens)
         x = norm(first_rows(x, layer.kept_tokens) + y, layer.post_attention_norm)
         hidden = tf.nn.gelu(dense(norm(x, layer.mlp_norm), layer.mlp_hidden), approximate=False)
-        return x + dense(hidden, layer.mlp_output)
+        return tf.add(x, dense(hidden, layer.mlp_output), name=name)
 
     def embed(images):
         # A dense layer on flattened patches: its kernels are faster than those of the convolution it stands for.
@@ -122,8 +127,8 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
 
     def logits(images):
         x = embed(images)
-        for layer in spec.blocks:
-            x = block(x, layer)
+        for i, layer in enumerate(spec.blocks):
+            x = block(x, layer, stream_name(i))
         x = norm(x, spec.norm)
         first, *others = (dense(pool(x, head.token), head.dense) for head in spec.heads)
         return {"logits": sum(others, start=first)}

@@ -1,9 +1,9 @@
 """The `int8` mode: dense layers and attention matmuls in int8, float where the CPU has no integer kernel.
 
-XNNPACK runs an int8 BATCH_MATMUL only where the right-hand side has zero point 0, and a dense layer in int8 in two ways:
-with fixed scales, or quantizing each token on the fly, which is slower and more accurate. Every op starts on fixed
-scales. Its noise in the logits is measured alone, the noises add up, and ops step back, to on the fly or to float, where
-that saves the most noise for the time it costs, until the sum is within the budget.
+XNNPACK runs an int8 BATCH_MATMUL only where the right-hand side has zero point 0, and a dense layer in int8 in two
+ways: with fixed scales, or quantizing each token on the fly, which is more accurate and often slower. Every op starts
+on what is fastest. Its noise in the logits is measured alone, the noises add up, and ops step back, to on the fly or to
+float, where that saves the most noise for the time it costs, until the sum is within the budget.
 """
 
 import numpy as np
@@ -17,13 +17,14 @@ from .round_weights import rounded_kernels, with_kernels
 from .spec import gelu
 
 PREFERENCES = ("speed", "accuracy")
-SNR_DB = {"speed": 20.5, "accuracy": 29.0}  # of the logits, by the sum of what each op costs
-MEASURED_IMAGES = 16
+SNR_DB = {"speed": 20.5, "accuracy": 29.5}  # of the logits, by the sum of what each op costs
+MEASURED_IMAGES = (2, 16)  # at least and at most, by the model's size
+MEASURED_WORK = 20e9  # multiply-accumulates of one measurement
 FEW_ROWS = 16  # a dense layer on fewer rows gains nothing by fixed scales
 FIXED, ON_THE_FLY, FLOAT = "fixed scales", "on the fly", "float"
 DENSE = ("FULLY_CONNECTED", "CONV_2D")
-# Times in multiply-accumulates on fixed scales, measured with AVX-512 VNNI: one multiply-accumulate; and of one value to
-# quantize it on the fly, to convert it between int8 and float, to take its GELU in float and not from a table.
+# Times in multiply-accumulates on fixed scales, measured with AVX-512 VNNI: of one multiply-accumulate; and of one
+# value, to quantize it on the fly, to convert it between int8 and float, to take its GELU in float, not from a table.
 TIME = {FIXED: 1.0, ON_THE_FLY: 0.85, FLOAT: 3.6}
 FLOAT_MATMUL, QUANTIZED, CONVERTED, FLOAT_GELU = 2.3, 45, 18, 45
 READERS = {"GELU": gelu}
@@ -45,7 +46,9 @@ def quantize_mixed_int8(content, images, prefer):
     calibration = observe(content, images)
     ranges = _ranges(graph, calibration.observations)
     kernels = rounded_kernels(graph, calibration)
-    images = images[np.linspace(0, len(images) - 1, min(MEASURED_IMAGES, len(images))).astype(int)]
+    work = sum(graph.multiplications(operator) for operator in graph.of_kind(*DENSE, "BATCH_MATMUL"))
+    count = min(int(np.clip(MEASURED_WORK / work, *MEASURED_IMAGES)), len(images))
+    images = images[np.linspace(0, len(images) - 1, count).astype(int)]
     plan = _plan(graph, content, with_kernels(content, kernels), ranges, images, prefer)
     in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
     kernels = {tensor: kernel for tensor, kernel in kernels.items() if tensor not in in_float}
@@ -134,8 +137,8 @@ def _ranges(graph, observations):
     """Per tensor the range to quantize it with.
 
     The least rounding and clipping error, measured behind the one function that reads the tensor, but nothing clipped
-    of the attention scores, whose largest decide everything, nor of a matmul's right-hand side, whose range is also
-    made to have zero point 0.
+    of keys and values, nor of queries and scores that softmax reads, where the largest decide everything. The range of
+    a matmul's right-hand side is also made to have zero point 0.
     """
     ranges = {
         tensor: observation.least_error(READERS.get(_only_reader(graph, tensor)))
@@ -147,9 +150,7 @@ def _ranges(graph, observations):
             ranges |= {int(move.inputs[0]): ranges[entering] for move in graph.moves_before(entering)}
     for matmul in graph.of_kind("BATCH_MATMUL"):
         left, right, output = int(matmul.inputs[0]), int(matmul.inputs[1]), int(matmul.outputs[0])
-        unclipped = [right]
-        if _only_reader(graph, output) in ("SOFTMAX", None):
-            unclipped += [left, output]
+        unclipped = (left, right, output) if _only_reader(graph, output) == "SOFTMAX" else (right,)
         ranges |= {tensor: observations[tensor].full() for tensor in unclipped if tensor in observations}
         if right in ranges:
             largest = max(map(abs, ranges[right])) or 1.0

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -11,19 +12,22 @@ from keras_vit_plugin.version import VERSION
 
 from . import flatbuffer, spec
 from .files import check_writable, write_atomically
-from .images import gather_images, synthetic_images
+from .images import gather_images, gather_labelled, synthetic_images
 from .inspect import inspect
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
+from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
 from .quantize import MODES, NEEDS_CALIBRATION, PREFERENCES
 from .quantize import quantize as quantize_file
-from .report import ExportReport
+from .report import ExportReport, changed_answers
 from .rewrites import apply_passes
+from .streams import snr_per_block
 from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
 CALIBRATION_IMAGES = 64
 SCORED_IMAGES = 8
+STREAMED_IMAGES = 8
 INPUT_DTYPES = ("uint8", "float32")
 
 
@@ -42,6 +46,7 @@ def export_tflite(
     batch_size=1,
     verification=None,
     tolerance=None,
+    report=None,
 ):
     """Converts a Keras image classifier to a `.tflite`, compares it with the model, and writes it if it held.
 
@@ -65,6 +70,8 @@ def export_tflite(
         batch_size: images per call.
         verification: images to compare on, as for `calibration`; None takes the calibration images, or synthetic ones.
         tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`).
+        report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
+            the file is too far from the model to be.
 
     Returns:
         An `ExportReport`.
@@ -80,6 +87,9 @@ def export_tflite(
     if quantize in NEEDS_CALIBRATION and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
     check_writable(path, ".tflite")
+    if report is not None:
+        check_writable(report, ".html")
+        require_matplotlib()
     check_model(model)
     preprocessing = preprocessing_of(model)
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
@@ -87,16 +97,21 @@ def export_tflite(
 
     if calibration is not None:
         calibration = gather_images(calibration, preprocessing, "calibration", CALIBRATION_IMAGES)
-    if verification is not None:
+    answers = None
+    if isinstance(verification, (str, Path)):
+        class_names, classes = labels or (), model.output_shape[-1]
+        images, answers = gather_labelled(verification, None, preprocessing, class_names, classes)
+        verified_on = "verification"
+    elif verification is not None:
         images, verified_on = gather_images(verification, preprocessing, "verification"), "verification"
     elif calibration is not None:
         images, verified_on = calibration, "calibration"
     else:
         images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
 
-    road, road_reason, rewrites = "spec", "", {}
+    road, road_reason, model_spec, changes = "spec", "", None, {}
     try:
-        model_spec, rewrites = apply_passes(spec.from_keras(model, scale, offset), calibration)
+        model_spec, changes = apply_passes(spec.from_keras(model, scale, offset), calibration)
         weights = _attention_weights(model_spec, quantize, prefer, calibration)
         content = lower(model_spec, batch_size, input_dtype, weights)
     except spec.UnsupportedTopology as reason:
@@ -105,7 +120,9 @@ def export_tflite(
     content = quantize_file(flatbuffer.add_missing_biases(content), quantize, calibration, prefer)
     check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
 
-    parity = compare(keras_logits(model, images, scale, offset), tflite_logits(content, images))
+    reference, outputs = keras_logits(model, images, scale, offset), tflite_logits(content, images)
+    parity = compare(reference, outputs, answers)
+    block_snr_db = () if model_spec is None else tuple(snr_per_block(content, model_spec, images[:STREAMED_IMAGES]))
     content = flatbuffer.set_metadata(
         content,
         {
@@ -120,25 +137,33 @@ def export_tflite(
             "weights_sha256": _weights_hash(model),
         },
     )
-    report = ExportReport(
+    made = ExportReport(
         path=None,
         mode=quantize,
         target=target,
         road=road,
         road_reason=road_reason,
-        rewrites=rewrites,
+        rewrites={name: bool(change) for name, change in changes.items()},
+        changes=changes,
         size_bytes=len(content),
         parity=parity,
         verified_on=verified_on,
+        block_snr_db=block_snr_db,
+        changed_answers=changed_answers(reference, outputs),
         input=_input_description(preprocessing, input_dtype, batch_size),
         file=inspect(content),
         seconds=time.perf_counter() - started,
     )
     wanted = tolerance or default_tolerance(quantize, model, verified_on)
-    if not wanted.holds(parity):
-        raise ParityError(_parity_message(quantize, parity, verified_on, wanted), report)
-    write_atomically(path, content)
-    return replace(report, path=str(path), seconds=time.perf_counter() - started)
+    holds = wanted.holds(parity)
+    if holds:
+        write_atomically(path, content)
+        made = replace(made, path=str(path), seconds=time.perf_counter() - started)
+    if report is not None:
+        write_atomically(report, as_page(made, images, labels).encode())
+    if not holds:
+        raise ParityError(_parity_message(quantize, parity, verified_on, wanted), made)
+    return made
 
 
 def _attention_weights(model_spec, mode, prefer, calibration):

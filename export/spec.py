@@ -189,6 +189,14 @@ class ViTSpec:
         prefix = np.broadcast_to(self.prefix, (len(images), *self.prefix.shape))
         return np.concatenate([prefix, x], axis=1)
 
+    def streams(self, images):
+        """The tokens that leave each block, a list of `(B, T, D)` float64."""
+        x, streams = self.embed(images), []
+        for block in self.blocks:
+            x = block(x)
+            streams.append(x)
+        return streams
+
     def largest_score(self, images):
         """The largest magnitude of an attention score on these images."""
         x, largest = self.embed(images), 0.0

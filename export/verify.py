@@ -92,6 +92,14 @@ def tflite_logits(content, images, num_threads=None):
     return np.concatenate([runner(images[start : start + batch]) for start in track(starts, "Running the file")])
 
 
+def snr_db(reference, output):
+    """`10 log10(mean(reference^2) / mean((output - reference)^2))`, within +-300."""
+    noise, signal = np.square(output - reference).mean(), np.square(reference).mean()
+    if noise == 0:
+        return SNR_CEILING_DB
+    return float(np.clip(10 * np.log10(max(signal, 1e-300) / noise), -SNR_CEILING_DB, SNR_CEILING_DB))
+
+
 def compare(reference, outputs, labels=None):
     """A `ParityReport` from two arrays of logits `(N, classes)`.
 
@@ -104,13 +112,11 @@ def compare(reference, outputs, labels=None):
         raise ValueError("The Keras model gives NaN or infinity on these images.")
     reference, outputs = reference.astype(np.float64), outputs.astype(np.float64)
     error = np.where(np.isfinite(outputs), outputs - reference, np.inf)
-    noise, signal = np.square(error).mean(), np.square(reference).mean()
-    snr = SNR_CEILING_DB if noise == 0 else float(10 * np.log10(max(signal, 1e-300) / noise))
     ours, theirs = outputs.argmax(1), reference.argmax(1)
     return ParityReport(
         images=len(reference),
         top1_agreement=float((ours == theirs).mean()),
-        snr_db=max(min(snr, SNR_CEILING_DB), -SNR_CEILING_DB),
+        snr_db=snr_db(reference, reference + error),
         max_abs_error=float(min(np.abs(error).max(), np.finfo(np.float32).max)),  # JSON has no infinity
         top1_accuracy_model=None if labels is None else float((theirs == labels).mean()),
         top1_accuracy_tflite=None if labels is None else float((ours == labels).mean()),

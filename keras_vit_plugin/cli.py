@@ -119,6 +119,8 @@ def demo(output, as_json):
 @click.option("--batch-size", default=1, show_default=True, help="Images per call.")
 @click.option("--min-agreement", type=float, help="Write the file from this share of same answers on, 0..1.")
 @click.option("--min-snr", type=float, help="Write the file from this signal-to-noise ratio on, in dB.")
+@click.option("--report", metavar="FILE", help="Write a page with pictures of what was kept and where error enters.")
+@click.option("--explain", is_flag=True, help="Print which rewrites ran and what each changed.")
 @json_option
 @_readable_errors
 def export(
@@ -137,6 +139,8 @@ def export(
     batch_size,
     min_agreement,
     min_snr,
+    report,
+    explain,
     as_json,
 ):
     """Convert MODEL to OUT.tflite; nothing is written unless the file gives the model's answers.
@@ -144,7 +148,7 @@ def export(
     MODEL is a preset name (with --weights), a .keras file or a preset folder.
     """
     keras_model = _open(model, weights)
-    report = kv.export.export_tflite(
+    made = kv.export.export_tflite(
         keras_model,
         out,
         quantize=quantize,
@@ -158,24 +162,29 @@ def export(
         batch_size=batch_size,
         verification=verification,
         tolerance=_tolerance(quantize, min_agreement, min_snr),
+        report=report,
     )
     if as_json:
-        _print_json(report.to_dict())
+        _print_json(made.to_dict())
         return
-    parity, file = report.parity, report.file
+    parity, file = made.parity, made.file
     _print_pairs(
         f"{out}: {quantize} for {target}",
         {
-            "size": f"{report.size_bytes / 1e6:.2f} MB",
-            "input": report.input,
-            "same answers": f"{parity.top1_agreement:.1%} of {parity.images} {report.verified_on} images",
+            "size": f"{made.size_bytes / 1e6:.2f} MB",
+            "input": made.input,
+            "same answers": f"{parity.top1_agreement:.1%} of {parity.images} {made.verified_on} images",
             "SNR": f"{parity.snr_db:.1f} dB",
             "ops": f"{sum(file.ops.values())} in {file.delegate_partitions} XNNPACK partition(s)",
-            "graph": report.road if report.road == "spec" else f"as Keras emits it ({report.road_reason})",
-            "rewrites": ", ".join(name for name, applied in report.rewrites.items() if applied) or "none",
-            "seconds": f"{report.seconds:.1f}",
+            "graph": made.road if made.road == "spec" else f"as Keras emits it ({made.road_reason})",
+            "rewrites": ", ".join(name for name, applied in made.rewrites.items() if applied) or "none",
+            "seconds": f"{made.seconds:.1f}",
         },
     )
+    if explain:
+        _print_rewrites(made)
+    if report is not None:
+        Console().print(f"Report: {report}", soft_wrap=True)
 
 
 @main.command()
@@ -308,6 +317,15 @@ def _tolerance(mode, min_agreement, min_snr):
         usual.min_agreement if min_agreement is None else min_agreement,
         usual.min_snr_db if min_snr is None else min_snr,
     )
+
+
+def _print_rewrites(made):
+    from keras_vit_plugin.export.rewrites import condition
+
+    table = Table("rewrite", "what it changed", title="Rewrites, in their order")
+    for name, change in made.changes.items():
+        table.add_row(name, change or f"[dim]did not apply. {condition(name)}[/dim]")
+    Console().print(table)
 
 
 def _print_json(value):

@@ -130,3 +130,14 @@ def test_a_preset_folder_is_a_model(tmp_path):
     kv.build("vit_test").save_to_preset(str(tmp_path / "preset"))
     keras_vit("export", tmp_path / "preset", tmp_path / "m.tflite")
     np.testing.assert_array_equal(kv.export.inspect(tmp_path / "m.tflite").inputs[0]["shape"], [1, 16, 16, 3])
+
+
+def test_export_explains_its_rewrites_and_writes_a_page(digits, tmp_path):
+    result = keras_vit(
+        *("export", "vit_digits", tmp_path / "m.tflite", "--quantize", "dynamic", "--explain"),
+        *("--report", tmp_path / "report.html"),
+    )
+    words = " ".join(result.stdout.replace("\u2502", " ").split())
+    assert "rotate_stream" in words and "patch.kernel" in words
+    assert "did not apply. Applies to every spec with images" in words  # balance_heads: no calibration
+    assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")

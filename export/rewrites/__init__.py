@@ -1,8 +1,12 @@
 """Function-preserving passes, spec in, spec out, in float64: the oracle's logits agree before and after to 1e-9."""
 
+import re
+import sys
+
 from .absorb_key_value import absorb_key_value
 from .balance_heads import balance_heads
 from .centre_writers import centre_writers
+from .describe_change import describe_change
 from .fold_key_value_bias import fold_key_value_bias
 from .fold_layer_scale import fold_layer_scale
 from .fold_norm_affine import fold_norm_affine
@@ -35,14 +39,20 @@ def apply_passes(spec, images=None, passes=PASSES):
         images: raw pixels 0..255, `(N, H, W, C)`, for the passes that measure; None leaves those out.
 
     Returns:
-        The new spec and `{pass name: whether it applied}`.
+        The new spec and `{pass name: what it changed}`, an empty text where it did not apply.
     """
-    applied = {}
+    changes = {}
     for rewrite in passes:
         if rewrite not in MEASURED_PASSES:
             rewritten = rewrite(spec)
         else:
             rewritten = spec if images is None else rewrite(spec, images)
-        applied[rewrite.__name__] = rewritten is not spec
+        changes[rewrite.__name__] = describe_change(spec, rewritten)
         spec = rewritten
-    return spec, applied
+    return spec, changes
+
+
+def condition(name):
+    """When a pass applies, in the words of its header."""
+    header = sys.modules[f"{__name__}.{name}"].__doc__
+    return " ".join(re.search(r"Applies[^.]*\.", header).group().split())

@@ -1,7 +1,7 @@
 """The key into the query and the value into the output projection, where few tokens ask.
 
-Per head, `(x Wq + bq) (t Wk)' = (x Wq Wk' + bq Wk') t'` and `(P t Wv) Wo = (P t) (Wv Wo)`: the scores and the mixture are
-taken of the tokens t themselves, and the key and value of every token need not be computed. The key bias adds one
+Per head, `(x Wq + bq) (t Wk)' = (x Wq Wk' + bq Wk') t'` and `(P t Wv) Wo = (P t) (Wv Wo)`: the scores and the mixture
+are taken of the tokens t themselves, and the key and value of every token need not be computed. The key bias adds one
 number to a row of scores, which softmax ignores; the value bias passes through attention into the output bias. Applies
 to the last block where `keep_pooled_tokens` does and heads are few: the merged weights grow with their number. Source:
 associativity; named after the same step in DeepSeek-V2's attention, arXiv:2405.04434, 2.1.2.

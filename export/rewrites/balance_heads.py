@@ -4,12 +4,12 @@ Measured on images, per block:
 
 * keys and values lose their mean over tokens, k - c and v - m. A shift of all keys adds one number to a row of scores,
   which softmax ignores; rows of softmax P sum to 1, so `(P v) Wo = (P (v - m)) Wo + m Wo`.
-* any invertible diagonal matrix S may stand between query and key, `(q S) (k / S)' = q k'`, and between value and output,
-  `(P v / S) (S Wo) = (P v) Wo`. The first S gives query and key the same range in every channel, the second gives every
-  channel of what attention mixes the same range.
+* any invertible diagonal matrix S may stand between query and key, `(q S) (k / S)' = q k'`, and between value and
+  output, `(P v / S) (S Wo) = (P v) Wo`. The first S gives query and key the same range in every channel, the second
+  gives every channel of what attention mixes the same range.
 
-Applies to every spec with images to measure on. Source: shift invariance of softmax; scale equivariance as between layers
-in Nagel et al. 2019, arXiv:1906.04721.
+Applies to every spec with images to measure on. Source: shift invariance of softmax; equalization as between layers in
+Nagel et al. 2019, arXiv:1906.04721.
 """
 
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """The parts of the benchmark that need no peer installed."""
 
+import shutil
 import sys
 
 import numpy as np
@@ -53,3 +54,33 @@ def test_the_table_holds_the_ratios(roads_and_compare):
     ]
     table = compare.as_markdown(rows, 500, 60)
     assert table.count("| (e) E | int8 | 5.00 | 0.25 | 0.50 | 99.0% | 20.0 | 80.0% | 6.3 |") == 2
+
+
+def test_the_arm_table_holds_the_ratios(roads_and_compare):
+    _, compare = roads_and_compare
+    rows = [
+        {"road": road, "mode": mode, "cpu": cpu, "instructions": count * scale}
+        for cpu, scale in (("cortex-a72", 2_000_000), ("cortex-a76", 1_000_000))
+        for road, mode, count in (("(a) A", "float32", 400), ("(a) A", "dynamic", 200), ("(e) E", "int8", 120))
+    ]
+    assert "| (e) E | int8 | 240 | 0.60 | 120 | 0.60 |" in compare.arm_as_markdown(rows)
+    assert compare.arm_as_markdown([]) == ""
+
+
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="needs qemu-aarch64 (Debian: qemu-user)")
+@pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt-get to fetch an ARM userland")
+def test_arm_instructions_grow_with_the_model(roads_and_compare, tmp_path):
+    import arm
+
+    from keras_vit_plugin.export import export_tflite
+
+    model = kv.build("vit_digits", weights="pretrained")
+    image = pixels(model.image_shape, 1)
+    folder = arm.prepare(tmp_path / "arm")
+    counts = {}
+    for mode in ("float32", "dynamic"):
+        export_tflite(model, tmp_path / f"{mode}.tflite", quantize=mode)
+        path = tmp_path / f"{mode}.tflite"
+        counts[mode] = [arm.instructions_per_inference(folder, path, image, "cortex-a76") for _ in range(2)]
+    assert abs(counts["float32"][0] - counts["float32"][1]) < 0.05 * counts["float32"][0]
+    assert 1e5 < max(counts["dynamic"]) < min(counts["float32"]) < 1e8

@@ -167,9 +167,9 @@ def test_a_file_beyond_tolerance_is_not_written_and_the_old_one_stays(tmp_path):
 def test_a_wrong_graph_is_caught_by_the_parity_gate(tmp_path, monkeypatch):
     """A rewrite that changes the function must not get past `export_tflite`."""
 
-    def reverse_positions(spec):
-        rewritten, applied = apply_passes(spec)
-        return replace(rewritten, positions=rewritten.positions[::-1]), applied
+    def reverse_positions(spec, images):
+        rewritten, changes = apply_passes(spec, images)
+        return replace(rewritten, positions=rewritten.positions[::-1]), changes
 
     monkeypatch.setattr(pipeline, "apply_passes", reverse_positions)
     model = kv.build("vit_test")

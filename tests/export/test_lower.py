@@ -9,7 +9,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin import layers
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
-from keras_vit_plugin.export.lower import lower, lower_keras
+from keras_vit_plugin.export.lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras
@@ -21,11 +21,14 @@ def snr_db(reference, output):
     return 10 * np.log10(np.mean(reference**2) / np.mean((output - reference) ** 2))
 
 
-@pytest.mark.parametrize("batch_size, dtype", [(1, "uint8"), (3, "float32")])
-def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_size, dtype):
-    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
-    content = lower(spec, batch_size, dtype)
+@pytest.mark.parametrize(
+    "batch_size, dtype, weights", [(1, "uint8", "softmax"), (1, "uint8", "unit"), (3, "float32", "unit")]
+)
+def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_size, dtype, weights):
     images = pixels(tiny_model.image_shape, 4)
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
+    assert spec.largest_score(images) < LARGEST_UNIT_SCORE
+    content = lower(spec, batch_size, dtype, weights)
     runner = Runner(content)
     assert tuple(runner.input["shape"]) == (batch_size, *tiny_model.image_shape)
     assert runner.input["dtype"] == np.dtype(dtype)

@@ -8,10 +8,12 @@ from random_specs import images_for, specs
 from keras_vit_plugin.export import rewrites
 from keras_vit_plugin.export.rewrites.rotate_stream import random_orthogonal
 from keras_vit_plugin.export.rewrites.stream import stream_norms
+from keras_vit_plugin.export.spec import Attention, Block, Dense, Head, Norm, ViTSpec
 
 PREPARED_BY = {
     "centre_writers": (rewrites.fold_layer_scale,),
     "rotate_stream": (rewrites.fold_layer_scale, rewrites.fold_norm_affine, rewrites.centre_writers),
+    "absorb_key_value": (rewrites.keep_pooled_tokens,),
 }
 
 
@@ -27,15 +29,18 @@ def assert_same_logits(before, after):
 def test_a_rewrite_preserves_the_function(rewrite, spec):
     for earlier in PREPARED_BY.get(rewrite.__name__, ()):
         spec = earlier(spec)
-    assert_same_logits(spec, rewrite(spec))
+    measured = (images_for(spec, 3),) if rewrite in rewrites.MEASURED_PASSES else ()
+    assert_same_logits(spec, rewrite(spec, *measured))
 
 
 @settings(max_examples=40, deadline=None)
 @given(spec=specs())
 def test_all_passes_together_preserve_the_function(spec):
-    rewritten, applied = rewrites.apply_passes(spec)
-    assert_same_logits(spec, rewritten)
-    assert set(applied) == {rewrite.__name__ for rewrite in rewrites.PASSES}
+    for images in (None, images_for(spec, 3)):
+        rewritten, changes = rewrites.apply_passes(spec, images)
+        assert_same_logits(spec, rewritten)
+        assert set(changes) == {rewrite.__name__ for rewrite in rewrites.PASSES}
+        assert bool(changes["balance_heads"]) == (images is not None)
 
 
 @settings(max_examples=20, deadline=None)
@@ -66,3 +71,88 @@ def test_the_rotation_is_orthogonal_and_the_same_every_time():
     rotation = random_orthogonal(24)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(24), atol=1e-12)
     np.testing.assert_array_equal(rotation, random_orthogonal(24))
+
+
+@settings(max_examples=20, deadline=None)
+@given(spec=specs())
+def test_balanced_heads_have_one_range_per_channel_and_no_mean(spec):
+    spec = rewrites.fold_score_scale(spec)
+    images = images_for(spec, 3)
+    balanced = rewrites.balance_heads(spec, images)
+    x = balanced.embed(images)
+    for block in balanced.blocks:
+        attention, tokens = block.attention, block.attention_input(x)
+        query, key, value = (
+            attention.heads(dense, tokens) for dense in (attention.query, attention.key, attention.value)
+        )
+        for values in (key, value):
+            assert np.abs(values.mean((0, 2))).max() <= 1e-9 * max(1, np.abs(values).max())
+        ranges = [np.abs(values).max((0, 2)).ravel() for values in (query, key)]
+        visible = np.minimum(*ranges) > 1e-3
+        np.testing.assert_allclose(ranges[0][visible], ranges[1][visible], rtol=1e-6)
+        x = block(x)
+
+
+@settings(max_examples=40, deadline=None)
+@given(spec=specs())
+def test_the_last_block_reads_the_tokens_themselves_where_few_ask(spec):
+    _, changes = rewrites.apply_passes(spec)
+    kept = rewrites.keep_pooled_tokens(spec).blocks[-1].kept_tokens
+    few = kept is not None and kept * spec.blocks[-1].attention.num_heads < spec.num_tokens
+    assert bool(changes["absorb_key_value"]) == few
+    attention = rewrites.absorb_key_value(rewrites.keep_pooled_tokens(spec)).blocks[-1].attention
+    assert (attention.key is None) == (attention.value is None) == few
+
+
+def test_a_change_is_told_by_what_differs():
+    spec = small_spec()
+    told = rewrites.describe_change(spec, rewrites.fold_score_scale(spec))
+    assert told.startswith("blocks.*.attention.query.kernel (2)") and "score_scale (2)" in told
+    assert rewrites.describe_change(spec, spec) == ""
+    parameters = rewrites.describe_change(spec, rewrites.fold_norm_affine(spec)).rsplit("; ")[1]
+    assert parameters == f"{count(spec):,} -> {count(rewrites.fold_norm_affine(spec)):,} parameters"
+    assert rewrites.condition("rotate_stream").startswith("Applies to pre-norm encoders")
+
+
+def small_spec():
+    generator = np.random.default_rng(0)
+
+    def dense(inputs, outputs):
+        return Dense(generator.normal(size=(inputs, outputs)), generator.normal(size=outputs))
+
+    def norm():
+        return Norm(generator.normal(size=4), generator.normal(size=4), 1e-6)
+
+    blocks = tuple(
+        Block(
+            norm(),
+            Attention(2, *(dense(4, 4) for _ in range(4)), 0.5),
+            None,
+            None,
+            norm(),
+            dense(4, 6),
+            dense(6, 4),
+            None,
+        )
+        for _ in range(2)
+    )
+    rows = generator.normal(size=(5, 4))
+    return ViTSpec(
+        (2, 2, 1),
+        (1, 1),
+        np.ones(1),
+        np.zeros(1),
+        dense(1, 4),
+        rows[:1],
+        rows[1:],
+        blocks,
+        norm(),
+        (Head(0, dense(4, 3)),),
+    )
+
+
+def count(spec):
+    """Weights, biases, gammas, betas and tokens of a spec, and its two numbers per input channel."""
+    layers = sum(layer.kernel.size + layer.bias.size for layer in spec.dense_layers())
+    norms = sum(array.size for norm in stream_norms(spec) for array in (norm.gamma, norm.beta) if array is not None)
+    return layers + norms + spec.prefix.size + spec.positions.size + 2 * len(spec.pixel_scale)

@@ -1,0 +1,36 @@
+/* A qemu plugin (API version 1, qemu 4.2 and later): prints how many guest instructions ran.
+
+   The few declarations of qemu-plugin.h that it needs are spelled out, since distributions do not ship that header. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stddef.h>
+
+typedef uint64_t qemu_plugin_id_t;
+struct qemu_plugin_tb;
+enum { QEMU_PLUGIN_INLINE_ADD_U64 = 0 };
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
+void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t, struct qemu_plugin_tb *));
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *ptr, uint64_t value);
+void qemu_plugin_register_atexit_cb(qemu_plugin_id_t id, void (*cb)(qemu_plugin_id_t, void *), void *userdata);
+
+__attribute__((visibility("default"))) int qemu_plugin_version = 1;
+static uint64_t instructions;
+
+static void translated(qemu_plugin_id_t id, struct qemu_plugin_tb *block)
+{
+    qemu_plugin_register_vcpu_tb_exec_inline(block, QEMU_PLUGIN_INLINE_ADD_U64, &instructions,
+                                             qemu_plugin_tb_n_insns(block));
+}
+
+static void at_exit(qemu_plugin_id_t id, void *userdata)
+{
+    fprintf(stderr, "instructions: %" PRIu64 "\n", instructions);
+}
+
+__attribute__((visibility("default"))) int qemu_plugin_install(qemu_plugin_id_t id, const void *info, int argc,
+                                                               char **argv)
+{
+    qemu_plugin_register_vcpu_tb_trans_cb(id, translated);
+    qemu_plugin_register_atexit_cb(id, at_exit, NULL);
+    return 0;
+}

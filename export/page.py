@@ -1,0 +1,153 @@
+"""An export's report as one HTML page that needs nothing beside it."""
+
+import base64
+import html
+import io
+
+from PIL import Image
+
+SHOWN_IMAGES = 5
+STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; }
+.tile { background: #f3f5f7; border-radius: .5rem; padding: .75rem; } .tile b { display: block; font-size: 1.35rem; }
+.bar { background: #4c78a8; height: .8rem; border-radius: .2rem; } .outside .bar { background: #e45756; }
+.changed { display: flex; flex-wrap: wrap; gap: 1rem; } .changed figure { margin: 0; width: 10.5rem; }
+.changed img { width: 100%; border-radius: .3rem; image-rendering: auto; } figcaption, .note { font-size: .85rem; }
+img.plot { max-width: 100%; } .failed { background: #fde8e8; }
+"""
+
+
+def require_matplotlib():
+    """Raises `ImportError` with the remedy where the report's picture cannot be drawn."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise ImportError("`report` needs matplotlib: pip install 'keras-vit-plugin[plots]'.") from error
+
+
+def as_page(report, images, labels):
+    """The page.
+
+    Args:
+        report: an `ExportReport`.
+        images: the verification images, uint8 `(N, H, W, C)`.
+        labels: class names in index order, or None.
+
+    Returns:
+        HTML.
+    """
+    parity = report.parity
+    tiles = {
+        "size": f"{report.size_bytes / 1e6:.2f} MB",
+        "same answers": f"{parity.top1_agreement:.1%}",
+        "SNR": f"{parity.snr_db:.1f} dB",
+        "largest error": f"{parity.max_abs_error:.3g}",
+    }
+    if parity.top1_accuracy_model is not None:
+        tiles["top-1, Keras model"] = f"{parity.top1_accuracy_model:.1%}"
+        tiles["top-1, this file"] = f"{parity.top1_accuracy_tflite:.1%}"
+    title = f"{report.path or 'no file written'}: {report.mode} for {report.target}"
+    verdict = "" if report.path else '<p class="tile failed">Too far from the Keras model: no file was written.</p>'
+    sections = [
+        f"<h1>{html.escape(title)}</h1>{verdict}",
+        '<div class="tiles">' + "".join(map(_tile, tiles.items())) + "</div>",
+        f'<p class="note">Against the Keras model on {parity.images} {report.verified_on} images. '
+        f"Input: {html.escape(report.input)}. The export took {report.seconds:.0f} s.</p>",
+        _block_section(report),
+        _changed_section(report, images, labels),
+        _ops_section(report.file),
+        _rewrites_section(report),
+    ]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style>{''.join(sections)}</html>"
+    )
+
+
+def _tile(item):
+    name, value = item
+    return f'<div class="tile"><b>{value}</b>{name}</div>'
+
+
+def _block_section(report):
+    if not report.block_snr_db:
+        return ""
+    picture = _png(_draw_blocks(report.block_snr_db, report.parity.snr_db))
+    return f'<h2>Where the error enters</h2><img class="plot" alt="SNR after each block" src="{picture}">'
+
+
+def _draw_blocks(block_snr_db, logits_snr_db):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    axis = figure.subplots()
+    axis.plot(range(1, len(block_snr_db) + 1), block_snr_db, marker="o", label="tokens after the block")
+    axis.axhline(logits_snr_db, color="#e45756", linestyle="--", label="logits")
+    axis.set_xlabel("block")
+    axis.set_ylabel("SNR against Keras, dB")
+    axis.set_xticks(range(1, len(block_snr_db) + 1))
+    axis.grid(alpha=0.3)
+    axis.legend()
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=110)
+    return stream.getvalue()
+
+
+def _changed_section(report, images, labels):
+    changed = report.changed_answers
+    if report.verified_on == "synthetic":
+        return ""
+    if not changed:
+        return "<h2>Changed answers</h2><p>None: the file calls every image what the model calls it.</p>"
+
+    def name(index):
+        return html.escape(labels[index] if labels else f"class {index}")
+
+    figures = [
+        f'<figure><img alt="image {answer.image}" src="{_png(_image_png(images[answer.image]))}"><figcaption>'
+        f"Keras: {name(answer.model_class)}, {answer.model_probability:.0%}<br>"
+        f"file: {name(answer.file_class)}, {answer.file_probability:.0%}</figcaption></figure>"
+        for answer in changed[:SHOWN_IMAGES]
+    ]
+    return (
+        f"<h2>Changed answers: {len(changed)} of {report.parity.images}</h2>"
+        f'<p class="note">Those that the model was surest of.</p><div class="changed">{"".join(figures)}</div>'
+    )
+
+
+def _ops_section(file):
+    outside = file.nodes_outside_delegate or {}
+    most = max(file.ops.values())
+
+    def row(name, count):
+        note = f"{outside[name]} outside the delegate" if name in outside else ""
+        css = ' class="outside"' if note else ""
+        width = max(round(240 * count / most), 2)
+        return f'<tr{css}><td>{name}<td>{count}<td><div class="bar" style="width:{width}px"></div><td>{note}'
+
+    rows = "".join(row(name, count) for name, count in file.ops.items())
+    summary = f"{sum(file.ops.values())} ops, {file.delegate_partitions} XNNPACK partition(s)"
+    return f"<h2>What is in the file: {summary}</h2><table>{rows}</table>"
+
+
+def _rewrites_section(report):
+    if not report.changes:
+        return f"<h2>Rewrites</h2><p>None: {html.escape(report.road_reason)}.</p>"
+    rows = "".join(
+        f"<tr><td>{name}<td>{html.escape(change) or 'did not apply'}" for name, change in report.changes.items()
+    )
+    return f"<h2>Rewrites of the graph</h2><table>{rows}</table>"
+
+
+def _image_png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(stream, format="png")
+    return stream.getvalue()
+
+
+def _png(content):
+    return "data:image/png;base64," + base64.b64encode(content).decode()

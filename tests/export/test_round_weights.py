@@ -1,0 +1,84 @@
+"""GPTQ: rounded weights that keep what a layer computes."""
+
+import numpy as np
+import pytest
+from conftest import pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export.calibrate import observe
+from keras_vit_plugin.export.flatbuffer import add_missing_biases
+from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.lower import lower
+from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.rewrites import apply_passes
+from keras_vit_plugin.export.round_weights import LARGEST, gptq, rounded_kernels, with_kernels
+from keras_vit_plugin.export.spec import from_keras
+
+
+@pytest.fixture
+def layer():
+    """A kernel, its steps, and correlated activations `(rows, inputs)`."""
+    generator = np.random.default_rng(0)
+    kernel = generator.normal(size=(24, 150))
+    activations = generator.normal(size=(2000, 20)) @ generator.normal(size=(20, 150))
+    activations += 0.1 * generator.normal(size=activations.shape)
+    return kernel, np.abs(kernel).max(1) / LARGEST, activations
+
+
+def test_the_output_changes_less_than_with_nearest_weights(layer):
+    kernel, scale, activations = layer
+
+    def error(rounded):
+        return np.mean((activations @ (rounded * scale[:, None] - kernel).T) ** 2)
+
+    nearest = np.round(kernel / scale[:, None])
+    rounded = gptq(kernel, scale, activations.T @ activations)
+    assert rounded.dtype == np.int8
+    assert error(rounded) < 0.3 * error(nearest)
+    assert np.abs(rounded - nearest).max() < 12  # it stays near: the steps moved are not a new solution
+
+
+def test_every_channel_keeps_a_largest_weight(layer):
+    kernel, scale, activations = layer
+    rounded = gptq(kernel, scale, activations.T @ activations)
+    assert (np.abs(rounded.astype(int)).max(1) == LARGEST).all()
+    peak = np.abs(kernel).argmax(1)
+    rows = np.arange(len(kernel))
+    np.testing.assert_array_equal(rounded[rows, peak], np.sign(kernel[rows, peak]) * LARGEST)
+
+
+def test_without_correlation_the_nearest_weights_are_best(layer):
+    kernel, scale, _ = layer
+    rounded = gptq(kernel, scale, np.eye(kernel.shape[1]))
+    np.testing.assert_array_equal(rounded, np.round(kernel / scale[:, None]))
+
+
+def test_the_products_are_those_of_what_enters_each_dense_layer():
+    model = kv.build("vit_test")
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
+    content = add_missing_biases(lower(spec))
+    images = pixels(model.image_shape, 5)
+    graph, calibration = Graph(content), observe(content, images)
+    first = int(graph.of_kind("FULLY_CONNECTED")[0].inputs[0])
+    assert calibration.rows[first] == len(images) * len(spec.positions)
+    # The patch layer reads the pixels themselves.
+    assert np.trace(calibration.products[first]) == pytest.approx((images.astype(np.float64) ** 2).sum(), rel=1e-5)
+
+
+def test_a_file_takes_other_kernels_and_nothing_else_changes():
+    model = kv.build("vit_test")
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
+    content = add_missing_biases(lower(spec))
+    graph = Graph(content)
+    kernels = rounded_kernels(graph, observe(content, pixels(model.image_shape, 5)))
+    assert len(kernels) == len(graph.of_kind("FULLY_CONNECTED"))
+    changed = Graph(with_kernels(content, kernels))
+    for tensor in range(len(graph.subgraph.tensors)):
+        before, after = (each.model.buffers[each.subgraph.tensors[tensor].buffer].data for each in (graph, changed))
+        if tensor in kernels:
+            np.testing.assert_array_equal(changed.constant(tensor), kernels[tensor])
+            step = np.abs(graph.constant(tensor)).max(1, keepdims=True) / LARGEST
+            whole = kernels[tensor] / step
+            np.testing.assert_allclose(whole, np.round(whole), atol=1e-3)
+        else:
+            np.testing.assert_array_equal(before, after)
