@@ -25,7 +25,7 @@ DEBIAN_PACKAGES = (
 WHEELS = ("ai-edge-litert", "numpy")
 PURE_PYTHON = ("flatbuffers", "tqdm", "typing_extensions.py", "backports")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
-RUNS = 4  # inferences that are counted, after the first
+RUNS = 2  # inferences that are counted, after the first
 PROGRAM = """
 import sys
 import numpy as np
