@@ -84,9 +84,11 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         queries = queries or tokens
         query = dense(first_rows(x, queries), layer.query)
         if layer.key is None:  # every head reads the tokens: one matmul for all of them
-            value = tf.reshape(x, (batch_size, 1, tokens, width))
             query = tf.reshape(query, (batch_size, 1, queries * layer.num_heads, width))
-            mixed = mixture(tf.matmul(query, tf.transpose(value, (0, 1, 3, 2))), value)
+            # Over another shape, or the converter makes a plain transpose an adj flag, which GPUs do not take.
+            key = tf.transpose(tf.reshape(x, (batch_size, tokens, 1, width)), (0, 2, 3, 1))
+            value = tf.reshape(x, (batch_size, 1, tokens, width))
+            mixed = mixture(tf.matmul(query, key), value)
         else:
 
             def heads(y, permutation, count=tokens):

@@ -68,7 +68,7 @@ def _plan(graph, content, rounded, ranges, images, prefer):
     # Noise is the mean squared error of the logits over their mean square.
     budget = 10 ** (-SNR_DB[prefer] / 10)
     logits, rounded_logits = Runner(content)(images), Runner(rounded)(images)
-    power = np.mean(logits**2)
+    power = max(np.mean(logits**2), 1e-30)
 
     def noise(operator, level):
         if level == FLOAT:
@@ -77,9 +77,8 @@ def _plan(graph, content, rounded, ranges, images, prefer):
         return float(np.mean((Runner(file)(images) - rounded_logits) ** 2) / power)
 
     operators = graph.of_kind(*DENSE, "BATCH_MATMUL")
-    levels = [
-        list(_levels(graph, operator, prefer).items()) for operator in operators
-    ]  # what is left of each, now first
+    # Of each operator the levels that are left, the one it is on first.
+    levels = [list(_levels(graph, operator, prefer).items()) for operator in operators]
     noises = [noise(operator, left[0][0]) for operator, left in zip(track(operators, "Measuring int8"), levels)]
     measured = {}
     while np.mean((rounded_logits - logits) ** 2) / power + sum(noises) > budget:

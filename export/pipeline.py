@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 import time
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
 CALIBRATION_IMAGES = 64
+FEW_CALIBRATION_IMAGES = 16
 SCORED_IMAGES = 8
 STREAMED_IMAGES = 8
 INPUT_DTYPES = ("uint8", "float32")
@@ -97,6 +99,12 @@ def export_tflite(
 
     if calibration is not None:
         calibration = gather_images(calibration, preprocessing, "calibration", CALIBRATION_IMAGES)
+        if quantize in NEEDS_CALIBRATION and len(calibration) < FEW_CALIBRATION_IMAGES:
+            warnings.warn(
+                f"`calibration` holds {len(calibration)} image(s): ranges measured on fewer than "
+                f"{FEW_CALIBRATION_IMAGES} may not fit others. Give {CALIBRATION_IMAGES}.",
+                stacklevel=2,
+            )
     answers = None
     if isinstance(verification, (str, Path)):
         class_names, classes = labels or (), model.output_shape[-1]

@@ -315,3 +315,15 @@ def test_a_kerashub_model_exports_with_its_own_preprocessing(tmp_path):
     converter.image_size = (32, 32)
     with pytest.raises(ValueError, match="takes images of .16, 16., its image converter resizes to .32, 32."):
         export_tflite(model, tmp_path / "n.tflite")
+
+
+def test_calibration_images_that_say_little(tmp_path):
+    images = pixels((16, 16, 3), 20)
+    flat = np.full_like(images, 90)
+    refused("`calibration` holds images of one colour each", tmp_path, quantize="int8", calibration=flat)
+    refused("raw pixels 0..255, its values run to 1", tmp_path, quantize="int8", calibration=images // 128)
+    with pytest.warns(UserWarning, match="`calibration`: 1 of 20 images are of one colour each"):
+        mixed = np.concatenate([images[:19], flat[:1]])
+        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", calibration=mixed)
+    with pytest.warns(UserWarning, match=r"`calibration` holds 3 image\(s\): .* fewer than 16 .* Give 64"):
+        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", quantize="int8-full", calibration=images[:3])

@@ -9,6 +9,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin import layers
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
+from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
@@ -38,6 +39,8 @@ def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_si
     assert not SHAPE_ARITHMETIC & set(report.ops)
     assert report.max_rank <= 4 and report.flex_ops == 0
     assert report.delegate_partitions == 1 and set(report.nodes_outside_delegate) <= {"CAST"}
+    graph = Graph(content)
+    assert not any(op.builtinOptions.adjX or op.builtinOptions.adjY for op in graph.of_kind("BATCH_MATMUL"))
 
 
 def test_the_layers_lower_cleanly_through_the_plain_converter(tiny_model):
