@@ -9,6 +9,8 @@ import numpy as np
 from .preprocessing import image_files
 from .progress import track
 
+FEW_IMAGES = 16
+
 
 def gather_images(source, preprocessing, argument, limit=None):
     """Raw pixels from a folder, an array, an iterable of images or batches, or a `tf.data.Dataset`.
@@ -115,7 +117,7 @@ def _checked(images, image_shape, argument):
     if images.shape[1:] != tuple(image_shape):
         raise ValueError(f"`{argument}` must have shape (N, {', '.join(map(str, image_shape))}), got {images.shape}.")
     if images.dtype == np.uint8:
-        return _varied(images, argument)
+        return images
     if not np.issubdtype(images.dtype, np.number):
         raise ValueError(f"`{argument}` must hold pixels 0..255, got dtype {images.dtype}.")
     images = np.asarray(images, np.float64)
@@ -128,19 +130,28 @@ def _checked(images, image_shape, argument):
         raise ValueError(
             f"`{argument}` must hold raw pixels 0..255, its values run to {high:.4g}: multiply them by 255."
         )
-    return _varied(np.round(images).astype(np.uint8), argument)
+    return np.round(images).astype(np.uint8)
 
 
-def _varied(images, argument):
-    """The images; complains where they are each of one colour, or black and nearly black."""
+def check_calibration(images):
+    """Complains about images `(N, H, W, C)` that ranges cannot be measured on.
+
+    Raises:
+        ValueError: they are black, or each of one colour.
+    """
     if images.max() <= 1:
-        raise ValueError(f"`{argument}` must hold raw pixels 0..255, its values run to {images.max()}.")
+        raise ValueError(f"`calibration` must hold raw pixels 0..255, its values run to {images.max()}.")
     flat = (images == images[:, :1, :1]).all((1, 2, 3))
     if flat.all():
-        raise ValueError(f"`{argument}` holds images of one colour each: no range can be measured on them.")
+        raise ValueError("`calibration` holds images of one colour each: no range can be measured on them.")
     if flat.any():
-        warnings.warn(f"`{argument}`: {flat.sum()} of {len(images)} images are of one colour each.", stacklevel=3)
-    return images
+        warnings.warn(f"`calibration`: {flat.sum()} of {len(images)} images are of one colour each.", stacklevel=3)
+    if len(images) < FEW_IMAGES:
+        warnings.warn(
+            f"`calibration` holds {len(images)} image(s): ranges measured on fewer than {FEW_IMAGES} may not fit "
+            "others.",
+            stacklevel=3,
+        )
 
 
 def _class_indices(names, class_names, num_classes):

@@ -3,7 +3,6 @@
 import difflib
 import hashlib
 import time
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from keras_vit_plugin.version import VERSION
 
 from . import flatbuffer, spec
 from .files import check_writable, write_atomically
-from .images import gather_images, gather_labelled, synthetic_images
+from .images import check_calibration, gather_images, gather_labelled, synthetic_images
 from .inspect import inspect
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .page import as_page, require_matplotlib
@@ -27,7 +26,6 @@ from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
 CALIBRATION_IMAGES = 64
-FEW_CALIBRATION_IMAGES = 16
 SCORED_IMAGES = 8
 STREAMED_IMAGES = 8
 INPUT_DTYPES = ("uint8", "float32")
@@ -99,12 +97,7 @@ def export_tflite(
 
     if calibration is not None:
         calibration = gather_images(calibration, preprocessing, "calibration", CALIBRATION_IMAGES)
-        if quantize in NEEDS_CALIBRATION and len(calibration) < FEW_CALIBRATION_IMAGES:
-            warnings.warn(
-                f"`calibration` holds {len(calibration)} image(s): ranges measured on fewer than "
-                f"{FEW_CALIBRATION_IMAGES} may not fit others. Give {CALIBRATION_IMAGES}.",
-                stacklevel=2,
-            )
+        check_calibration(calibration)
     answers = None
     if isinstance(verification, (str, Path)):
         class_names, classes = labels or (), model.output_shape[-1]

@@ -198,7 +198,7 @@ def test_inspect_prints_what_is_promised(tmp_path):
     promised = "size_bytes ops op_versions min_runtime inputs outputs float_tensors flex_ops delegate_partitions"
     assert set(promised.split()) | {"nodes_outside_delegate"} <= set(report)
     assert report["size_bytes"] == (tmp_path / "float32.tflite").stat().st_size
-    assert report["ops"]["FULLY_CONNECTED"] == 14  # patches, 2 blocks of 6, and the head
+    assert report["ops"]["FULLY_CONNECTED"] == 12  # patches, a block of 6, the last of 4, and the head
     assert report["ops"]["GELU"] == 2
     assert report["min_runtime"] == "2.9"  # GELU
     assert report["delegate_partitions"] == 1 and report["nodes_outside_delegate"] == {"CAST": 1}
