@@ -13,7 +13,7 @@ import numpy as np
 
 from ..spec import Dense
 
-MOST_HEADS = 4  # with more, the merged weights are over twice as large as the four that they replace
+MOST_HEADS = 3  # with more, the merged weights are at least twice as large as the four that they replace
 
 
 def absorb_key_value(spec):
