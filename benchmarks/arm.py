@@ -25,7 +25,7 @@ DEBIAN_PACKAGES = (
 WHEELS = ("ai-edge-litert", "numpy")
 PURE_PYTHON = ("flatbuffers", "tqdm", "typing_extensions.py", "backports")
 PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
-RUNS = 2  # inferences that are counted, after the first
+RUNS = 2
 PROGRAM = """
 import sys
 import numpy as np
@@ -88,7 +88,7 @@ def prepare(folder):
     return folder
 
 
-def instructions_per_inference(folder, tflite, pixels, cpu):
+def instructions_per_inference(folder, tflite, pixels, cpu, runs=RUNS):
     """Instructions of one inference on a CPU of `CPUS`, setting up left out.
 
     Args:
@@ -96,6 +96,8 @@ def instructions_per_inference(folder, tflite, pixels, cpu):
         tflite: path of the file.
         pixels: its input, `(1, H, W, C)`.
         cpu: a key of `CPUS`.
+        runs: inferences that are counted; starting Python varies by some million instructions, so a small model wants
+            more.
     """
     # Old qemu shows the program this machine's own cpuinfo, unless the ARM userland has one.
     lines = {"processor": 0, "Features": FEATURES + NEWER_FEATURES.get(cpu, ""), "CPU implementer": "0x41"}
@@ -103,7 +105,7 @@ def instructions_per_inference(folder, tflite, pixels, cpu):
     (folder / "root/proc/cpuinfo").write_text("".join(f"{name}\t: {value}\n" for name, value in lines.items()) + "\n")
     np.save(folder / "pixels.npy", pixels)
 
-    def total(runs):
+    def total(inferences):
         # Random addresses would change the count.
         command = [
             "setarch",
@@ -117,7 +119,13 @@ def instructions_per_inference(folder, tflite, pixels, cpu):
             "-plugin",
             folder / "count_instructions.so",
         ]
-        command += [folder / f"root/usr/bin/python{PYTHON}", folder / "program.py", tflite, folder / "pixels.npy", runs]
+        command += [
+            folder / f"root/usr/bin/python{PYTHON}",
+            folder / "program.py",
+            tflite,
+            folder / "pixels.npy",
+            inferences,
+        ]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder / "site"), "PYTHONHASHSEED": "0"}
         errors = _run(command, env=environment).stderr
         return int(errors.rsplit("instructions: ", 1)[1])
@@ -125,7 +133,7 @@ def instructions_per_inference(folder, tflite, pixels, cpu):
     if not (folder / "warm").exists():
         total(1)  # writes Python's bytecode
         (folder / "warm").touch()
-    return (total(1 + RUNS) - total(1)) // RUNS
+    return (total(1 + runs) - total(1)) // runs
 
 
 def _run(command, **options):
