@@ -71,7 +71,7 @@ def prepare(folder):
     for package in (folder / "packages").glob("*.deb"):
         _run(["dpkg-deb", "-x", package, folder / "root"])
     pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder / "wheels"]
-    platforms = [argument for platform in PLATFORMS for argument in ("--platform", platform)]
+    platforms = [argument for name in PLATFORMS for argument in ("--platform", name)]
     pinned = [f"{name}=={version(name)}" for name in WHEELS]
     _run([*pip, "--python-version", PYTHON, *platforms, *pinned])
     for wheel in (folder / "wheels").glob("*.whl"):

@@ -60,9 +60,9 @@ def main():
             *roads.openvino(model, folder, calibration, normalize),
             *roads.ours(model, folder, calibration),
         ]
+        instructions = count_on_arm(candidates, images[0], arguments.arm)
         parities = [judge(candidate, images, labels, reference) for candidate in candidates]
         medians = {threads: time_interleaved(candidates, images[0], threads, arguments.rounds) for threads in THREADS}
-        instructions = count_on_arm(candidates, images[0], arguments.arm)
 
     rows = [
         {

@@ -2,6 +2,7 @@
 
 import base64
 import html
+import importlib.util
 import io
 
 from PIL import Image
@@ -22,10 +23,8 @@ img.plot { max-width: 100%; } .failed { background: #fde8e8; }
 
 def require_matplotlib():
     """Raises `ImportError` with the remedy where the report's picture cannot be drawn."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise ImportError("`report` needs matplotlib: pip install 'keras-vit-plugin[plots]'.") from error
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("`report` needs matplotlib: pip install 'keras-vit-plugin[plots]'.")
 
 
 def as_page(report, images, labels):

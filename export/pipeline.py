@@ -61,8 +61,9 @@ def export_tflite(
             `"int8"` (dense layers and attention matmuls in int8, the rest in float: the fastest on a CPU) or
             `"int8-full"` (every tensor between input and output in int8).
         target: `"litert"`.
-        calibration: images to measure activation ranges on, needed for `"int8"` and `"int8-full"`: an image folder,
-            raw pixels 0..255 `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used.
+        calibration: images to measure activations on, needed for `"int8"` and `"int8-full"`; `"dynamic"` rounds its
+            weights better with them: an image folder, raw pixels 0..255 `(N, H, W, C)`, an iterable of images or
+            batches, or a `tf.data.Dataset`. 64 are used.
         labels: class names in index order, stored in the file.
         prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
@@ -78,6 +79,7 @@ def export_tflite(
 
     Raises:
         ValueError: an argument, the model or an image is unfit; raised before any long work.
+        ImportError: `report` is asked for and matplotlib is not installed.
         ParityError: the file is further from the model than the tolerance. Nothing is written.
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """

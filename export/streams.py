@@ -26,9 +26,10 @@ def snr_per_block(content, spec, images):
     entry = interpreter.get_input_details()[0]
     details = interpreter.get_output_details()[-len(names) :]
     size = int(entry["shape"][0])
-    images = images[: len(images) // size * size]
+    batches = -(-len(images) // size)
+    images = np.resize(images, (batches * size, *images.shape[1:]))  # the last is filled up with the first images
     outputs = [[] for _ in names]
-    for batch in np.split(images, len(images) // size):
+    for batch in np.split(images, batches):
         interpreter.set_tensor(entry["index"], batch.astype(entry["dtype"]))
         interpreter.invoke()
         for values, detail in zip(outputs, details):

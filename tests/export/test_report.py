@@ -24,7 +24,7 @@ def digits():
     return kv.build("vit_digits", weights="pretrained"), x_train, x_test, y_test
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("batch_size", [1, 3, 8])  # of 4 images
 def test_a_float_file_has_the_oracles_stream_after_every_block(tiny_model, batch_size):
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
     curve = snr_per_block(lower(spec, batch_size), spec, pixels(tiny_model.image_shape, 4))
