@@ -28,7 +28,7 @@ class DemoRow:
 
 
 def run_demo(folder):
-    """Exports `vit_digits` in every mode of `MODES`, verifies each on the held-out digits, and draws twenty predictions.
+    """Exports `vit_digits` in each of `MODES`, verifies it on the held-out digits, and draws twenty predictions.
 
     Args:
         folder: where `vit_digits.keras`, the `.tflite` files, `digits.png` and the folder `digits` with the held-out
