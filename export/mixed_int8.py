@@ -46,6 +46,7 @@ def quantize_mixed_int8(content, images, prefer):
     calibration = observe(content, images)
     ranges = _ranges(graph, calibration.observations)
     kernels = rounded_kernels(graph, calibration)
+    del calibration  # its products are as large as the model
     work = sum(graph.multiplications(operator) for operator in graph.of_kind(*DENSE, "BATCH_MATMUL"))
     count = min(int(np.clip(MEASURED_WORK / work, *MEASURED_IMAGES)), len(images))
     images = images[np.linspace(0, len(images) - 1, count).astype(int)]

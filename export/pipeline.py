@@ -112,20 +112,23 @@ def export_tflite(
     else:
         images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
 
-    road, road_reason, model_spec, changes = "spec", "", None, {}
+    road, road_reason, changes, streams = "spec", "", {}, []
     try:
         model_spec, changes = apply_passes(spec.from_keras(model, scale, offset), calibration)
         weights = _attention_weights(model_spec, quantize, prefer, calibration)
+        streams = model_spec.streams(images[:STREAMED_IMAGES])
         content = lower(model_spec, batch_size, input_dtype, weights)
+        del model_spec  # float64, as large as everything that follows
     except spec.UnsupportedTopology as reason:
         road, road_reason = "generic", str(reason)
         content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, input_dtype)
-    content = quantize_file(flatbuffer.add_missing_biases(content), quantize, calibration, prefer)
+    content = flatbuffer.add_missing_biases(content)
+    content = quantize_file(content, quantize, calibration, prefer)
     check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
 
     reference, outputs = keras_logits(model, images, scale, offset), tflite_logits(content, images)
     parity = compare(reference, outputs, answers)
-    block_snr_db = () if model_spec is None else tuple(snr_per_block(content, model_spec, images[:STREAMED_IMAGES]))
+    block_snr_db = tuple(snr_per_block(content, streams, images[:STREAMED_IMAGES])) if streams else ()
     content = flatbuffer.set_metadata(
         content,
         {

@@ -7,12 +7,12 @@ from .lower import stream_name
 from .verify import snr_db
 
 
-def snr_per_block(content, spec, images):
+def snr_per_block(content, streams, images):
     """Signal-to-noise ratio of the tokens that leave each block, in dB.
 
     Args:
-        content: bytes of a file that `lower` made from `spec`, quantized or not.
-        spec: the `ViTSpec`, whose stream is the Keras model's in another basis, in float64.
+        content: bytes of a file that `lower` made from a `ViTSpec`, quantized or not.
+        streams: what `ViTSpec.streams` gives for the images: the Keras model's stream in another basis, in float64.
         images: raw pixels 0..255, `(N, H, W, C)`.
 
     Returns:
@@ -20,16 +20,16 @@ def snr_per_block(content, spec, images):
     """
     from ai_edge_litert.interpreter import Interpreter
 
-    names = [stream_name(i) for i in range(len(spec.blocks))]
+    names = [stream_name(i) for i in range(len(streams))]
     interpreter = Interpreter(model_content=_with_outputs(content, names), num_threads=1)
     interpreter.allocate_tensors()
     entry = interpreter.get_input_details()[0]
     details = interpreter.get_output_details()[-len(names) :]
     size = int(entry["shape"][0])
     batches = -(-len(images) // size)
-    images = np.resize(images, (batches * size, *images.shape[1:]))  # the last is filled up with the first images
+    filled = np.resize(images, (batches * size, *images.shape[1:]))  # the last batch, with the first images
     outputs = [[] for _ in names]
-    for batch in np.split(images, batches):
+    for batch in np.split(filled, batches):
         interpreter.set_tensor(entry["index"], batch.astype(entry["dtype"]))
         interpreter.invoke()
         for values, detail in zip(outputs, details):
@@ -37,8 +37,8 @@ def snr_per_block(content, spec, images):
             scale, zero_point = detail["quantization"]
             values.append((tensor - zero_point) * scale if scale else tensor)
     return [
-        snr_db(expected, np.concatenate(values).reshape(expected.shape))
-        for expected, values in zip(spec.streams(images), outputs)
+        snr_db(expected, np.concatenate(values).reshape(-1, *expected.shape[1:])[: len(expected)])
+        for expected, values in zip(streams, outputs)
     ]
 
 

@@ -27,7 +27,8 @@ def digits():
 @pytest.mark.parametrize("batch_size", [1, 3, 8])  # of 4 images
 def test_a_float_file_has_the_oracles_stream_after_every_block(tiny_model, batch_size):
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
-    curve = snr_per_block(lower(spec, batch_size), spec, pixels(tiny_model.image_shape, 4))
+    images = pixels(tiny_model.image_shape, 4)
+    curve = snr_per_block(lower(spec, batch_size), spec.streams(images), images)
     assert len(curve) == len(spec.blocks) and min(curve) > 100
 
 
@@ -41,7 +42,7 @@ def test_the_curve_shows_the_block_where_the_error_enters():
         third.mlp_output, kernel=kernel + np.random.default_rng(0).normal(0, 0.1 * kernel.std(), kernel.shape)
     )
     wrong = replace(spec, blocks=(*spec.blocks[:2], replace(third, mlp_output=noisy), *spec.blocks[3:]))
-    curve = snr_per_block(lower(wrong), spec, images)
+    curve = snr_per_block(lower(wrong), spec.streams(images), images)
     assert min(curve[:2]) > 100 and max(curve[2:]) < 50
 
 
