@@ -1,11 +1,11 @@
 """Activation ranges from real images."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
 
 from .graph import Graph
+from .interpreter import computed_tensors
 from .progress import track
 
 SAMPLES_PER_CALL = 2048
@@ -43,14 +43,18 @@ class Observation:
         wanted = reader(self.sample)
 
         def error(candidate):
-            scale = max((candidate[1] - candidate[0]) / 255, 1e-12)
-            zero_point = np.round(-128 - candidate[0] / scale)
-            rounded = (np.clip(np.round(self.sample / scale) + zero_point, -128, 127) - zero_point) * scale
-            return np.mean(np.abs(self.weights * (reader(rounded) - wanted)) ** ERROR_POWER)
+            return np.mean(np.abs(self.weights * (reader(rounded(self.sample, *candidate)) - wanted)) ** ERROR_POWER)
 
         low, high = min(((low * share, high * share) for share in CLIP_CANDIDATES), key=error)
         low, high = min(((low * share, high) for share in CLIP_CANDIDATES), key=error)
         return min(((low, high * share) for share in CLIP_CANDIDATES), key=error)
+
+
+def rounded(values, low, high):
+    """Values as int8 with the range `low..high` holds them."""
+    scale = max((high - low) / 255, 1e-12)
+    zero_point = np.round(-128 - low / scale)
+    return (np.clip(np.round(values / scale) + zero_point, -128, 127) - zero_point) * scale
 
 
 @dataclass(frozen=True)
@@ -79,44 +83,27 @@ def observe(content, images):
     Returns:
         A `Calibration`.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
     graph = Graph(content)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it says that keeping all tensors is for debugging
-        interpreter = Interpreter(
-            model_content=content,
-            num_threads=1,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.AUTO,
-        )
-    interpreter.allocate_tensors()
-    image_input = interpreter.get_input_details()[0]
-    batch_size = int(image_input["shape"][0])
-    batches = -(-len(images) // batch_size)
-    images = np.resize(images, (batches * batch_size, *images.shape[1:]))  # the last is filled up with the first images
-
     generator = np.random.default_rng(0)
     notes = {index: ([], [], [], []) for index in graph.producer}
     factors = {index: graph.factor(index) for index in graph.producer}
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
     products, rows = dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs, 0)
-    for batch in track(np.split(images, batches), "Calibrating"):
-        interpreter.set_tensor(image_input["index"], batch)
-        interpreter.invoke()
+    batches = -(-len(images) // int(graph.subgraph.tensors[graph.image].shape[0]))
+    for tensor in track(computed_tensors(content, images), "Calibrating", total=batches):
         for index, (smallest, largest, sample, weights) in notes.items():
-            values = interpreter.get_tensor(index)
+            values = tensor(index)
             smallest.append(values.min())
             largest.append(values.max())
             few = values.size <= SAMPLES_PER_CALL
             taken = slice(None) if few else generator.integers(0, values.size, SAMPLES_PER_CALL)
             sample.append(values.ravel()[taken])
             if factors[index] is not None:
-                factor = np.broadcast_to(interpreter.get_tensor(factors[index]), values.shape)
+                factor = np.broadcast_to(tensor(factors[index]), values.shape)
                 weights.append(factor.flat[taken])
         for index, width in inputs.items():
-            entering = interpreter.get_tensor(index).reshape(-1, width)
+            entering = tensor(index).reshape(-1, width)
             products[index] += entering.T @ entering
             rows[index] += len(entering)
     observations = {

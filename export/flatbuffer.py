@@ -92,11 +92,13 @@ def add_missing_biases(content):
     return write(model)
 
 
-def requantize_pixels(content):
-    """Replaces `uint8 -> CAST -> float -> QUANTIZE -> int8` at the input by `uint8 -> QUANTIZE -> int8`.
+def requantize_pixels(content, dtype="uint8"):
+    """Replaces `uint8 -> CAST -> float -> QUANTIZE` at the input by integers alone.
 
-    The uint8 input gets scale 1 and zero point 0: its values are the pixels.
+    uint8 pixels get scale 1 and zero point 0: their values are the pixels. int8 ones are the pixels less 128.
     """
+    from ai_edge_litert import schema_py_generated as schema
+
     model = read(content)
     graph = model.subgraphs[0]
     image = graph.inputs[0]
@@ -104,12 +106,54 @@ def requantize_pixels(content):
     quantize = next(op for op in graph.operators if list(op.inputs) == list(cast.outputs))
     if op_name(model, quantize) != "QUANTIZE":
         raise ValueError(f"The pixels go into {op_name(model, quantize)}, not QUANTIZE.")
-    quantize.inputs = [image]
-    graph.operators.remove(cast)
-    from ai_edge_litert import schema_py_generated as schema
-
+    name, pixels = graph.tensors[image].name, int(cast.outputs[0])
+    graph.tensors[pixels].type = schema.TensorType.INT8
+    graph.tensors[pixels].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[-128])
     graph.tensors[image].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
+    quantized = int(quantize.outputs[0])
+    if tensor_type(graph.tensors[quantized]) == "INT8":
+        _redirect(graph, quantized, pixels)
+        graph.operators.remove(quantize)
+    if dtype == "int8":
+        graph.operators.remove(cast)
+        graph.inputs, graph.tensors[pixels].name = [pixels], name
+    else:
+        cast.opcodeIndex, cast.builtinOptionsType, cast.builtinOptions = quantize.opcodeIndex, 0, None
     return write(model)
+
+
+def in_integer(content, kinds):
+    """Lets operators of these kinds compute on integers where they stand between DEQUANTIZE and QUANTIZE.
+
+    Their kernels for integers are of version 2.
+    """
+    model = read(content)
+    graph = model.subgraphs[0]
+    producer = {int(index): operator for operator in graph.operators for index in operator.outputs}
+    for operator in list(graph.operators):
+        if op_name(model, operator) not in kinds:
+            continue
+        entering = producer[int(operator.inputs[0])]
+        leaving = [other for other in graph.operators if int(operator.outputs[0]) in map(int, other.inputs)]
+        around = {op_name(model, entering), *(op_name(model, other) for other in leaving)}
+        if around != {"DEQUANTIZE", "QUANTIZE"}:
+            continue
+        operator.inputs = [entering.inputs[0], *operator.inputs[1:]]
+        operator.outputs = leaving[0].outputs
+        for other in leaving:
+            graph.operators.remove(other)
+            _redirect(graph, int(other.outputs[0]), int(leaving[0].outputs[0]))
+        code = model.operatorCodes[operator.opcodeIndex]
+        code.version = max(code.version, 2)
+    read_by_some = {int(index) for operator in graph.operators for index in operator.inputs} | set(graph.outputs)
+    graph.operators = [operator for operator in graph.operators if read_by_some & set(map(int, operator.outputs))]
+    return write(model)
+
+
+def _redirect(graph, old, new):
+    """Lets every reader of the tensor `old` read `new`."""
+    for operator in graph.operators:
+        operator.inputs = [new if int(index) == old else index for index in operator.inputs]
 
 
 def drop_unused_tensors(content):

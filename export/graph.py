@@ -61,10 +61,11 @@ class Graph:
         return int(np.prod(self.subgraph.tensors[operator.outputs[0]].shape)) * int(depth)
 
     def constant(self, tensor):
-        """The float32 values of a constant, or None for a tensor computed at run time."""
+        """The values of a float32 or int32 constant, or None for a tensor computed at run time."""
+        dtype = {"FLOAT32": np.float32, "INT32": np.int32}.get(self.dtype(tensor))
         tensor = self.subgraph.tensors[tensor]
         data = self.model.buffers[tensor.buffer].data
-        return None if data is None else np.frombuffer(bytes(data), np.float32).reshape(tensor.shape)
+        return None if data is None else np.frombuffer(bytes(data), dtype).reshape(tensor.shape)
 
     def output_name(self, operator):
         return self.name(operator.outputs[0])

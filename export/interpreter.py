@@ -1,6 +1,7 @@
 """Running a `.tflite` on images, whatever the dtypes of its input and output."""
 
 import os
+import warnings
 
 import numpy as np
 
@@ -62,3 +63,30 @@ class Runner:
         if not scale:
             return np.asarray(logits, np.float32)
         return (logits.astype(np.float32) - zero_point) * np.float32(scale)
+
+
+def computed_tensors(content, images):
+    """Runs a file batch by batch and yields, for each, the function from a tensor's index to its values.
+
+    Args:
+        content: bytes of a file whose input is not quantized.
+        images: raw pixels 0..255, `(N, H, W, C)`; the last batch is filled up with the first images.
+    """
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it says that keeping all tensors is for debugging
+        interpreter = Interpreter(
+            model_content=content,
+            num_threads=1,
+            experimental_preserve_all_tensors=True,
+            experimental_op_resolver_type=OpResolverType.AUTO,
+        )
+    interpreter.allocate_tensors()
+    entry = interpreter.get_input_details()[0]
+    size = int(entry["shape"][0])
+    batches = -(-len(images) // size)
+    for batch in np.split(np.resize(images, (batches * size, *images.shape[1:])), batches):
+        interpreter.set_tensor(entry["index"], batch.astype(entry["dtype"]))
+        interpreter.invoke()
+        yield interpreter.get_tensor

@@ -18,7 +18,7 @@ def stream_name(block):
     return f"stream_after_block_{block}"
 
 
-def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
+def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", norm_epsilon=True):
     """Lowers a spec to a float32 TFLite file.
 
     The signature `serving_default` takes `images`, raw pixels `(batch_size, H, W, C)`, and gives `logits`
@@ -28,8 +28,10 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         spec: a `ViTSpec` whose pixel normalization, score scale and LayerScale are folded.
         batch_size: images per call.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255.
-        attention_weights: `"softmax"`, or `"unit"` for weights that suit int8 better, `unit_mixture` below. It is for
-            scores within +-`LARGEST_UNIT_SCORE`: the sum of squares overflows float32 at 44.
+        attention_weights: `"softmax"`; or `"unit"` for weights that suit int8 better, `unit_mixture` below. It is for
+            scores within +-`LARGEST_UNIT_SCORE`: the sum of squares overflows float32 at 44; or `"integer_unit"`, the
+            same of ops that have integer kernels.
+        norm_epsilon: whether norms add their epsilon.
 
     Returns:
         The file as bytes.
@@ -50,7 +52,8 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
             return x
         if layer.subtract_mean:
             x = x - tf.reduce_mean(x, -1, keepdims=True)
-        x = x * tf.math.rsqrt(tf.reduce_mean(x * x, -1, keepdims=True) + layer.epsilon)
+        mean_square = tf.reduce_mean(x * x, -1, keepdims=True)
+        x = x * tf.math.rsqrt(mean_square + layer.epsilon if norm_epsilon else mean_square)
         x = x if layer.gamma is None else x * constant(layer.gamma)
         return x if layer.beta is None else x + constant(layer.beta)
 
@@ -78,7 +81,16 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax"):
         total = tf.reduce_sum(exponentials, -1, keepdims=True) * factor
         return tf.matmul(exponentials * factor, value) * (1.0 / total)
 
-    mixture = {"softmax": softmax_mixture, "unit": unit_mixture}[attention_weights]
+    def integer_unit_mixture(scores, value):
+        """The same below each row's maximum, with the reciprocal as the square of a root."""
+        exponentials = tf.exp(scores - tf.reduce_max(scores, -1, keepdims=True))
+        factor = tf.math.rsqrt(tf.reduce_sum(exponentials * exponentials, -1, keepdims=True))
+        weights = exponentials * factor
+        root = tf.math.rsqrt(tf.reduce_sum(weights, -1, keepdims=True))
+        return tf.matmul(weights, value) * (root * root)
+
+    mixtures = {"softmax": softmax_mixture, "unit": unit_mixture, "integer_unit": integer_unit_mixture}
+    mixture = mixtures[attention_weights]
 
     def attention(x, layer, queries):
         queries = queries or tokens

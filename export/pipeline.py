@@ -17,7 +17,7 @@ from .inspect import inspect
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
-from .quantize import MODES, NEEDS_CALIBRATION, PREFERENCES
+from .quantize import INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
 from .rewrites import apply_passes
@@ -26,9 +26,11 @@ from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
 CALIBRATION_IMAGES = 64
-SCORED_IMAGES = 8
+EXTREMES_IMAGES = 8
+NEGLIGIBLE = 1e-5  # of what an epsilon is added to: about float32's own rounding
 STREAMED_IMAGES = 8
-INPUT_DTYPES = ("uint8", "float32")
+INPUT_DTYPES = ("uint8", "float32", "int8")
+OUTPUT_DTYPES = ("float32", "int8", "int16")
 
 
 def export_tflite(
@@ -43,6 +45,7 @@ def export_tflite(
     mean=None,
     std=None,
     input_dtype="uint8",
+    output_dtype="float32",
     batch_size=1,
     verification=None,
     tolerance=None,
@@ -51,23 +54,27 @@ def export_tflite(
     """Converts a Keras image classifier to a `.tflite`, compares it with the model, and writes it if it held.
 
     The file has one signature, `serving_default`: `images`, raw pixels `(batch_size, H, W, C)`, to `logits`
-    `(batch_size, classes)` float32. Normalization is folded in; resizing is the caller's.
+    `(batch_size, classes)`. Normalization is folded in; resizing is the caller's.
 
     Args:
         model: a Keras model from images to class scores, on the TensorFlow backend. This package's classifiers are
             rewritten and lowered to a faster graph; any other is converted as it is.
         path: where to write, ending in `.tflite`.
         quantize: `"float32"`, `"float16"` (weights), `"dynamic"` (int8 weights, activations quantized on the fly),
-            `"int8"` (dense layers and attention matmuls in int8, the rest in float: the fastest on a CPU) or
-            `"int8-full"` (every tensor between input and output in int8).
+            `"int8"` (dense layers and attention matmuls in int8, the rest in float: the fastest on a CPU),
+            `"int8-full"` (every tensor between input and output in int8), `"int16x8"` (the same with activations in
+            int16, for integer hardware that needs accuracy) or `"int4"` (weights mostly in 4 bits: the smallest).
         target: `"litert"`.
-        calibration: images to measure activations on, needed for `"int8"` and `"int8-full"`; `"dynamic"` rounds its
-            weights better with them: an image folder, raw pixels 0..255 `(N, H, W, C)`, an iterable of images or
-            batches, or a `tf.data.Dataset`. 64 are used.
+        calibration: images to measure activations on, needed for `"int4"` and every mode with int8 or int16
+            activations; `"dynamic"` rounds its weights better with them: an image folder, raw pixels 0..255
+            `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used.
         labels: class names in index order, stored in the file.
         prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
-        input_dtype: `"uint8"` or `"float32"`; both take pixels of 0..255.
+        input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255; or, where every tensor is integer,
+            `"int8"` for pixels less 128.
+        output_dtype: `"float32"`; or, where every tensor is integer, that of the activations, `"int8"` or `"int16"`,
+            for logits as they are quantized.
         batch_size: images per call.
         verification: images to compare on, as for `calibration`; None takes the calibration images, or synthetic ones.
         tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`).
@@ -84,7 +91,7 @@ def export_tflite(
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """
     started = time.perf_counter()
-    _check_arguments(quantize, target, prefer, input_dtype, batch_size, tolerance)
+    _check_arguments(quantize, target, prefer, input_dtype, output_dtype, batch_size, tolerance)
     batch_size = int(batch_size)
     if quantize in NEEDS_CALIBRATION and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
@@ -112,18 +119,19 @@ def export_tflite(
     else:
         images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
 
+    float_input = "float32" if input_dtype == "float32" else "uint8"
     road, road_reason, changes, streams = "spec", "", {}, []
     try:
         model_spec, changes = apply_passes(spec.from_keras(model, scale, offset), calibration)
-        weights = _attention_weights(model_spec, quantize, prefer, calibration)
+        lowering = _lowering(model_spec, quantize, prefer, calibration)
         streams = model_spec.streams(images[:STREAMED_IMAGES])
-        content = lower(model_spec, batch_size, input_dtype, weights)
+        content = lower(model_spec, batch_size, float_input, **lowering)
         del model_spec  # float64, as large as everything that follows
     except spec.UnsupportedTopology as reason:
         road, road_reason = "generic", str(reason)
-        content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, input_dtype)
+        content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, float_input)
     content = flatbuffer.add_missing_biases(content)
-    content = quantize_file(content, quantize, calibration, prefer)
+    content = quantize_file(content, quantize, calibration, prefer, input_dtype, output_dtype)
     check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
 
     reference, outputs = keras_logits(model, images, scale, offset), tflite_logits(content, images)
@@ -172,12 +180,18 @@ def export_tflite(
     return made
 
 
-def _attention_weights(model_spec, mode, prefer, calibration):
-    """How `lower` is to write attention."""
-    if (mode, prefer) != ("int8", "speed"):
-        return "softmax"
-    safe = model_spec.largest_score(calibration[:SCORED_IMAGES]) <= LARGEST_UNIT_SCORE
-    return "unit" if safe else "softmax"
+def _lowering(model_spec, mode, prefer, calibration):
+    """How `lower` is to write attention and norms for a mode."""
+    if mode not in ("int8", "int8-full"):
+        return {}
+    largest_score, least_square = model_spec.extremes(calibration[:EXTREMES_IMAGES])
+    epsilons = [norm.epsilon for norm in model_spec.norms()]
+    weights = "softmax"
+    if mode == "int8-full":
+        weights = "integer_unit"
+    elif prefer == "speed" and largest_score <= LARGEST_UNIT_SCORE:
+        weights = "unit"
+    return {"attention_weights": weights, "norm_epsilon": max(epsilons) > NEGLIGIBLE * least_square}
 
 
 def check_model(model):
@@ -216,12 +230,13 @@ def default_tolerance(mode, model, verified_on):
     return tolerance
 
 
-def _check_arguments(mode, target, prefer, input_dtype, batch_size, tolerance):
+def _check_arguments(mode, target, prefer, input_dtype, output_dtype, batch_size, tolerance):
     for name, value, allowed in (
         ("quantize", mode, MODES),
         ("target", target, TARGETS),
         ("prefer", prefer, PREFERENCES),
         ("input_dtype", input_dtype, INPUT_DTYPES),
+        ("output_dtype", output_dtype, OUTPUT_DTYPES),
     ):
         if value not in allowed:
             close = difflib.get_close_matches(str(value), allowed, n=1)
@@ -231,8 +246,11 @@ def _check_arguments(mode, target, prefer, input_dtype, batch_size, tolerance):
         raise ValueError(
             f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}."
         )
-    if mode == "int8-full" and input_dtype != "uint8":
-        raise ValueError(f"quantize={mode!r} takes uint8 pixels only, got input_dtype={input_dtype!r}.")
+    inputs = ("uint8", "int8") if mode in INTEGER_ONLY else ("uint8", "float32")
+    outputs = ("float32", f"int{INTEGER_ONLY[mode]}") if mode in INTEGER_ONLY else ("float32",)
+    for name, value, fit in (("input_dtype", input_dtype, inputs), ("output_dtype", output_dtype, outputs)):
+        if value not in fit:
+            raise ValueError(f"quantize={mode!r} goes with `{name}` {' or '.join(fit)}, got {name}={value!r}.")
     if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
     if tolerance is not None and not isinstance(tolerance, Tolerance):
@@ -263,7 +281,8 @@ def _weights_hash(model):
 def _input_description(preprocessing, input_dtype, batch_size):
     height, width = preprocessing.size
     colour = {1: "grey", 3: "RGB"}.get(preprocessing.channels, f"{preprocessing.channels}-channel")
-    text = f"{input_dtype} {colour} pixels 0..255, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
+    pixels = "pixels less 128, -128..127" if input_dtype == "int8" else "pixels 0..255"
+    text = f"{input_dtype} {colour} {pixels}, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
     if preprocessing.resize and tuple(preprocessing.resize) != tuple(preprocessing.size):
         text += f"; resize to cover {preprocessing.resize[0]}x{preprocessing.resize[1]}, crop the centre"
     return text

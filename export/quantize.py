@@ -1,19 +1,21 @@
 """The quantization modes."""
 
 from . import recipes
-from .calibrate import observe, quantizer_ranges
-from .flatbuffer import drop_unused_tensors, requantize_pixels
+from .calibrate import observe
 from .graph import Graph
+from .integer_only import quantize_integer_only
+from .low_bit import quantize_int4
 from .mixed_int8 import PREFERENCES, quantize_mixed_int8
 from .round_weights import rounded_kernels, with_kernels
 
 __all__ = ["MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
 
-MODES = ("float32", "float16", "dynamic", "int8", "int8-full")
-NEEDS_CALIBRATION = ("int8", "int8-full")
+MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
+INTEGER_ONLY = {"int8-full": 8, "int16x8": 16}  # bits of activations
+NEEDS_CALIBRATION = ("int8", "int4", *INTEGER_ONLY)
 
 
-def quantize(content, mode, calibration=None, prefer="speed"):
+def quantize(content, mode, calibration=None, prefer="speed", input_dtype="uint8", output_dtype="float32"):
     """Quantizes a float32 TFLite file.
 
     Args:
@@ -22,14 +24,19 @@ def quantize(content, mode, calibration=None, prefer="speed"):
         calibration: raw pixels 0..255, `(N, H, W, C)`; for the modes in `NEEDS_CALIBRATION`, and for a more accurate
             `dynamic`.
         prefer: one of `PREFERENCES`, for `int8`.
+        input_dtype, output_dtype: for the modes in `INTEGER_ONLY`, as for `quantize_integer_only`.
 
     Returns:
         The file as bytes.
     """
     if mode == "int8":
         return quantize_mixed_int8(content, calibration, prefer)
-    if mode in ("dynamic", "int8-full"):
-        return {"dynamic": _dynamic, "int8-full": _int8_full}[mode](content, calibration)
+    if mode in INTEGER_ONLY:
+        return quantize_integer_only(content, calibration, INTEGER_ONLY[mode], input_dtype, output_dtype)
+    if mode == "int4":
+        return quantize_int4(content, calibration)
+    if mode == "dynamic":
+        return _dynamic(content, calibration)
     return {"float32": bytes, "float16": _float16}[mode](content)
 
 
@@ -53,18 +60,3 @@ def _dynamic(content, images):
         content = with_kernels(content, rounded_kernels(graph, observe(content, images)))
     with recipes.silence():
         return bytes(quantizer.Quantizer(content, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
-
-
-def _int8_full(content, images):
-    """Every tensor between input and output in int8; uint8 pixels in, float32 logits out."""
-    from ai_edge_quantizer import quantizer, recipe
-
-    graph = Graph(content)
-    calibration = observe(content, images)
-    ranges = {tensor: seen.least_error() for tensor, seen in calibration.observations.items()}
-    content = with_kernels(content, rounded_kernels(graph, calibration))
-    with recipes.silence():
-        engine = quantizer.Quantizer(content, recipe.static_wi8_ai8())
-        engine.update_quantization_recipe(".*", "OUTPUT", algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
-        quantized = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
-    return drop_unused_tensors(requantize_pixels(quantized))

@@ -6,22 +6,24 @@ import logging
 import re
 
 
-def dynamic():
-    """int8 weights per channel, activations quantized on the fly."""
+def dynamic(weight_bits=8):
+    """Weights of 8 or 4 bits per channel, activations quantized on the fly."""
     from ai_edge_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
-        weight_tensor_config=_int8_weights(), compute_precision=qtyping.ComputePrecision.INTEGER
+        weight_tensor_config=_weights(weight_bits), compute_precision=qtyping.ComputePrecision.INTEGER
     )
 
 
-def static():
-    """int8 weights per channel, int8 activations with fixed scales."""
+def static(activation_bits=8):
+    """int8 weights per channel, activations of 8 or 16 bits with fixed scales."""
     from ai_edge_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
-        activation_tensor_config=qtyping.TensorQuantizationConfig(num_bits=8, symmetric=False),
-        weight_tensor_config=_int8_weights(),
+        activation_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=activation_bits, symmetric=activation_bits == 16
+        ),
+        weight_tensor_config=_weights(8),
         compute_precision=qtyping.ComputePrecision.INTEGER,
     )
 
@@ -53,9 +55,9 @@ def silence():
             logging.disable(logging.NOTSET)
 
 
-def _int8_weights():
+def _weights(bits):
     from ai_edge_quantizer import qtyping
 
     return qtyping.TensorQuantizationConfig(
-        num_bits=8, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+        num_bits=bits, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
     )

@@ -9,32 +9,57 @@ import numpy as np
 from .flatbuffer import read, write
 from .progress import track
 
-LARGEST = 127
+LARGEST = {8: 127, 4: 7}  # by the number of bits
 DAMPING = 0.01  # of the mean diagonal of H, added to it; more where there are few rows to tell it from
 COLUMNS = 128  # rounded before the rest of the matrix is updated
+CLIP_CANDIDATES = np.linspace(0.4, 1.0, 25)
 
 
-def rounded_kernels(graph, calibration):
-    """`{tensor: float32 kernel}` of every dense layer of a float file, each channel on its int8 grid.
+def rounded_kernels(graph, calibration, bits=8):
+    """`{tensor: float32 kernel}` of every dense layer of a float file, each channel on its grid.
 
-    Each channel keeps a weight at +-127 steps, so that a quantizer that takes the largest weight for the range of the
-    channel finds the same grid, and these weights on it.
+    Each channel keeps a weight at the largest step, so that a quantizer that takes the largest weight for the range of
+    the channel finds the same grid, and these weights on it.
 
     Args:
         graph: the `Graph` of the float file.
         calibration: its `Calibration`.
+        bits: 8 or 4.
     """
     kernels = {}
     for dense in track(graph.of_kind("FULLY_CONNECTED"), "Rounding weights"):
         entering, tensor = int(dense.inputs[0]), int(dense.inputs[1])
         kernel = graph.constant(tensor)
-        if kernel is None:
-            continue
-        scale = np.maximum(np.abs(kernel).max(1), 1e-9).astype(np.float32) / LARGEST
-        damping = DAMPING + kernel.shape[1] / calibration.rows[entering]
-        rounded = gptq(kernel, scale, calibration.products[entering], damping)
-        kernels[tensor] = rounded.astype(np.float32) * scale[:, None]
+        if kernel is not None:
+            kernels[tensor] = rounded_kernel(kernel, calibration.products[entering], calibration.rows[entering], bits)
     return kernels
+
+
+def rounded_kernel(kernel, products, rows, bits):
+    """A float32 kernel on its grid.
+
+    Args:
+        kernel: `(outputs, inputs)`.
+        products: X' X of the `rows` rows X `(rows, inputs)` that enter, `(inputs, inputs)`.
+        rows: how many they are.
+        bits: 8 or 4. With 4 the range of a channel is the one of least rounding and clipping error.
+    """
+    scale = np.maximum(np.abs(kernel).max(1), 1e-9) / LARGEST[bits]
+    if bits == 4:
+        scale = _clipped(kernel, scale, np.diag(products), LARGEST[bits])
+    scale = scale.astype(np.float32)
+    rounded = gptq(kernel, scale, products, DAMPING + kernel.shape[1] / rows, LARGEST[bits])
+    return rounded.astype(np.float32) * scale[:, None]
+
+
+def _clipped(kernel, scale, diagonal, largest):
+    """The step of each channel, at most `scale`, with the least error in what the layer computes."""
+    errors = []
+    for share in CLIP_CANDIDATES:
+        step = (scale * share)[:, None]
+        rounded = np.clip(np.round(kernel / step), -largest, largest) * step
+        errors.append(np.square(rounded - kernel) @ diagonal)
+    return scale * CLIP_CANDIDATES[np.argmin(errors, axis=0)]
 
 
 def with_kernels(content, kernels):
@@ -45,7 +70,7 @@ def with_kernels(content, kernels):
     return write(model)
 
 
-def gptq(kernel, scale, products, damping=DAMPING):
+def gptq(kernel, scale, products, damping=DAMPING, largest=LARGEST[8]):
     """Rounded weights.
 
     Args:
@@ -53,9 +78,10 @@ def gptq(kernel, scale, products, damping=DAMPING):
         scale: step of each output, `(outputs,)`.
         products: H, `(inputs, inputs)`.
         damping: share of H's mean diagonal that is added to it.
+        largest: steps of the largest weight of each output.
 
     Returns:
-        int8 `(outputs, inputs)`; the largest weight of each output is `LARGEST` steps.
+        int8 `(outputs, inputs)`.
     """
     peak = np.abs(kernel).argmax(1)
     weights = kernel.astype(np.float64) / scale[:, None].astype(np.float64)
@@ -67,13 +93,13 @@ def gptq(kernel, scale, products, damping=DAMPING):
     spread = np.linalg.cholesky(np.linalg.inv(damped)).T
     rounded = np.empty_like(weights)
     position = np.argsort(order)[peak]  # of each output's largest weight
-    largest = np.sign(kernel[np.arange(len(kernel)), peak]) * LARGEST
+    peaks = np.sign(kernel[np.arange(len(kernel)), peak]) * largest
     for start in range(0, weights.shape[1], COLUMNS):
         stop = min(start + COLUMNS, weights.shape[1])
         errors = np.empty((len(weights), stop - start))
         for i in range(start, stop):
-            rounded[:, i] = np.clip(np.round(weights[:, i]), -LARGEST, LARGEST)
-            rounded[position == i, i] = largest[position == i]
+            rounded[:, i] = np.clip(np.round(weights[:, i]), -largest, largest)
+            rounded[position == i, i] = peaks[position == i]
             errors[:, i - start] = (weights[:, i] - rounded[:, i]) / spread[i, i]
             weights[:, i + 1 : stop] -= np.outer(errors[:, i - start], spread[i, i + 1 : stop])
         weights[:, stop:] -= errors @ spread[start:stop, stop:]

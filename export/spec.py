@@ -4,6 +4,7 @@
 exported file are each compared with the oracle, so a disagreement names the guilty stage.
 """
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,11 +44,17 @@ class Norm:
     subtract_mean: bool = True
 
     def __call__(self, x):
-        if self.subtract_mean:
-            x = x - x.mean(-1, keepdims=True)
+        x = self._centred(x)
         x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + self.epsilon)
         x = x if self.gamma is None else x * self.gamma
         return x if self.beta is None else x + self.beta
+
+    def smallest_mean_square(self, x):
+        """The least that epsilon is added to."""
+        return np.square(self._centred(x)).mean(-1).min()
+
+    def _centred(self, x):
+        return x - x.mean(-1, keepdims=True) if self.subtract_mean else x
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +112,13 @@ class Block:
         """What attention reads of the stream x."""
         return x if self.attention_norm is None else self.attention_norm(x)
 
-    def __call__(self, x):
+    def after_attention(self, x):
+        """The stream between the two halves, before the norm that may follow."""
         y = self.attention(self.attention_input(x), self.kept_tokens)
-        x = x[:, : self.kept_tokens] + (y if self.attention_scale is None else y * self.attention_scale)
+        return x[:, : self.kept_tokens] + (y if self.attention_scale is None else y * self.attention_scale)
+
+    def __call__(self, x):
+        x = self.after_attention(x)
         if self.post_attention_norm is not None:
             x = self.post_attention_norm(x)
         y = self.mlp_output(gelu(self.mlp_hidden(x if self.mlp_norm is None else self.mlp_norm(x))))
@@ -159,6 +170,11 @@ class ViTSpec:
             layers += [block.mlp_hidden, block.mlp_output]
         return [layer for layer in layers if layer is not None] + [head.dense for head in self.heads]
 
+    def norms(self):
+        """Every `Norm`."""
+        blocks = [(block.attention_norm, block.post_attention_norm, block.mlp_norm) for block in self.blocks]
+        return [norm for norm in [*itertools.chain(*blocks), self.norm] if norm is not None]
+
     def forward(self, images):
         """Logits in float64.
 
@@ -197,13 +213,19 @@ class ViTSpec:
             streams.append(x)
         return streams
 
-    def largest_score(self, images):
-        """The largest magnitude of an attention score on these images."""
-        x, largest = self.embed(images), 0.0
+    def extremes(self, images):
+        """The largest magnitude of an attention score, and the least mean square that a norm adds its epsilon to."""
+        x, scores, squares = self.embed(images), [], []
         for block in self.blocks:
-            scores = block.attention.scores(block.attention_input(x), block.kept_tokens)
-            x, largest = block(x), max(largest, float(np.abs(scores).max()))
-        return largest
+            read = block.attention.scores(block.attention_input(x), block.kept_tokens)
+            scores.append(np.abs(read).max())
+            norms = [(block.attention_norm, x)]
+            between = block.after_attention(x)
+            norms += [(block.post_attention_norm, between), (block.mlp_norm, between)]
+            squares += [norm.smallest_mean_square(values) for norm, values in norms if norm is not None]
+            x = block(x)
+        squares += [] if self.norm is None else [self.norm.smallest_mean_square(x)]
+        return float(max(scores)), float(min(squares))
 
     def classify(self, x):
         """Logits from the tokens after the last block."""

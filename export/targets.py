@@ -121,7 +121,9 @@ class Target:
 
 
 TARGETS = {
-    "litert": Target("ai-edge-litert 2.x", "2.21", ("float32", "float16", "dynamic", "int8", "int8-full")),
+    "litert": Target(
+        "ai-edge-litert 2.x", "2.21", ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
+    ),
 }
 
 

@@ -61,6 +61,8 @@ TOLERANCES = {
     "dynamic": Tolerance(0.95, 15.0),
     "int8": Tolerance(0.93, 12.0),
     "int8-full": Tolerance(0.90, 8.0),
+    "int16x8": Tolerance(0.97, 20.0),
+    "int4": Tolerance(0.85, 5.0),
 }
 
 
