@@ -30,11 +30,11 @@ class Candidate:
 
 
 def ours(model, folder, calibration):
-    """(e) this package, every mode."""
+    """(e) this package, every mode for a CPU."""
     from keras_vit_plugin.export import Tolerance, export_tflite
 
     modes = [("float32", "speed"), ("float16", "speed"), ("dynamic", "speed")]
-    modes += [("int8", "speed"), ("int8", "accuracy"), ("int8-full", "speed")]
+    modes += [("int8", "speed"), ("int8", "accuracy"), ("int8-full", "speed"), ("int4", "speed")]
     for mode, prefer in modes:
         name = "int8, prefer accuracy" if prefer == "accuracy" else mode
         path = folder / f"ours_{name.replace(', ', '_').replace(' ', '_')}.tflite"

@@ -23,9 +23,9 @@ def corrected_biases(graph, content, dense_layers, ranges, images):
         images: raw pixels 0..255, `(N, H, W, C)`.
     """
     entering = {int(dense.inputs[0]) for dense in dense_layers}
-    sums, rows = dict.fromkeys(entering, 0.0), 0
-    for tensor in track(computed_tensors(content, images), "Correcting biases", total=len(images)):
-        rows += 1
+    sums, batches = dict.fromkeys(entering, 0.0), 0
+    for tensor in track(computed_tensors(content, images), "Correcting biases"):
+        batches += 1
         for index in entering:
             source, values = graph.source(index), tensor(index)
             in_int8 = values
@@ -37,6 +37,6 @@ def corrected_biases(graph, content, dense_layers, ranges, images):
     biases = {}
     for dense in dense_layers:
         index, kernel, bias = map(int, dense.inputs)
-        shift = graph.constant(kernel) @ (sums[index] / rows)
+        shift = graph.constant(kernel) @ (sums[index] / batches)
         biases[bias] = (graph.constant(bias) - shift).astype(np.float32)
     return biases

@@ -185,13 +185,13 @@ def _lowering(model_spec, mode, prefer, calibration):
     if mode not in ("int8", "int8-full"):
         return {}
     largest_score, least_square = model_spec.extremes(calibration[:EXTREMES_IMAGES])
-    epsilons = [norm.epsilon for norm in model_spec.norms()]
+    epsilon = max(norm.epsilon for norm in model_spec.norms())
     weights = "softmax"
     if mode == "int8-full":
         weights = "integer_unit"
     elif prefer == "speed" and largest_score <= LARGEST_UNIT_SCORE:
         weights = "unit"
-    return {"attention_weights": weights, "norm_epsilon": max(epsilons) > NEGLIGIBLE * least_square}
+    return {"attention_weights": weights, "norm_epsilon": epsilon > NEGLIGIBLE * least_square}
 
 
 def check_model(model):

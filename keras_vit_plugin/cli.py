@@ -106,16 +106,26 @@ def demo(output, as_json):
 @main.command()
 @click.argument("model")
 @click.argument("out", type=click.Path(dir_okay=False))
-@click.option("--quantize", default="float32", show_default=True, help="float32, float16, dynamic, int8 or int8-full.")
+@click.option(
+    "--quantize",
+    default="float32",
+    show_default=True,
+    help="float32, float16, dynamic, int8, int8-full, int16x8 or int4.",
+)
 @click.option("--prefer", default="speed", show_default=True, help="For int8: speed or accuracy.")
 @click.option("--target", default="litert", show_default=True, help="The runtime the file is for.")
 @weights_option
-@click.option("--calibration", metavar="DIR", help="Folder of images to calibrate on; int8 and int8-full need one.")
+@click.option(
+    "--calibration",
+    metavar="DIR",
+    help="Folder of images to calibrate on; int4 and every int8 and int16 mode need one.",
+)
 @click.option("--verification", metavar="DIR", help="Folder of images to compare on; default: the calibration's.")
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
 @mean_option
 @std_option
-@click.option("--input-dtype", default="uint8", show_default=True, help="uint8 or float32, both for pixels 0..255.")
+@click.option("--input-dtype", default="uint8", show_default=True, help="uint8, float32, or int8: pixels less 128.")
+@click.option("--output-dtype", default="float32", show_default=True, help="float32, or int8 or int16 as computed.")
 @click.option("--batch-size", default=1, show_default=True, help="Images per call.")
 @click.option("--min-agreement", type=float, help="Write the file from this share of same answers on, 0..1.")
 @click.option("--min-snr", type=float, help="Write the file from this signal-to-noise ratio on, in dB.")
@@ -136,6 +146,7 @@ def export(
     mean,
     std,
     input_dtype,
+    output_dtype,
     batch_size,
     min_agreement,
     min_snr,
@@ -159,6 +170,7 @@ def export(
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
         input_dtype=input_dtype,
+        output_dtype=output_dtype,
         batch_size=batch_size,
         verification=verification,
         tolerance=_tolerance(quantize, min_agreement, min_snr),

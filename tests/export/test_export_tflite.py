@@ -20,12 +20,13 @@ from keras_vit_plugin.export import (
     pipeline,
     verify,
 )
+from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.targets import check_target, min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
 
 # The least SNR in dB of each mode on the tiny models with random weights, some dB below what was measured.
-TINY_SNR = {"float32": 100, "float16": 45, "dynamic": 25, "int8": 18, "int8-full": 10}
+TINY_SNR = {"float32": 100, "float16": 45, "dynamic": 25, "int8": 18, "int8-full": 10, "int16x8": 25, "int4": 5}
 
 
 @pytest.mark.parametrize("mode", TINY_SNR)
@@ -44,16 +45,59 @@ def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
     assert report.file.inputs[0]["dtype"] == "uint8" and report.file.outputs[0]["dtype"] == "float32"
 
 
-def test_int8_full_is_integer_between_input_and_output(tmp_path):
+@pytest.mark.parametrize("mode, steps_in", [("int8-full", 1), ("int16x8", 2)])
+def test_integer_modes_are_integer_between_input_and_output(mode, steps_in, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (x_train, _), (x_test, y_test) = load_digits_split()
-    report = export_tflite(model, tmp_path / "m.tflite", quantize="int8-full", calibration=x_train)
+    report = export_tflite(model, tmp_path / "m.tflite", quantize=mode, calibration=x_train)
     assert report.file.float_tensors == 0
     assert "CAST" not in report.file.ops
-    assert report.file.ops["QUANTIZE"] == 1 and report.file.ops["DEQUANTIZE"] == 1
+    assert report.file.ops["QUANTIZE"] == steps_in and report.file.ops["DEQUANTIZE"] == 1
     parity = verify(model, tmp_path / "m.tflite", x_test, y_test)
     assert parity.top1_agreement >= 0.98
     assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.01
+
+
+@pytest.mark.parametrize("mode, output", [("int8-full", "int8"), ("int16x8", "int16")])
+def test_integer_modes_take_and_give_integers(mode, output, tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    (x_train, _), (x_test, _) = load_digits_split()
+    files = {}
+    for name, dtypes in (("usual", {}), ("integer", {"input_dtype": "int8", "output_dtype": output})):
+        path = tmp_path / f"{name}.tflite"
+        report = export_tflite(model, path, quantize=mode, calibration=x_train, **dtypes)
+        files[name] = Runner(path.read_bytes())
+    assert report.file.inputs[0]["dtype"] == "int8" and report.file.outputs[0]["dtype"] == output
+    assert (report.file.inputs[0]["scale"], report.file.inputs[0]["zero_point"]) == (1.0, -128)
+    assert "DEQUANTIZE" not in report.file.ops
+    assert files["integer"].interpreter.get_signature_list() == files["usual"].interpreter.get_signature_list()
+    np.testing.assert_allclose(files["integer"](x_test[:50]), files["usual"](x_test[:50]), rtol=1e-6)
+
+
+def test_int8_full_runs_its_matmuls_in_the_delegate(tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    images = load_digits_split()[0][0]
+    report = export_tflite(model, tmp_path / "m.tflite", quantize="int8-full", calibration=images)
+    assert set(report.file.nodes_outside_delegate) <= {"RSQRT", "EXP", "GELU", "ADD", "QUANTIZE"}
+    graph = Graph((tmp_path / "m.tflite").read_bytes())
+    assert {graph.dtype(int(exponential.inputs[0])) for exponential in graph.of_kind("EXP")} == {"INT8"}
+    for matmul in graph.of_kind("BATCH_MATMUL"):
+        assert list(graph.subgraph.tensors[matmul.inputs[1]].quantization.zeroPoint) == [0]
+
+
+def test_int4_has_weights_of_4_bits(tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    (x_train, _), (x_test, y_test) = load_digits_split()
+    sizes = {}
+    for mode in ("dynamic", "int4"):
+        report = export_tflite(model, tmp_path / f"{mode}.tflite", quantize=mode, calibration=x_train)
+        sizes[mode] = report.size_bytes
+    graph = Graph((tmp_path / "int4.tflite").read_bytes())
+    kinds = [graph.dtype(int(dense.inputs[1])) for dense in graph.of_kind("FULLY_CONNECTED")]
+    assert set(kinds) <= {"INT4", "INT8"} and kinds.count("INT4") > len(kinds) / 2
+    assert sizes["int4"] < 0.8 * sizes["dynamic"]
+    parity = verify(model, tmp_path / "int4.tflite", x_test, y_test)
+    assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.02
 
 
 def test_files_shrink_with_the_mode(tmp_path):
@@ -191,7 +235,15 @@ def refused(match, tmp_path, model=None, error=ValueError, path="m.tflite", **ar
     [
         ({"quantize": "int8full"}, "quantize='int8full'. Did you mean 'int8-full'"),
         ({"target": "coral"}, "`target` must be one of litert; got target='coral'"),
-        ({"input_dtype": "int8"}, "`input_dtype` must be one of uint8, float32"),
+        ({"input_dtype": "int4"}, "`input_dtype` must be one of uint8, float32, int8"),
+        (
+            {"input_dtype": "int8"},
+            "quantize='float32' goes with `input_dtype` uint8 or float32, got input_dtype='int8'",
+        ),
+        ({"quantize": "int8-full", "input_dtype": "float32"}, "goes with `input_dtype` uint8 or int8"),
+        ({"output_dtype": "int8"}, "goes with `output_dtype` float32, got output_dtype='int8'"),
+        ({"quantize": "int16x8", "output_dtype": "int8"}, "goes with `output_dtype` float32 or int16"),
+        ({"quantize": "int4"}, "needs `calibration`"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"tolerance": 0.9}, "Tolerance\\(min_agreement, min_snr_db\\)"),
         ({"quantize": "int8-full"}, "needs `calibration`"),

@@ -23,7 +23,8 @@ def snr_db(reference, output):
 
 
 @pytest.mark.parametrize(
-    "batch_size, dtype, weights", [(1, "uint8", "softmax"), (1, "uint8", "unit"), (3, "float32", "unit")]
+    "batch_size, dtype, weights",
+    [(1, "uint8", "softmax"), (1, "uint8", "unit"), (3, "float32", "unit"), (2, "uint8", "integer_unit")],
 )
 def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_size, dtype, weights):
     images = pixels(tiny_model.image_shape, 4)
@@ -77,3 +78,14 @@ def test_batches_that_do_not_fill_up_are_padded():
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
     images = pixels(model.image_shape, 5)
     np.testing.assert_allclose(Runner(lower(spec, 3))(images), Runner(lower(spec, 1))(images), rtol=1e-4, atol=1e-5)
+
+
+def test_an_epsilon_may_be_left_out(tiny_model):
+    images = pixels(tiny_model.image_shape, 4)
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
+    least = spec.extremes(images)[1]
+    kept, left_out = (add_missing_biases(lower(spec, norm_epsilon=keep)) for keep in (True, False))
+    norms, epsilon = len(spec.norms()), max(norm.epsilon for norm in spec.norms())
+    assert len(Graph(kept).of_kind("ADD")) == len(Graph(left_out).of_kind("ADD")) + norms
+    # To first order a norm changes by half the share that epsilon has in what it is added to.
+    assert snr_db(spec.forward(images), Runner(left_out)(images)) > -20 * np.log10(norms * epsilon / least)

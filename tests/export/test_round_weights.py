@@ -11,7 +11,7 @@ from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.lower import lower
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.round_weights import LARGEST, gptq, rounded_kernels, with_kernels
+from keras_vit_plugin.export.round_weights import LARGEST, gptq, rounded_kernel, rounded_kernels, with_kernels
 from keras_vit_plugin.export.spec import from_keras
 
 
@@ -77,8 +77,25 @@ def test_a_file_takes_other_kernels_and_nothing_else_changes():
         before, after = (each.model.buffers[each.subgraph.tensors[tensor].buffer].data for each in (graph, changed))
         if tensor in kernels:
             np.testing.assert_array_equal(changed.constant(tensor), kernels[tensor])
-            step = np.abs(graph.constant(tensor)).max(1, keepdims=True) / LARGEST
+            step = np.abs(graph.constant(tensor)).max(1, keepdims=True) / LARGEST[8]
             whole = kernels[tensor] / step
             np.testing.assert_allclose(whole, np.round(whole), atol=1e-3)
         else:
             np.testing.assert_array_equal(before, after)
+
+
+def test_four_bits_clip_where_that_costs_less(layer):
+    kernel, _, activations = layer
+    kernel = kernel.astype(np.float32)
+    kernel[:, 3] *= 8  # an outlier in every channel
+    products = activations.T @ activations
+    rounded = rounded_kernel(kernel, products, len(activations), bits=4)
+    steps = np.abs(rounded).max(1, keepdims=True) / LARGEST[4]
+    np.testing.assert_allclose(rounded / steps, np.round(rounded / steps), atol=1e-4)
+    assert (steps[:, 0] < np.abs(kernel).max(1) / LARGEST[4]).any()
+
+    def error(candidate):
+        return np.mean((activations @ (candidate - kernel).T) ** 2)
+
+    widest = np.abs(kernel).max(1, keepdims=True) / LARGEST[4]
+    assert error(rounded) < 0.3 * error(np.round(kernel / widest) * widest)
