@@ -12,6 +12,8 @@ SAMPLES_PER_CALL = 2048
 # |error| ** 2.4 weighs large errors a little more than the mean square (Nagel et al. 2021, arXiv:2106.08295, 3.1).
 ERROR_POWER = 2.4
 CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33)
+MEASURED_IMAGES = (2, 16)  # at least and at most, by the model's size
+MEASURED_WORK = 20e9  # multiply-accumulates of one measurement
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,14 @@ def observe(content, images):
     same = [graph.image, *(int(operator.outputs[0]) for operator in graph.consumers[graph.image])]
     same += [int(move.outputs[0]) for tensor in same for move in graph.moves_after(tensor)]
     return Calibration({**observations, **dict.fromkeys(same, pixels)}, products, rows)
+
+
+def measured_images(graph, images):
+    """As many images, evenly spread, as one of many measurements may take."""
+    operators = graph.of_kind("FULLY_CONNECTED", "CONV_2D", "BATCH_MATMUL")
+    work = sum(graph.multiplications(operator) for operator in operators)
+    count = min(int(np.clip(MEASURED_WORK / max(work, 1), *MEASURED_IMAGES)), len(images))
+    return images[np.linspace(0, len(images) - 1, count).astype(int)]
 
 
 def quantizer_ranges(graph, ranges):

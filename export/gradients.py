@@ -2,14 +2,12 @@
 
 import numpy as np
 
-from .calibrate import rounded
+from .calibrate import measured_images, rounded
 from .graph import Graph
 from .progress import track
 
 PROBES = 4
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)
-WORK = 20e9  # multiply-accumulates of all images
-IMAGES = (2, 16)  # at least and at most, by the model's size
 
 
 def scaled_ranges(content, ranges, images):
@@ -32,11 +30,9 @@ def scaled_ranges(content, ranges, images):
     graph = Graph(content)
     if any(graph.kind(operator) not in _operations(tf) for operator in graph.operators):
         return ranges
-    work = sum(graph.multiplications(operator) for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"))
-    count = min(int(np.clip(WORK / work, *IMAGES)), len(images))
     generator = np.random.default_rng(0)
     errors = {tensor: np.zeros(len(FACTORS)) for tensor in ranges if tensor in graph.producer}
-    for image in track(images[np.linspace(0, len(images) - 1, count).astype(int)], "Searching ranges"):
+    for image in track(measured_images(graph, images), "Searching ranges"):
         batch = np.broadcast_to(image, graph.subgraph.tensors[graph.image].shape)
         values, gradients = _gradients(graph, batch, generator, tf)
         for tensor, error in errors.items():

@@ -8,7 +8,7 @@ are spent.
 import numpy as np
 
 from . import recipes
-from .calibrate import observe
+from .calibrate import measured_images, observe
 from .graph import Graph
 from .interpreter import Runner
 from .progress import track
@@ -16,8 +16,6 @@ from .round_weights import rounded_kernels, with_kernels
 
 SNR_DB = 15.0  # of the logits, by the sum of what each layer costs
 EXTRA_SIZE = 0.08  # of the weights in 4 bits, for layers in 8
-WORK = 20e9  # multiply-accumulates of one measurement
-MEASURED_IMAGES = (2, 16)
 
 
 def quantize_int4(content, images):
@@ -47,9 +45,7 @@ def quantize_int4(content, images):
 
 def _worth_eight_bits(graph, content, four, images):
     """The kernels that keep 8 bits, of `{tensor: kernel in 4 bits}`."""
-    work = sum(graph.multiplications(operator) for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"))
-    count = min(int(np.clip(WORK / work, *MEASURED_IMAGES)), len(images))
-    images = images[np.linspace(0, len(images) - 1, count).astype(int)]
+    images = measured_images(graph, images)
     logits = Runner(content)(images)
     power = max(np.mean(logits**2), 1e-30)
     noises = {

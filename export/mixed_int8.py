@@ -9,7 +9,7 @@ float, where that saves the most noise for the time it costs, until the sum is w
 import numpy as np
 
 from . import recipes
-from .calibrate import observe, quantizer_ranges
+from .calibrate import measured_images, observe, quantizer_ranges
 from .correct_biases import corrected_biases
 from .graph import Graph
 from .interpreter import Runner
@@ -19,8 +19,6 @@ from .spec import gelu
 
 PREFERENCES = ("speed", "accuracy")
 SNR_DB = {"speed": 18.0, "accuracy": 29.5}  # of the logits, by the sum of what each op costs
-MEASURED_IMAGES = (2, 16)  # at least and at most, by the model's size
-MEASURED_WORK = 20e9  # multiply-accumulates of one measurement
 FEW_ROWS = 16  # a dense layer on fewer rows gains nothing by fixed scales
 FIXED, ON_THE_FLY, FLOAT = "fixed scales", "on the fly", "float"
 DENSE = ("FULLY_CONNECTED", "CONV_2D")
@@ -48,15 +46,12 @@ def quantize_mixed_int8(content, images, prefer):
     ranges = _ranges(graph, calibration.observations)
     kernels = rounded_kernels(graph, calibration)
     del calibration  # its products are as large as the model
-    work = sum(graph.multiplications(operator) for operator in graph.of_kind(*DENSE, "BATCH_MATMUL"))
-    count = min(int(np.clip(MEASURED_WORK / work, *MEASURED_IMAGES)), len(images))
-    some = images[np.linspace(0, len(images) - 1, count).astype(int)]
     quantizable = quantizer_ranges(graph, ranges)
-    plan = _plan(graph, content, with_kernels(content, kernels), quantizable, some, prefer)
+    plan = _plan(graph, content, with_kernels(content, kernels), quantizable, measured_images(graph, images), prefer)
     in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
     kernels = {tensor: kernel for tensor, kernel in kernels.items() if tensor not in in_float}
     content = with_kernels(content, kernels)
-    dense = [operator for operator in plan[FIXED] if graph.kind(operator) == "FULLY_CONNECTED"]
+    dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
     content = with_kernels(content, corrected_biases(graph, content, dense, ranges, images))
     return _quantize(content, graph, quantizable, plan)
 

@@ -5,8 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import real_data
+from conftest import pixels, randomize, real_data
+from rotated_models import rotate_stream_of
+
+import keras_vit_plugin as kv
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
 PRESET = "deit_tiny_patch16_224"
@@ -46,3 +50,23 @@ def test_deit_tiny_on_500_photos(mode, options, agreement, snr_db, megabytes, tm
     assert report["snr_db"] >= snr_db
     assert report["top1_accuracy_model"] >= 0.86
     assert report["top1_accuracy_tflite"] >= {"int8-full": 0.855, "int4": 0.82}.get(mode, 0.86)
+
+
+def test_a_rotated_stream_is_the_same_function_with_other_outliers():
+    model = kv.build("vit_test")
+    randomize(model)
+    images = pixels(model.image_shape).astype("float32") / 255
+    before, kernel = np.asarray(model(images)), np.asarray(model.backbone.blocks[0].mlp.output_dense.kernel)
+    rotate_stream_of(model)
+    np.testing.assert_allclose(model(images), before, atol=1e-4)
+    assert np.abs(np.asarray(model.backbone.blocks[0].mlp.output_dense.kernel) - kernel).max() > 0.1
+
+
+def test_int8_full_is_as_good_with_other_outliers(tmp_path):
+    model = kv.build(PRESET, weights=real_data("weights", f"{PRESET}_in1k.npz"))
+    rotate_stream_of(model, seed=1)
+    path = tmp_path / "m.tflite"
+    kv.export.export_tflite(model, path, quantize="int8-full", calibration=real_data("imagenet_calibration"))
+    parity = kv.export.verify(model, path, real_data("imagenet_eval"))
+    assert parity.top1_agreement >= 0.945 and parity.snr_db >= 14.5
+    assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.02
