@@ -11,7 +11,8 @@ SHOWN_IMAGES = 5
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; }
+table { border-collapse: collapse; }
+td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; }
 .tile { background: #f3f5f7; border-radius: .5rem; padding: .75rem; } .tile b { display: block; font-size: 1.35rem; }
 .bar { background: #4c78a8; height: .8rem; border-radius: .2rem; } .outside .bar { background: #e45756; }
