@@ -18,19 +18,20 @@ def corrected_biases(graph, content, dense_layers, ranges, images):
     Args:
         graph: the `Graph` of the float file.
         content: bytes of the float file with the weights that will be quantized.
-        dense_layers: the operators whose inputs will be in int8.
-        ranges: `{tensor: (low, high)}` of what enters them, and of what GELU makes it of.
+        dense_layers: the operators whose inputs and outputs will be in int8.
+        ranges: `{tensor: (low, high)}` of these.
         images: raw pixels 0..255, `(N, H, W, C)`.
     """
     entering = {int(dense.inputs[0]) for dense in dense_layers}
+    leaving = {int(dense.outputs[0]) for dense in dense_layers}
     sums, batches = dict.fromkeys(entering, 0.0), 0
     for tensor in track(computed_tensors(content, images), "Correcting biases"):
         batches += 1
         for index in entering:
             source, values = graph.source(index), tensor(index)
             in_int8 = values
-            if source is not None and graph.kind(source) == "GELU":
-                hidden = int(source.inputs[0])
+            hidden = None if source is None else int(source.inputs[0])
+            if hidden in leaving and graph.kind(source) == "GELU":
                 in_int8 = gelu(rounded(tensor(hidden), *ranges[hidden])).reshape(values.shape)
             error = rounded(in_int8, *ranges[index]) - values
             sums[index] = sums[index] + error.reshape(-1, error.shape[-1]).mean(0)

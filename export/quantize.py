@@ -8,7 +8,7 @@ from .low_bit import quantize_int4
 from .mixed_int8 import PREFERENCES, quantize_mixed_int8
 from .round_weights import rounded_kernels, with_kernels
 
-__all__ = ["MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
+__all__ = ["INTEGER_ONLY", "MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
 
 MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
 INTEGER_ONLY = {"int8-full": 8, "int16x8": 16}  # bits of activations
