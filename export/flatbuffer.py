@@ -122,6 +122,37 @@ def requantize_pixels(content, dtype="uint8"):
     return write(model)
 
 
+def dequantize_pixels(content):
+    """Makes the `CAST` of uint8 pixels to float a `DEQUANTIZE` with scale 1, which delegates take.
+
+    A file without such a cast stays as it is.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(content)
+    graph = model.subgraphs[0]
+    image = graph.inputs[0]
+    readers = [operator for operator in graph.operators if image in operator.inputs]
+    if tensor_type(graph.tensors[image]) != "UINT8" or [op_name(model, op) for op in readers] != ["CAST"]:
+        return content
+    graph.tensors[image].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
+    readers[0].opcodeIndex = _operator_code(model, "DEQUANTIZE")
+    readers[0].builtinOptionsType, readers[0].builtinOptions = 0, None
+    return write(model)
+
+
+def _operator_code(model, name):
+    """The index of a builtin operator's code, added where the file has none."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    for index, code in enumerate(model.operatorCodes):
+        if _builtin_names()[code.builtinCode] == name:
+            return index
+    value = getattr(schema.BuiltinOperator, name)
+    model.operatorCodes.append(schema.OperatorCodeT(builtinCode=value, deprecatedBuiltinCode=value, version=1))
+    return len(model.operatorCodes) - 1
+
+
 def in_integer(content, kinds):
     """Lets operators of these kinds compute on integers where they stand between DEQUANTIZE and QUANTIZE.
 

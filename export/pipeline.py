@@ -132,6 +132,7 @@ def export_tflite(
         content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, float_input)
     content = flatbuffer.add_missing_biases(content)
     content = quantize_file(content, quantize, calibration, prefer, input_dtype, output_dtype)
+    content = flatbuffer.dequantize_pixels(content)
     check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
 
     reference, outputs = keras_logits(model, images, scale, offset), tflite_logits(content, images)

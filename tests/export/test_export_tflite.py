@@ -21,6 +21,7 @@ from keras_vit_plugin.export import (
     verify,
 )
 from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.quantize import INTEGER_ONLY
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.targets import check_target, min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -43,6 +44,9 @@ def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "m.tflite"]
     assert report.file.flex_ops == 0
     assert report.file.inputs[0]["dtype"] == "uint8" and report.file.outputs[0]["dtype"] == "float32"
+    assert (report.file.inputs[0]["scale"], report.file.inputs[0]["zero_point"]) == (1.0, 0)  # values are the pixels
+    if mode not in INTEGER_ONLY:
+        assert report.file.nodes_outside_delegate == {}
 
 
 @pytest.mark.parametrize("mode, steps_in", [("int8-full", 1), ("int16x8", 2)])
