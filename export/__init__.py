@@ -1,14 +1,21 @@
-"""Keras Vision Transformers to verified TFLite files: `export_tflite`, `verify`, `inspect`."""
+"""Keras Vision Transformers to verified TFLite files: `export_tflite`, `verify`, `inspect`, `debug`."""
 
+from .debug import DebugReport, OpError, advice, debug
 from .flatbuffer import InvalidModelFile
 from .inspect import FileReport, inspect
 from .interpreter import Runner
 from .pipeline import export_tflite
 from .report import ExportReport
+from .search import Candidate
 from .targets import UnsupportedByTarget
 from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, verify
 
 __all__ = [
+    "Candidate",
+    "DebugReport",
+    "OpError",
+    "advice",
+    "debug",
     "ExportReport",
     "FileReport",
     "InvalidModelFile",

@@ -7,6 +7,7 @@ from collections import Counter
 import numpy as np
 
 METADATA_NAME = "keras_vit_plugin"
+LARGEST_SHARED = 1 << 16  # bytes of a vector that is looked for among those written
 
 
 class InvalidModelFile(ValueError):
@@ -34,10 +35,25 @@ def read(content):
 
 
 def write(model):
-    """The bytes of an object tree."""
-    from ai_edge_litert.tools import flatbuffer_utils
+    """The bytes of an object tree. Equal short vectors are stored once: the zero points of a channel take 8 bytes."""
+    import flatbuffers
 
-    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))
+    class SharingBuilder(flatbuffers.Builder):
+        def __init__(self):
+            super().__init__(1 << 20)
+            self.places = {}
+
+        def CreateNumpyVector(self, values):  # noqa: N802 - a method of the library
+            if values.nbytes > LARGEST_SHARED:
+                return super().CreateNumpyVector(values)
+            key = values.dtype.str, values.tobytes()
+            if key not in self.places:
+                self.places[key] = super().CreateNumpyVector(values)
+            return self.places[key]
+
+    builder = SharingBuilder()
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def op_name(model, operator):
@@ -139,6 +155,46 @@ def dequantize_pixels(content):
     readers[0].opcodeIndex = _operator_code(model, "DEQUANTIZE")
     readers[0].builtinOptionsType, readers[0].builtinOptions = 0, None
     return write(model)
+
+
+def float16_constants(content, size):
+    """Stores what additions add, where it is a float32 constant of at least `size` values, in float16."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = read(content)
+    graph = model.subgraphs[0]
+    for addition in [operator for operator in graph.operators if op_name(model, operator) == "ADD"]:
+        for index in map(int, addition.inputs):
+            tensor = graph.tensors[index]
+            data = model.buffers[tensor.buffer].data
+            if tensor_type(tensor) != "FLOAT32" or data is None or len(data) < 4 * size:
+                continue
+            halves = np.frombuffer(bytes(data), np.float32).astype(np.float16)
+            model.buffers.append(schema.BufferT(data=halves.view(np.uint8)))
+            stored = schema.TensorT(
+                shape=tensor.shape,
+                type=schema.TensorType.FLOAT16,
+                buffer=len(model.buffers) - 1,
+                name=tensor.name + b"/float16",
+            )
+            graph.tensors.append(stored)
+            tensor.buffer = 0
+            dequantize = schema.OperatorT(
+                opcodeIndex=_operator_code(model, "DEQUANTIZE"), inputs=[len(graph.tensors) - 1], outputs=[index]
+            )
+            graph.operators.insert(graph.operators.index(addition), dequantize)
+    model.buffers = _used_buffers(model)
+    return write(model)
+
+
+def _used_buffers(model):
+    """The buffers that a tensor or a metadata entry refers to, which are told their new places."""
+    entries = [tensor for graph in model.subgraphs for tensor in graph.tensors] + list(model.metadata or [])
+    used = [0, *sorted({entry.buffer for entry in entries} - {0})]
+    places = {old: new for new, old in enumerate(used)}
+    for entry in entries:
+        entry.buffer = places[entry.buffer]
+    return [model.buffers[old] for old in used]
 
 
 def _operator_code(model, name):

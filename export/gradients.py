@@ -1,4 +1,4 @@
-"""How far quantizing each activation moves the logits: gradients through a float file, its ops run in TensorFlow."""
+"""How far an error in each activation moves the logits: gradients through a float file, its ops run in TensorFlow."""
 
 import numpy as np
 
@@ -25,16 +25,14 @@ def scaled_ranges(content, ranges, images):
     Returns:
         `{tensor index: (low, high)}`, the same where an op has no derivative here.
     """
-    import tensorflow as tf
-
     graph = Graph(content)
-    if any(graph.kind(operator) not in _operations(tf) for operator in graph.operators):
+    if not has_derivatives(graph):
         return ranges
     generator = np.random.default_rng(0)
     errors = {tensor: np.zeros(len(FACTORS)) for tensor in ranges if tensor in graph.producer}
     for image in track(measured_images(graph, images), "Searching ranges"):
         batch = np.broadcast_to(image, graph.subgraph.tensors[graph.image].shape)
-        values, gradients = _gradients(graph, batch, generator, tf)
+        values, gradients = logit_gradients(graph, batch, generator)
         for tensor, error in errors.items():
             low, high = ranges[tensor]
             for i, factor in enumerate(FACTORS):
@@ -46,20 +44,44 @@ def scaled_ranges(content, ranges, images):
     }
 
 
-def _gradients(graph, images, generator, tf):
-    """What the operators compute, `{tensor: (values,)}`, and its derivatives, `{tensor: (PROBES, values)}`."""
-    operations = _operations(tf)
+def has_derivatives(graph):
+    """Whether every operator is one that can be run here."""
+    known = _operations()
+    return all(graph.kind(operator) in known for operator in graph.operators)
+
+
+def run_operator(graph, operator, values):
+    """What an operator of a float file computes.
+
+    Args:
+        graph, operator: of the file.
+        values: `{tensor index: values}` of the tensors that are no constants.
+    """
+    import tensorflow as tf
+
+    inputs = [values[int(index)] if int(index) in values else graph.constant(int(index)) for index in operator.inputs]
+    result = _operations()[graph.kind(operator)](operator.builtinOptions, *inputs)
+    return tf.reshape(result, graph.subgraph.tensors[int(operator.outputs[0])].shape)
+
+
+def logit_gradients(graph, images, generator):
+    """What the operators compute, and how the logits follow.
+
+    Args:
+        graph: the `Graph` of a float file.
+        images: raw pixels, as many as the file takes per call.
+        generator: for the random signs u.
+
+    Returns:
+        `{tensor: (values,)}`, and the derivatives of `u' logits`, `{tensor: (PROBES, values)}`.
+    """
+    import tensorflow as tf
+
     tensors = {graph.image: tf.constant(images, tf.float32)}
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(tensors[graph.image])
         for operator in graph.operators:
-            inputs = [
-                tensors[int(index)] if int(index) in tensors else graph.constant(int(index))
-                for index in operator.inputs
-            ]
-            output = int(operator.outputs[0])
-            result = operations[graph.kind(operator)](operator.builtinOptions, *inputs)
-            tensors[output] = tf.reshape(result, graph.subgraph.tensors[output].shape)
+            tensors[int(operator.outputs[0])] = run_operator(graph, operator, tensors)
         logits = tensors[int(graph.subgraph.outputs[0])]
         signs = generator.choice((-1.0, 1.0), (PROBES, *logits.shape)).astype(np.float32)
         probes = [tf.reduce_sum(logits * probe) for probe in signs]
@@ -70,8 +92,9 @@ def _gradients(graph, images, generator, tf):
     }
 
 
-def _operations(tf):
+def _operations():
     """Op kind to `function(options, *inputs)`; the shape of the result is the caller's to set."""
+    import tensorflow as tf
 
     def axis(indices):
         return [int(index) for index in np.ravel(indices)]

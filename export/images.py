@@ -1,5 +1,6 @@
 """Images from wherever the caller has them, checked before any long work starts."""
 
+import hashlib
 import itertools
 import warnings
 from pathlib import Path
@@ -9,6 +10,10 @@ import numpy as np
 from .preprocessing import image_files
 from .progress import track
 
+CALIBRATION_IMAGES = 64
+MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
+JUDGED_IMAGES = 256  # at most; for `quantize="auto"`, beside those for calibration
+FEW_JUDGED = 32  # fewer tell less than the calibration images do
 FEW_IMAGES = 16
 
 
@@ -37,7 +42,7 @@ def gather_images(source, preprocessing, argument, limit=None):
     return _checked(images, preprocessing.image_shape, argument)
 
 
-def gather_labelled(source, labels, preprocessing, class_names, num_classes):
+def gather_labelled(source, labels, preprocessing, class_names, num_classes, argument="images", limit=None):
     """Raw pixels and class indices (or None) for `verify`.
 
     Args:
@@ -46,6 +51,8 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes):
         preprocessing: a `Preprocessing`.
         class_names: names of the classes in index order, to read label names; may be empty.
         num_classes: number of classes of the model.
+        argument: name of the caller's argument, for errors.
+        limit: take at most this many images, as for `gather_images`; not with `labels`.
 
     Raises:
         ValueError: labels that are not one class index of the model per image, or labels beside a folder.
@@ -55,9 +62,10 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes):
             raise ValueError("`labels` is for an array of images; a folder brings its own.")
         paths, names = image_files(source)
         labels = None if names is None else _class_indices(names, class_names, num_classes)
+        paths, labels = _spread(paths, limit), None if labels is None else _spread(labels, limit)
         images = np.stack([preprocessing.load(path) for path in track(paths, "Reading images")])
     else:
-        images = gather_images(source, preprocessing, "images")
+        images = gather_images(source, preprocessing, argument, limit)
     if labels is None:
         return images, None
     labels = np.asarray(labels)
@@ -66,6 +74,40 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes):
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"Labels must be 0..{num_classes - 1}, they run from {labels.min()} to {labels.max()}.")
     return images, labels
+
+
+def calibration_images(source, preprocessing, mode):
+    """The images to calibrate a mode on, as for `gather_images`."""
+    limit = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
+    return gather_images(source, preprocessing, "calibration", limit)
+
+
+def images_for_search(source, preprocessing, class_names=(), num_classes=0):
+    """Calibration images, and others of the same source to judge on.
+
+    Args:
+        source: as for `gather_images`.
+        preprocessing: a `Preprocessing`.
+        class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
+
+    Returns:
+        uint8 images to calibrate on, evenly spread, images to judge on, and the class indices of these or None. All
+        are judged on where few would be left.
+    """
+    limit = CALIBRATION_IMAGES + JUDGED_IMAGES
+    if num_classes:
+        images, answers = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
+    else:
+        images, answers = gather_images(source, preprocessing, "calibration", limit), None
+    calibrating = np.zeros(len(images), bool)
+    calibrating[np.linspace(0, len(images) - 1, CALIBRATION_IMAGES).astype(int)] = True
+    judging = ~calibrating if (~calibrating).sum() >= FEW_JUDGED else np.ones(len(images), bool)
+    return images[calibrating], images[judging], None if answers is None else answers[judging]
+
+
+def fingerprint(images):
+    """A hash of pixels `(N, H, W, C)`."""
+    return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
 
 
 def synthetic_images(image_shape, count=16, seed=0):

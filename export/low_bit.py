@@ -2,61 +2,91 @@
 
 Every dense layer is rounded to 4 bits alone, and the error it makes in the logits is measured. The errors add up;
 layers go back to 8 bits where that saves the most error for its bytes, until the sum is within the budget or the bytes
-are spent.
+are spent. Then gains and biases are tuned.
 """
 
 import numpy as np
 
 from . import recipes
 from .calibrate import measured_images, observe
+from .flatbuffer import float16_constants
 from .graph import Graph
 from .interpreter import Runner
 from .progress import track
-from .round_weights import rounded_kernels, with_kernels
+from .round_weights import number_of_blocks, rounded_kernels, with_kernels
+from .tune_gains import tuned_gains
 
 SNR_DB = 15.0  # of the logits, by the sum of what each layer costs
-EXTRA_SIZE = 0.08  # of the weights in 4 bits, for layers in 8
+BLOCK_SIZES = (32, 64, 128, 256)
+LARGE_CONSTANT = 1000  # values; in float16 from here on
+EXTRA_SIZE = 0.165  # of the weights in 4 bits, for layers in 8
 
 
-def quantize_int4(content, images):
+def quantize_int4(content, images, block_size=None):
     """Quantizes a float file to `int4`.
 
     Args:
         content: bytes of the float file.
         images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
+        block_size: one of `BLOCK_SIZES`, inputs per scale; None for one scale per output channel.
 
     Returns:
         The file as bytes.
     """
-    from ai_edge_quantizer import quantizer
-
-    graph = Graph(content)
-    calibration = observe(content, images)
-    four, eight = (rounded_kernels(graph, calibration, bits) for bits in (4, 8))
-    kept = _worth_eight_bits(graph, content, four, images)
-    content = with_kernels(content, four | {tensor: eight[tensor] for tensor in kept})
-    with recipes.silence():
-        engine = quantizer.Quantizer(content)
-        for dense in graph.of_kind("FULLY_CONNECTED"):
-            config = recipes.dynamic(8 if int(dense.inputs[1]) in kept else 4)
-            engine.update_quantization_recipe(recipes.scope(graph, dense), "FULLY_CONNECTED", config)
-        return bytes(engine.quantize().quantized_model)
+    return Int4(content, images, block_size).within(SNR_DB, EXTRA_SIZE)
 
 
-def _worth_eight_bits(graph, content, four, images):
-    """The kernels that keep 8 bits, of `{tensor: kernel in 4 bits}`."""
-    images = measured_images(graph, images)
-    logits = Runner(content)(images)
-    power = max(np.mean(logits**2), 1e-30)
-    noises = {
-        tensor: float(np.mean((Runner(with_kernels(content, {tensor: kernel}))(images) - logits) ** 2) / power)
-        for tensor, kernel in track(four.items(), "Measuring int4")
-    }
-    left, spare, kept = sum(noises.values()), EXTRA_SIZE * sum(kernel.size for kernel in four.values()), set()
-    for tensor in sorted(noises, key=lambda tensor: -noises[tensor] / four[tensor].size):
-        if left <= 10 ** (-SNR_DB / 10):
-            break
-        if four[tensor].size <= spare:
-            kept.add(tensor)
-            spare, left = spare - four[tensor].size, left - noises[tensor]
-    return kept
+class Int4:
+    """A float file with all that is measured once to quantize it to `int4`, with more or fewer layers in 8 bits."""
+
+    def __init__(self, content, images, block_size=None):
+        self.content, self.images, self.block_size = content, images, block_size
+        self.graph = Graph(content)
+        calibration = observe(content, images)
+        self.four = rounded_kernels(self.graph, calibration, 4, block_size)
+        self.eight = rounded_kernels(self.graph, calibration, 8)
+        images = measured_images(self.graph, images)
+        logits = Runner(content)(images)
+        power = max(np.mean(logits**2), 1e-30)
+        self.noises = {
+            tensor: float(np.mean((Runner(with_kernels(content, {tensor: kernel}))(images) - logits) ** 2) / power)
+            for tensor, kernel in track(self.four.items(), "Measuring int4")
+        }
+
+    def within(self, snr_db, extra_size):
+        """The file, as bytes.
+
+        Args:
+            snr_db: signal-to-noise ratio of the logits, in dB, from which on no more layers go back to 8 bits.
+            extra_size: most weights in 8 bits, as a share of all.
+        """
+        from ai_edge_quantizer import quantizer
+
+        kept = self._worth_eight_bits(snr_db, extra_size)
+        kernels = self.four | {tensor: self.eight[tensor] for tensor in kept}
+        content = with_kernels(self.content, tuned_gains(self.content, kernels, self.images))
+        with recipes.silence():
+            engine = quantizer.Quantizer(content)
+            for dense in self.graph.of_kind("FULLY_CONNECTED"):
+                in_eight = int(dense.inputs[1]) in kept
+                config = recipes.dynamic(8) if in_eight else recipes.dynamic(4, self._block(dense))
+                engine.update_quantization_recipe(recipes.scope(self.graph, dense), "FULLY_CONNECTED", config)
+            quantized = bytes(engine.quantize().quantized_model)
+        return float16_constants(quantized, LARGE_CONSTANT)  # the positions
+
+    def _block(self, dense):
+        """The block size of a layer, None where it does not divide its inputs."""
+        has_blocks = number_of_blocks(self.graph.width(dense.inputs[1]), self.block_size) > 1
+        return self.block_size if has_blocks else None
+
+    def _worth_eight_bits(self, snr_db, extra_size):
+        """The kernels that keep 8 bits."""
+        four, noises = self.four, self.noises
+        left, spare, kept = sum(noises.values()), extra_size * sum(kernel.size for kernel in four.values()), set()
+        for tensor in sorted(noises, key=lambda tensor: -noises[tensor] / four[tensor].size):
+            if left <= 10 ** (-snr_db / 10):
+                break
+            if four[tensor].size <= spare:
+                kept.add(tensor)
+                spare, left = spare - four[tensor].size, left - noises[tensor]
+        return kept

@@ -11,6 +11,7 @@ from keras_vit_plugin.quiet import quiet_stderr
 from .targets import UnsupportedByTarget
 
 LARGEST_UNIT_SCORE = 30.0
+EMBEDDING = "embedding"  # what the tokens that enter the first block are called in the file
 
 
 def stream_name(block):
@@ -126,10 +127,10 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch_size * len(spec.positions), -1))
         x = dense(x, spec.patch)
         if batch_size == 1:
-            return tf.concat([constant(spec.prefix), x + constant(spec.positions)], axis=0)
+            return tf.concat([constant(spec.prefix), x + constant(spec.positions)], axis=0, name=EMBEDDING)
         x = tf.reshape(x, (batch_size, -1, width)) + constant(spec.positions)
         prefix = np.broadcast_to(spec.prefix, (batch_size, *spec.prefix.shape))
-        return tf.reshape(tf.concat([constant(prefix), x], axis=1), (batch_size * tokens, width))
+        return tf.reshape(tf.concat([constant(prefix), x], axis=1, name=EMBEDDING), (batch_size * tokens, width))
 
     def pool(x, token):
         x = tf.reshape(x, (batch_size, -1, width))

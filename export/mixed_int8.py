@@ -41,66 +41,82 @@ def quantize_mixed_int8(content, images, prefer):
     Returns:
         The file as bytes.
     """
-    graph = Graph(content)
-    calibration = observe(content, images)
-    ranges = _ranges(graph, calibration.observations)
-    kernels = rounded_kernels(graph, calibration)
-    del calibration  # its products are as large as the model
-    quantizable = quantizer_ranges(graph, ranges)
-    plan = _plan(graph, content, with_kernels(content, kernels), quantizable, measured_images(graph, images), prefer)
-    in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
-    kernels = {tensor: kernel for tensor, kernel in kernels.items() if tensor not in in_float}
-    content = with_kernels(content, kernels)
-    dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
-    content = with_kernels(content, corrected_biases(graph, content, dense, ranges, images))
-    return _quantize(content, graph, quantizable, plan)
+    return MixedInt8(content, images, prefer).within(SNR_DB[prefer])
 
 
-def _plan(graph, content, rounded, ranges, images, prefer):
-    """Which operators run how, `{FIXED | ON_THE_FLY | FLOAT: operators}`.
+class MixedInt8:
+    """A float file with all that is measured once to quantize it to `int8` within any budget of noise.
 
     Args:
-        graph, content: the float file.
-        rounded: the same with rounded weights.
-        ranges: for the quantizer.
-        images: to measure on.
-        prefer: `"speed"` or `"accuracy"`.
+        content, images, prefer: as for `quantize_mixed_int8`.
     """
-    # Noise is the mean squared error of the logits over their mean square.
-    budget = 10 ** (-SNR_DB[prefer] / 10)
-    logits, rounded_logits = Runner(content)(images), Runner(rounded)(images)
-    power = max(np.mean(logits**2), 1e-30)
 
-    def noise(operator, level):
+    def __init__(self, content, images, prefer):
+        self.content, self.images = content, images
+        self.graph = Graph(content)
+        calibration = observe(content, images)
+        self.ranges = _ranges(self.graph, calibration.observations)
+        self.kernels = rounded_kernels(self.graph, calibration)
+        del calibration  # its products are as large as the model
+        self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
+        self.rounded = with_kernels(content, self.kernels)
+        self.measured_images = measured_images(self.graph, images)
+        self.rounded_logits = Runner(self.rounded)(self.measured_images)
+        logits = Runner(content)(self.measured_images)
+        self.power = max(np.mean(logits**2), 1e-30)
+        self.rounding_noise = float(np.mean((self.rounded_logits - logits) ** 2) / self.power)
+        self.operators = self.graph.of_kind(*DENSE, "BATCH_MATMUL")
+        # Of each operator the levels it may run on and their times, the fastest first.
+        self.levels = [list(_levels(self.graph, operator, prefer).items()) for operator in self.operators]
+        self.noises = {}  # of (number of the operator, level)
+        for i in track(range(len(self.operators)), "Measuring int8"):
+            self._noise(i, self.levels[i][0][0])
+
+    def within(self, snr_db):
+        """The file, as bytes, whose operators' noises add up to this signal-to-noise ratio of the logits, in dB."""
+        plan = self._plan(10 ** (-snr_db / 10))
+        in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
+        kernels = {tensor: kernel for tensor, kernel in self.kernels.items() if tensor not in in_float}
+        content = with_kernels(self.content, kernels)
+        dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
+        content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, self.images))
+        return _quantize(content, self.graph, self.quantizer_ranges, plan)
+
+    def _noise(self, i, level):
+        """What operator `i` on a level, alone, adds to the logits: mean squared error over mean square."""
         if level == FLOAT:
             return 0.0
-        file = _quantize(rounded, graph, ranges, {level: [operator]})
-        return float(np.mean((Runner(file)(images) - rounded_logits) ** 2) / power)
+        if (i, level) not in self.noises:
+            file = _quantize(self.rounded, self.graph, self.quantizer_ranges, {level: [self.operators[i]]})
+            error = Runner(file)(self.measured_images) - self.rounded_logits
+            self.noises[i, level] = float(np.mean(error**2) / self.power)
+        return self.noises[i, level]
 
-    operators = graph.of_kind(*DENSE, "BATCH_MATMUL")
-    # Of each operator the levels that are left, the one it is on first.
-    levels = [list(_levels(graph, operator, prefer).items()) for operator in operators]
-    noises = [noise(operator, left[0][0]) for operator, left in zip(track(operators, "Measuring int8"), levels)]
-    measured = {}
-    while np.mean((rounded_logits - logits) ** 2) / power + sum(noises) > budget:
-        # A step that is not measured yet may save all the noise; it is measured when nothing else could be worth more.
-        worth = [
-            ((noises[i] - measured.get((i, level), 0.0)) / (time - left[0][1]), i, step)
-            for i, left in enumerate(levels)
-            for step, (level, time) in enumerate(left[1:], 1)
-        ]
-        best, i, step = max(worth, default=(0, 0, 0))
-        if best <= 0:
-            break
-        level = levels[i][step][0]
-        if (i, level) in measured:
-            noises[i], levels[i] = measured[i, level], levels[i][step:]
-        else:
-            measured[i, level] = noise(operators[i], level)
-    plan = {FIXED: [], ON_THE_FLY: [], FLOAT: []}
-    for operator, left in zip(operators, levels):
-        plan[left[0][0]].append(operator)
-    return plan
+    def _plan(self, budget):
+        """Which operators run how, `{FIXED | ON_THE_FLY | FLOAT: operators}`, with at most this noise in all."""
+        left = [list(levels) for levels in self.levels]
+        noises = [self._noise(i, levels[0][0]) for i, levels in enumerate(left)]
+        measured = {}
+        while self.rounding_noise + sum(noises) > budget:
+            # A step that is not measured yet may save all the noise; it is measured when nothing else could be worth
+            # more.
+            worth = [
+                ((noises[i] - measured.get((i, level), 0.0)) / (time - levels[0][1]), i, step)
+                for i, levels in enumerate(left)
+                for step, (level, time) in enumerate(levels[1:], 1)
+            ]
+            best, i, step = max(worth, default=(0, 0, 0))
+            if best <= 0:
+                break
+            level = left[i][step][0]
+            if (i, level) in measured:
+                noises[i], left[i] = measured[i, level], left[i][step:]
+            else:
+                measured[i, level] = self._noise(i, level)
+        plan = {FIXED: [], ON_THE_FLY: [], FLOAT: []}
+        for operator, levels in zip(self.operators, left):
+            plan[levels[0][0]].append(operator)
+        return plan
 
 
 def _levels(graph, operator, prefer):

@@ -10,24 +10,30 @@ import numpy as np
 
 from keras_vit_plugin.version import VERSION
 
-from . import flatbuffer, spec
+from . import flatbuffer
 from .files import check_writable, write_atomically
-from .images import check_calibration, gather_images, gather_labelled, synthetic_images
+from .float_files import FloatFiles
+from .images import (
+    calibration_images,
+    check_calibration,
+    fingerprint,
+    gather_images,
+    gather_labelled,
+    images_for_search,
+    synthetic_images,
+)
 from .inspect import inspect
-from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
-from .quantize import INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
+from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
-from .rewrites import apply_passes
+from .search import ORDERS, Wish, explanation, search
 from .streams import snr_per_block
 from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
-CALIBRATION_IMAGES = 64
-EXTREMES_IMAGES = 8
-NEGLIGIBLE = 1e-5  # of what an epsilon is added to: about float32's own rounding
+MIN_AGREEMENT = 0.99  # what `"auto"` keeps where nothing is wished for
 STREAMED_IMAGES = 8
 INPUT_DTYPES = ("uint8", "float32", "int8")
 OUTPUT_DTYPES = ("float32", "int8", "int16")
@@ -46,10 +52,14 @@ def export_tflite(
     std=None,
     input_dtype="uint8",
     output_dtype="float32",
+    block_size=None,
     batch_size=1,
     verification=None,
     tolerance=None,
     report=None,
+    min_agreement=None,
+    max_top1_drop=None,
+    max_size=None,
 ):
     """Converts a Keras image classifier to a `.tflite`, compares it with the model, and writes it if it held.
 
@@ -63,23 +73,34 @@ def export_tflite(
         quantize: `"float32"`, `"float16"` (weights), `"dynamic"` (int8 weights, activations quantized on the fly),
             `"int8"` (dense layers and attention matmuls in int8, the rest in float: the fastest on a CPU),
             `"int8-full"` (every tensor between input and output in int8), `"int16x8"` (the same with activations in
-            int16, for integer hardware that needs accuracy) or `"int4"` (weights mostly in 4 bits: the smallest).
+            int16, for integer hardware that needs accuracy), `"int4"` (weights mostly in 4 bits: the smallest) or
+            `"auto"`: of `"int4"`, `"dynamic"`, `"int8"`, `"float16"` and `"float32"`, with more or fewer operators or
+            layers left out, the cheapest that keeps what is wished for.
         target: `"litert"`.
         calibration: images to measure activations on, needed for `"int4"` and every mode with int8 or int16
             activations; `"dynamic"` rounds its weights better with them: an image folder, raw pixels 0..255
-            `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used.
+            `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`.
         labels: class names in index order, stored in the file.
-        prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model.
+        prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model; for `"auto"`:
+            `"speed"` or `"size"`, what is cheap.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255; or, where every tensor is integer,
             `"int8"` for pixels less 128.
         output_dtype: `"float32"`; or, where every tensor is integer, that of the activations, `"int8"` or `"int16"`,
             for logits as they are quantized.
+        block_size: for `"int4"`: 32, 64, 128 or 256 inputs share a scale, in layers whose inputs it divides: more
+            accurate and larger; None gives each output channel one scale.
         batch_size: images per call.
         verification: images to compare on, as for `calibration`; None takes the calibration images, or synthetic ones.
         tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`).
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
+        min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's answer; 0.99 where nothing is
+            wished for. It is judged on up to 256 calibration images that are not calibrated on, where there are some;
+            what was measured on them must hold with a certainty of about 90 %.
+        max_top1_drop: for `"auto"`: accuracy that may be lost, in points of percent; the calibration folder needs
+            labels.
+        max_size: for `"auto"`: bytes. Alone it asks for the most accurate file of that size.
 
     Returns:
         An `ExportReport`.
@@ -87,13 +108,15 @@ def export_tflite(
     Raises:
         ValueError: an argument, the model or an image is unfit; raised before any long work.
         ImportError: `report` is asked for and matplotlib is not installed.
-        ParityError: the file is further from the model than the tolerance. Nothing is written.
+        ParityError: the file is further from the model than the tolerance, or nothing keeps what `"auto"` was asked
+            for: its `report` is that of the best. Nothing is written.
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """
     started = time.perf_counter()
-    _check_arguments(quantize, target, prefer, input_dtype, output_dtype, batch_size, tolerance)
+    _check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    wish = _wish(quantize, min_agreement, max_top1_drop, max_size)
     batch_size = int(batch_size)
-    if quantize in NEEDS_CALIBRATION and calibration is None:
+    if quantize in (*NEEDS_CALIBRATION, "auto") and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
     check_writable(path, ".tflite")
     if report is not None:
@@ -104,34 +127,42 @@ def export_tflite(
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
     labels = _checked_labels(labels, model)
 
+    classes = model.output_shape[-1]
+    judged = judged_answers = None
+    if wish is not None:
+        calibration, judged, judged_answers = images_for_search(calibration, preprocessing, labels or (), classes)
+        if wish.max_top1_drop is not None and judged_answers is None:
+            raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")
+    elif calibration is not None:
+        calibration = calibration_images(calibration, preprocessing, quantize)
     if calibration is not None:
-        calibration = gather_images(calibration, preprocessing, "calibration", CALIBRATION_IMAGES)
         check_calibration(calibration)
     answers = None
     if isinstance(verification, (str, Path)):
-        class_names, classes = labels or (), model.output_shape[-1]
-        images, answers = gather_labelled(verification, None, preprocessing, class_names, classes)
+        images, answers = gather_labelled(verification, None, preprocessing, labels or (), classes, "verification")
         verified_on = "verification"
     elif verification is not None:
         images, verified_on = gather_images(verification, preprocessing, "verification"), "verification"
+    elif judged is not None:
+        images, answers, verified_on = judged, judged_answers, "calibration"
     elif calibration is not None:
         images, verified_on = calibration, "calibration"
     else:
         images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
 
     float_input = "float32" if input_dtype == "float32" else "uint8"
-    road, road_reason, changes, streams = "spec", "", {}, []
-    try:
-        model_spec, changes = apply_passes(spec.from_keras(model, scale, offset), calibration)
-        lowering = _lowering(model_spec, quantize, prefer, calibration)
-        streams = model_spec.streams(images[:STREAMED_IMAGES])
-        content = lower(model_spec, batch_size, float_input, **lowering)
-        del model_spec  # float64, as large as everything that follows
-    except spec.UnsupportedTopology as reason:
-        road, road_reason = "generic", str(reason)
-        content = lower_keras(model, preprocessing.image_shape, scale, offset, batch_size, float_input)
-    content = flatbuffer.add_missing_biases(content)
-    content = quantize_file(content, quantize, calibration, prefer, input_dtype, output_dtype)
+    files = FloatFiles(model, preprocessing.image_shape, scale, offset, calibration, batch_size, float_input)
+    streams = files.streams(images[:STREAMED_IMAGES])
+    tried, choice = (), ""
+    if wish is not None:
+        reference = keras_logits(model, judged, scale, offset)
+        content, chosen, tried = search(files, calibration, judged, reference, judged_answers, wish, prefer)
+        choice = explanation(chosen, tried, wish, prefer, len(judged))
+        quantize, prefer = chosen.mode, chosen.prefer
+    else:
+        content = files.lowered(quantize, prefer)
+        files.forget()
+        content = quantize_file(content, quantize, calibration, prefer, input_dtype, output_dtype, block_size)
     content = flatbuffer.dequantize_pixels(content)
     check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
 
@@ -149,17 +180,18 @@ def export_tflite(
             "preprocessing": preprocessing.to_dict(),
             "parity": parity.to_dict(),
             "verified_on": verified_on,
-            "weights_sha256": _weights_hash(model),
+            "weights_sha256": weights_hash(model),
+            "calibration_sha256": None if calibration is None else fingerprint(calibration),
         },
     )
     made = ExportReport(
         path=None,
         mode=quantize,
         target=target,
-        road=road,
-        road_reason=road_reason,
-        rewrites={name: bool(change) for name, change in changes.items()},
-        changes=changes,
+        road=files.road,
+        road_reason=files.road_reason,
+        rewrites={name: bool(change) for name, change in files.changes.items()},
+        changes=files.changes,
         size_bytes=len(content),
         parity=parity,
         verified_on=verified_on,
@@ -168,31 +200,23 @@ def export_tflite(
         input=_input_description(preprocessing, input_dtype, batch_size),
         file=inspect(content),
         seconds=time.perf_counter() - started,
+        choice=choice,
+        tried=tried,
     )
     wanted = tolerance or default_tolerance(quantize, model, verified_on)
-    holds = wanted.holds(parity)
+    if tried and tolerance is None and verified_on == "verification":
+        wanted = replace(wanted, min_agreement=max(wanted.min_agreement, wish.min_agreement or 0.0))
+    holds = wanted.holds(parity) and (not tried or chosen.fits)
     if holds:
         write_atomically(path, content)
         made = replace(made, path=str(path), seconds=time.perf_counter() - started)
     if report is not None:
         write_atomically(report, as_page(made, images, labels).encode())
+    if tried and not chosen.fits:
+        raise ParityError(f"{choice} Nothing was written.", made)
     if not holds:
         raise ParityError(_parity_message(quantize, parity, verified_on, wanted), made)
     return made
-
-
-def _lowering(model_spec, mode, prefer, calibration):
-    """How `lower` is to write attention and norms for a mode."""
-    if mode not in ("int8", "int8-full"):
-        return {}
-    largest_score, least_square = model_spec.extremes(calibration[:EXTREMES_IMAGES])
-    epsilon = max(norm.epsilon for norm in model_spec.norms())
-    weights = "softmax"
-    if mode == "int8-full":
-        weights = "integer_unit"
-    elif prefer == "speed" and largest_score <= LARGEST_UNIT_SCORE:
-        weights = "unit"
-    return {"attention_weights": weights, "norm_epsilon": epsilon > NEGLIGIBLE * least_square}
 
 
 def check_model(model):
@@ -231,11 +255,11 @@ def default_tolerance(mode, model, verified_on):
     return tolerance
 
 
-def _check_arguments(mode, target, prefer, input_dtype, output_dtype, batch_size, tolerance):
+def _check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance):
     for name, value, allowed in (
-        ("quantize", mode, MODES),
+        ("quantize", mode, (*MODES, "auto")),
         ("target", target, TARGETS),
-        ("prefer", prefer, PREFERENCES),
+        ("prefer", prefer, ORDERS if mode == "auto" else PREFERENCES),
         ("input_dtype", input_dtype, INPUT_DTYPES),
         ("output_dtype", output_dtype, OUTPUT_DTYPES),
     ):
@@ -243,7 +267,7 @@ def _check_arguments(mode, target, prefer, input_dtype, output_dtype, batch_size
             close = difflib.get_close_matches(str(value), allowed, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
-    if mode not in TARGETS[target].modes:
+    if mode != "auto" and mode not in TARGETS[target].modes:
         raise ValueError(
             f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}."
         )
@@ -252,10 +276,23 @@ def _check_arguments(mode, target, prefer, input_dtype, output_dtype, batch_size
     for name, value, fit in (("input_dtype", input_dtype, inputs), ("output_dtype", output_dtype, outputs)):
         if value not in fit:
             raise ValueError(f"quantize={mode!r} goes with `{name}` {' or '.join(fit)}, got {name}={value!r}.")
+    if block_size is not None and (mode != "int4" or block_size not in BLOCK_SIZES):
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        raise ValueError(f"`block_size` is for quantize='int4', one of {sizes}; got {block_size!r} with {mode!r}.")
     if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
+
+
+def _wish(mode, min_agreement, max_top1_drop, max_size):
+    wishes = {"min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "max_size": max_size}
+    made = {name: value for name, value in wishes.items() if value is not None}
+    if mode == "auto":
+        return Wish(**(made or {"min_agreement": MIN_AGREEMENT}))
+    if made:
+        raise ValueError(f"`{next(iter(made))}` goes with quantize='auto', got quantize={mode!r}.")
+    return None
 
 
 def _checked_labels(labels, model):
@@ -270,7 +307,8 @@ def _checked_labels(labels, model):
     return labels
 
 
-def _weights_hash(model):
+def weights_hash(model):
+    """A hash of all weights of a Keras model."""
     import keras
 
     digest = hashlib.sha256()

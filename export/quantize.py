@@ -4,18 +4,20 @@ from . import recipes
 from .calibrate import observe
 from .graph import Graph
 from .integer_only import quantize_integer_only
-from .low_bit import quantize_int4
+from .low_bit import BLOCK_SIZES, quantize_int4
 from .mixed_int8 import PREFERENCES, quantize_mixed_int8
 from .round_weights import rounded_kernels, with_kernels
 
-__all__ = ["INTEGER_ONLY", "MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
+__all__ = ["BLOCK_SIZES", "INTEGER_ONLY", "MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
 
 MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
 INTEGER_ONLY = {"int8-full": 8, "int16x8": 16}  # bits of activations
 NEEDS_CALIBRATION = ("int8", "int4", *INTEGER_ONLY)
 
 
-def quantize(content, mode, calibration=None, prefer="speed", input_dtype="uint8", output_dtype="float32"):
+def quantize(
+    content, mode, calibration=None, prefer="speed", input_dtype="uint8", output_dtype="float32", block_size=None
+):
     """Quantizes a float32 TFLite file.
 
     Args:
@@ -25,6 +27,7 @@ def quantize(content, mode, calibration=None, prefer="speed", input_dtype="uint8
             `dynamic`.
         prefer: one of `PREFERENCES`, for `int8`.
         input_dtype, output_dtype: for the modes in `INTEGER_ONLY`, as for `quantize_integer_only`.
+        block_size: for `int4`, as for `quantize_int4`.
 
     Returns:
         The file as bytes.
@@ -34,7 +37,7 @@ def quantize(content, mode, calibration=None, prefer="speed", input_dtype="uint8
     if mode in INTEGER_ONLY:
         return quantize_integer_only(content, calibration, INTEGER_ONLY[mode], input_dtype, output_dtype)
     if mode == "int4":
-        return quantize_int4(content, calibration)
+        return quantize_int4(content, calibration, block_size)
     if mode == "dynamic":
         return _dynamic(content, calibration)
     return {"float32": bytes, "float16": _float16}[mode](content)

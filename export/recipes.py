@@ -6,12 +6,12 @@ import logging
 import re
 
 
-def dynamic(weight_bits=8):
-    """Weights of 8 or 4 bits per channel, activations quantized on the fly."""
+def dynamic(weight_bits=8, block_size=None):
+    """Weights of 8 or 4 bits per channel, or per block of its inputs, activations quantized on the fly."""
     from ai_edge_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
-        weight_tensor_config=_weights(weight_bits), compute_precision=qtyping.ComputePrecision.INTEGER
+        weight_tensor_config=_weights(weight_bits, block_size), compute_precision=qtyping.ComputePrecision.INTEGER
     )
 
 
@@ -55,9 +55,10 @@ def silence():
             logging.disable(logging.NOTSET)
 
 
-def _weights(bits):
+def _weights(bits, block_size=None):
     from ai_edge_quantizer import qtyping
 
+    granularity = "CHANNELWISE" if block_size is None else f"BLOCKWISE_{block_size}"
     return qtyping.TensorQuantizationConfig(
-        num_bits=bits, symmetric=True, granularity=qtyping.QuantGranularity.CHANNELWISE
+        num_bits=bits, symmetric=True, granularity=qtyping.QuantGranularity[granularity]
     )

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .inspect import FileReport
+from .search import Candidate
 from .verify import ParityReport
 
 
@@ -38,6 +39,8 @@ class ExportReport:
         input: what the file takes, and how a photo is resized to it.
         file: what the file contains.
         seconds: how long the export took.
+        choice: for `quantize="auto"`: what was chosen and why.
+        tried: for `quantize="auto"`: the `Candidate`s, in the order in which they were made.
     """
 
     path: str | None
@@ -55,6 +58,8 @@ class ExportReport:
     input: str
     file: FileReport
     seconds: float
+    choice: str = ""
+    tried: tuple[Candidate, ...] = ()
 
     def to_dict(self):
         return asdict(self)

@@ -15,50 +15,60 @@ COLUMNS = 128  # rounded before the rest of the matrix is updated
 CLIP_CANDIDATES = np.linspace(0.4, 1.0, 25)
 
 
-def rounded_kernels(graph, calibration, bits=8):
-    """`{tensor: float32 kernel}` of every dense layer of a float file, each channel on its grid.
+def rounded_kernels(graph, calibration, bits=8, block_size=None):
+    """`{tensor: float32 kernel}` of every dense layer of a float file, each channel or block on its grid.
 
-    Each channel keeps a weight at the largest step, so that a quantizer that takes the largest weight for the range of
-    the channel finds the same grid, and these weights on it.
+    Each keeps a weight at the largest step, so that a quantizer that takes the largest weight for the range finds the
+    same grid, and these weights on it.
 
     Args:
         graph: the `Graph` of the float file.
         calibration: its `Calibration`.
         bits: 8 or 4.
+        block_size: inputs per scale of an output channel, where they divide the layer's inputs; None for all.
     """
     kernels = {}
     for dense in track(graph.of_kind("FULLY_CONNECTED"), "Rounding weights"):
         entering, tensor = int(dense.inputs[0]), int(dense.inputs[1])
         kernel = graph.constant(tensor)
         if kernel is not None:
-            kernels[tensor] = rounded_kernel(kernel, calibration.products[entering], calibration.rows[entering], bits)
+            products, rows = calibration.products[entering], calibration.rows[entering]
+            blocks = number_of_blocks(kernel.shape[1], block_size)
+            kernels[tensor] = rounded_kernel(kernel, products, rows, bits, blocks)
     return kernels
 
 
-def rounded_kernel(kernel, products, rows, bits):
+def number_of_blocks(inputs, block_size):
+    """How many scales an output channel has: 1 where the block size does not divide its inputs."""
+    return inputs // block_size if block_size and inputs % block_size == 0 else 1
+
+
+def rounded_kernel(kernel, products, rows, bits, blocks=1):
     """A float32 kernel on its grid.
 
     Args:
         kernel: `(outputs, inputs)`.
         products: X' X of the `rows` rows X `(rows, inputs)` that enter, `(inputs, inputs)`.
         rows: how many they are.
-        bits: 8 or 4. With 4 the range of a channel is the one of least rounding and clipping error.
+        bits: 8 or 4. With 4 the range of a block is the one of least rounding and clipping error.
+        blocks: scales per output channel.
     """
-    scale = np.maximum(np.abs(kernel).max(1), 1e-9) / LARGEST[bits]
+    parts = kernel.reshape(len(kernel), blocks, -1)
+    scale = np.maximum(np.abs(parts).max(2), 1e-9) / LARGEST[bits]
     if bits == 4:
-        scale = _clipped(kernel, scale, np.diag(products), LARGEST[bits])
+        scale = _clipped(parts, scale, np.diag(products).reshape(blocks, -1), LARGEST[bits])
     scale = scale.astype(np.float32)
     rounded = gptq(kernel, scale, products, DAMPING + kernel.shape[1] / rows, LARGEST[bits])
-    return rounded.astype(np.float32) * scale[:, None]
+    return rounded.astype(np.float32) * np.repeat(scale, parts.shape[2], axis=1)
 
 
-def _clipped(kernel, scale, diagonal, largest):
-    """The step of each channel, at most `scale`, with the least error in what the layer computes."""
+def _clipped(parts, scale, diagonal, largest):
+    """The step of each block, at most `scale`, with the least error in what the layer computes."""
     errors = []
     for share in CLIP_CANDIDATES:
-        step = (scale * share)[:, None]
-        rounded = np.clip(np.round(kernel / step), -largest, largest) * step
-        errors.append(np.square(rounded - kernel) @ diagonal)
+        step = (scale * share)[..., None]
+        rounded = np.clip(np.round(parts / step), -largest, largest) * step
+        errors.append((np.square(rounded - parts) * diagonal).sum(2))
     return scale * CLIP_CANDIDATES[np.argmin(errors, axis=0)]
 
 
@@ -75,16 +85,19 @@ def gptq(kernel, scale, products, damping=DAMPING, largest=LARGEST[8]):
 
     Args:
         kernel: `(outputs, inputs)`.
-        scale: step of each output, `(outputs,)`.
+        scale: step of each output, `(outputs,)`, or of each block of its inputs, `(outputs, blocks)`.
         products: H, `(inputs, inputs)`.
         damping: share of H's mean diagonal that is added to it.
-        largest: steps of the largest weight of each output.
+        largest: steps of the largest weight of each output or block.
 
     Returns:
         int8 `(outputs, inputs)`.
     """
-    peak = np.abs(kernel).argmax(1)
-    weights = kernel.astype(np.float64) / scale[:, None].astype(np.float64)
+    scale = scale.astype(np.float64).reshape(len(kernel), -1)
+    parts = kernel.reshape(*scale.shape, -1)
+    weights = (parts / scale[..., None]).reshape(kernel.shape)
+    is_peak = np.arange(parts.shape[2]) == np.abs(parts).argmax(2)[..., None]
+    peaks = np.where(is_peak, np.sign(parts) * largest, 0).reshape(kernel.shape)
     diagonal = np.diag(products)
     order = np.argsort(-diagonal)  # the inputs that matter most first: theirs is the least error to take up
     damped = products[np.ix_(order, order)] + damping * diagonal.mean() * np.eye(len(diagonal))
@@ -92,14 +105,13 @@ def gptq(kernel, scale, products, damping=DAMPING, largest=LARGEST[8]):
     # Row i of the upper Cholesky factor of H^-1 says how the error of input i is spread over those after it.
     spread = np.linalg.cholesky(np.linalg.inv(damped)).T
     rounded = np.empty_like(weights)
-    position = np.argsort(order)[peak]  # of each output's largest weight
-    peaks = np.sign(kernel[np.arange(len(kernel)), peak]) * largest
+    peaks = peaks[:, order]
     for start in range(0, weights.shape[1], COLUMNS):
         stop = min(start + COLUMNS, weights.shape[1])
         errors = np.empty((len(weights), stop - start))
         for i in range(start, stop):
             rounded[:, i] = np.clip(np.round(weights[:, i]), -largest, largest)
-            rounded[position == i, i] = peaks[position == i]
+            rounded[:, i] = np.where(peaks[:, i] == 0, rounded[:, i], peaks[:, i])
             errors[:, i - start] = (weights[:, i] - rounded[:, i]) / spread[i, i]
             weights[:, i + 1 : stop] -= np.outer(errors[:, i - start], spread[i, i + 1 : stop])
         weights[:, stop:] -= errors @ spread[start:stop, stop:]

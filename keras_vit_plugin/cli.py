@@ -110,15 +110,17 @@ def demo(output, as_json):
     "--quantize",
     default="float32",
     show_default=True,
-    help="float32, float16, dynamic, int8, int8-full, int16x8 or int4.",
+    help="float32, float16, dynamic, int8, int8-full, int16x8, int4; or auto: the cheapest that is good enough.",
 )
-@click.option("--prefer", default="speed", show_default=True, help="For int8: speed or accuracy.")
+@click.option(
+    "--prefer", default="speed", show_default=True, help="For int8: speed or accuracy. For auto: speed or size."
+)
 @click.option("--target", default="litert", show_default=True, help="The runtime the file is for.")
 @weights_option
 @click.option(
     "--calibration",
     metavar="DIR",
-    help="Folder of images to calibrate on; int4 and every int8 and int16 mode need one.",
+    help="Folder of images to calibrate on; auto, int4 and every int8 and int16 mode need one.",
 )
 @click.option("--verification", metavar="DIR", help="Folder of images to compare on; default: the calibration's.")
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
@@ -126,9 +128,12 @@ def demo(output, as_json):
 @std_option
 @click.option("--input-dtype", default="uint8", show_default=True, help="uint8, float32, or int8: pixels less 128.")
 @click.option("--output-dtype", default="float32", show_default=True, help="float32, or int8 or int16 as computed.")
+@click.option("--block-size", type=int, help="For int4: 32, 64, 128 or 256 inputs share a scale.")
 @click.option("--batch-size", default=1, show_default=True, help="Images per call.")
-@click.option("--min-agreement", type=float, help="Write the file from this share of same answers on, 0..1.")
-@click.option("--min-snr", type=float, help="Write the file from this signal-to-noise ratio on, in dB.")
+@click.option("--min-agreement", type=float, help="Share of same answers, 0..1, from which the file is written.")
+@click.option("--max-top1-drop", type=float, help="For auto: points of accuracy that may be lost.")
+@click.option("--max-size", type=float, metavar="MB", help="For auto: megabytes, of 10^6 bytes.")
+@click.option("--min-snr", type=float, help="Signal-to-noise ratio, in dB, from which it is.")
 @click.option("--report", metavar="FILE", help="Write a page with pictures of what was kept and where error enters.")
 @click.option("--explain", is_flag=True, help="Print which rewrites ran and what each changed.")
 @json_option
@@ -147,8 +152,11 @@ def export(
     std,
     input_dtype,
     output_dtype,
+    block_size,
     batch_size,
     min_agreement,
+    max_top1_drop,
+    max_size,
     min_snr,
     report,
     explain,
@@ -159,6 +167,7 @@ def export(
     MODEL is a preset name (with --weights), a .keras file or a preset folder.
     """
     keras_model = _open(model, weights)
+    wish = {} if quantize != "auto" else {"min_agreement": min_agreement}
     made = kv.export.export_tflite(
         keras_model,
         out,
@@ -171,17 +180,23 @@ def export(
         std=_numbers(std, "std"),
         input_dtype=input_dtype,
         output_dtype=output_dtype,
+        block_size=block_size,
         batch_size=batch_size,
         verification=verification,
         tolerance=_tolerance(quantize, min_agreement, min_snr),
         report=report,
+        max_top1_drop=max_top1_drop,
+        max_size=None if max_size is None else max_size * 1e6,
+        **wish,
     )
     if as_json:
         _print_json(made.to_dict())
         return
     parity, file = made.parity, made.file
+    if made.tried:
+        _print_candidates(made)
     _print_pairs(
-        f"{out}: {quantize} for {target}",
+        f"{out}: {made.mode} for {target}",
         {
             "size": f"{made.size_bytes / 1e6:.2f} MB",
             "input": made.input,
@@ -232,6 +247,62 @@ def verify(model, tflite, images, weights, mean, std, threads, as_json):
         pairs["top-1, Keras model"] = f"{report.top1_accuracy_model:.2%}"
         pairs["top-1, file"] = f"{report.top1_accuracy_tflite:.2%}"
     _print_pairs(tflite, pairs)
+
+
+@main.command()
+@click.argument("model")
+@click.argument("tflite", type=click.Path(dir_okay=False))
+@click.option("--calibration", metavar="DIR", help="What TFLITE was calibrated on, where it was.")
+@click.option("--images", metavar="DIR", help="Images to measure on; default: the calibration's, or synthetic ones.")
+@weights_option
+@mean_option
+@std_option
+@click.option("--picture", metavar="FILE", help="Draw the blocks as a PNG; needs matplotlib.")
+@json_option
+@_readable_errors
+def debug(model, tflite, calibration, images, weights, mean, std, picture, as_json):
+    """Show which blocks and ops of TFLITE its error comes from, and what to try against the three worst."""
+    from keras_vit_plugin.export.debug_picture import draw
+    from keras_vit_plugin.export.files import check_writable
+    from keras_vit_plugin.export.page import require_matplotlib
+
+    if picture is not None:
+        check_writable(picture, ".png")
+        require_matplotlib()
+    report = kv.export.debug(
+        _open(model, weights), tflite, calibration, images, _numbers(mean, "mean"), _numbers(std, "std")
+    )
+    if picture is not None:
+        draw(report, picture)
+    if as_json:
+        _print_json(report.to_dict())
+        return
+    console = Console()
+    console.print(
+        f"{tflite}: {report.mode}, logits at {report.logits_snr_db:.1f} dB on {report.images} images. "
+        "Shares are of the error that each op adds by itself, as it arrives in the logits.",
+        soft_wrap=True,
+    )
+    for attribute in ("place", "kind"):
+        table = Table(attribute, "SNR dB", "share of error", "range", "saturated")
+        for name, ops in report.by(attribute).items():
+            widest = max(ops, key=lambda op: op.high - op.low)
+            table.add_row(
+                name,
+                f"{ops[-1].snr_db:.1f}" if attribute == "place" else f"{min(op.snr_db for op in ops):.1f} at worst",
+                f"{sum(op.noise for op in ops) / report.noise:.1%}",
+                f"{widest.low:.3g}..{widest.high:.3g}",
+                f"{max(op.saturated for op in ops):.2%}",
+            )
+        console.print(table)
+    for op in report.worst():
+        console.print(
+            f"[bold]{op.kind} in {op.place}[/bold] ({op.name.split(';')[0]}): {op.noise / report.noise:.1%} of the "
+            f"error, mostly {op.cause}. {kv.export.advice(op, report.mode)}",
+            soft_wrap=True,
+        )
+    if picture is not None:
+        console.print(f"Picture: {picture}", soft_wrap=True)
 
 
 @main.command()
@@ -322,6 +393,10 @@ def _numbers(text, name):
 def _tolerance(mode, min_agreement, min_snr):
     if min_agreement is None and min_snr is None:
         return None
+    if mode == "auto":
+        if min_snr is not None:
+            raise ValueError(f"--min-snr does not go with --quantize auto, got {min_snr}.")
+        return None
     usual = kv.export.TOLERANCES.get(mode)
     if usual is None:
         return None  # `export_tflite` names the modes there are
@@ -329,6 +404,23 @@ def _tolerance(mode, min_agreement, min_snr):
         usual.min_agreement if min_agreement is None else min_agreement,
         usual.min_snr_db if min_snr is None else min_snr,
     )
+
+
+def _print_candidates(made):
+    table = Table("tried", "MB", "same answers", "with 90 %", "top-1", "SNR dB", title="Cheapest first")
+    for candidate in made.tried:
+        drop = "" if candidate.top1_drop is None else f"{-candidate.top1_drop:+.1f}"
+        table.add_row(
+            candidate.name,
+            f"{candidate.size_bytes / 1e6:.2f}",
+            f"{candidate.agreement:.2%}",
+            f"{candidate.agreement_kept:.2%}",
+            drop,
+            f"{candidate.snr_db:.1f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print(made.choice)
 
 
 def _print_rewrites(made):

@@ -5,11 +5,12 @@ Measured on images, per block:
 * keys and values lose their mean over tokens, k - c and v - m. A shift of all keys adds one number to a row of scores,
   which softmax ignores; rows of softmax P sum to 1, so `(P v) Wo = (P (v - m)) Wo + m Wo`.
 * any invertible diagonal matrix S may stand between query and key, `(q S) (k / S)' = q k'`, and between value and
-  output, `(P v / S) (S Wo) = (P v) Wo`. The first S gives query and key the same range in every channel, the second
-  gives every channel of what attention mixes the same range.
+  output, `(P v / S) (S Wo) = (P v) Wo`. The first S gives query and key the same range in every channel. The second
+  divides the unevenness of what attention mixes, and of the weights that read it, equally between the two: channels of
+  one range leave Wo rows of very different lengths, of which 4 or 8 bits hold the short ones badly.
 
 Applies to every spec with images to measure on. Source: shift invariance of softmax; equalization as between layers in
-Nagel et al. 2019, arXiv:1906.04721.
+Nagel et al. 2019, arXiv:1906.04721, and, with a square root, between activations and weights in AWQ, arXiv:2306.00978.
 """
 
 from dataclasses import replace
@@ -51,10 +52,12 @@ def _scaled(attention, tokens, queries):
         return attention.heads(dense, tokens)
 
     between = np.sqrt(largest(heads(attention.key)) / largest(heads(attention.query)))
-    weights = softmax(attention.scores(tokens, queries))
-    # The lengths that `lower` gives the rows of weights in int8; the sums of plain softmax favour other rows.
-    weights /= np.linalg.norm(weights, axis=-1, keepdims=True)
-    mixed = largest(weights @ heads(attention.value))
+    mixed = softmax(attention.scores(tokens, queries)) @ heads(attention.value)
+
+    def root_mean_square(values, axis):
+        return np.maximum(np.sqrt(np.square(values).mean(axis)).ravel(), 1e-9)
+
+    mixed = np.sqrt(root_mean_square(mixed, (0, 2)) / root_mean_square(attention.output.kernel, 1))
     output = Dense(attention.output.kernel * mixed[:, None], attention.output.bias)
     return replace(
         attention,

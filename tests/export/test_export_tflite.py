@@ -16,8 +16,8 @@ from keras_vit_plugin.export import (
     Tolerance,
     UnsupportedByTarget,
     export_tflite,
+    float_files,
     inspect,
-    pipeline,
     verify,
 )
 from keras_vit_plugin.export.graph import Graph
@@ -219,7 +219,7 @@ def test_a_wrong_graph_is_caught_by_the_parity_gate(tmp_path, monkeypatch):
         rewritten, changes = apply_passes(spec, images)
         return replace(rewritten, positions=rewritten.positions[::-1]), changes
 
-    monkeypatch.setattr(pipeline, "apply_passes", reverse_positions)
+    monkeypatch.setattr(float_files, "apply_passes", reverse_positions)
     model = kv.build("vit_test")
     randomize(model)
     with pytest.raises(ParityError):

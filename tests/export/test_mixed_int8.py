@@ -5,7 +5,7 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import Tolerance, export_tflite, mixed_int8, pipeline, verify
+from keras_vit_plugin.export import Tolerance, export_tflite, float_files, mixed_int8, verify
 from keras_vit_plugin.export.calibrate import ERROR_POWER, Observation, observe
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.graph import Graph
@@ -70,7 +70,7 @@ def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp
         dequantize = graph.producer[int(exponential.inputs[0])]
         scores = graph.subgraph.tensors[dequantize.inputs[0]]
         assert scores.quantization.scale[0] * (127 - scores.quantization.zeroPoint[0]) < 44
-    monkeypatch.setattr(pipeline, "LARGEST_UNIT_SCORE", 0.0)
+    monkeypatch.setattr(float_files, "LARGEST_UNIT_SCORE", 0.0)
     report = export_tflite(model, tmp_path / "m.tflite", quantize="int8", calibration=calibration)
     assert report.file.ops["SOFTMAX"] == 4 and "EXP" not in report.file.ops
 

@@ -1,0 +1,308 @@
+"""Where a file's error comes from: op by op, what its own rounding does to the logits."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from .files import read_file
+from .flatbuffer import get_metadata, read
+from .float_files import FloatFiles
+from .gradients import has_derivatives, logit_gradients, run_operator
+from .graph import MOVES, Graph
+from .images import calibration_images, fingerprint, gather_images, images_for_search, synthetic_images
+from .interpreter import computed_tensors
+from .lower import EMBEDDING, stream_name
+from .pipeline import check_model, weights_hash
+from .preprocessing import pixel_normalization, preprocessing_of
+from .progress import track
+from .quantize import INTEGER_ONLY, NEEDS_CALIBRATION
+
+DEBUGGED_IMAGES = 8
+CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
+
+
+@dataclass(frozen=True)
+class OpError:
+    """One operator of the file against the same operator of the float file that it was quantized from.
+
+    Attributes:
+        name: of its output in the file.
+        kind: such as `"FULLY_CONNECTED"`.
+        place: `"embedding"`, `"block 3"` (from 0) or `"head"`.
+        dtype: of its output in the file.
+        snr_db: signal-to-noise ratio of its output against Keras, all errors before it included.
+        noise: mean squared error of the logits over their mean square that its own error causes, to first order: that
+            of rounding its weights and its output, given the inputs that it has in the file.
+        low, high: the range that its output can hold, or held where it is float.
+        saturated: share of its output's values at an end of an integer range.
+        cause: what most of `noise` comes from: `"clipping"` or `"rounding"` of its output, or `"inside"`: its weights,
+            inputs rounded on the fly, or its kernel's arithmetic.
+    """
+
+    name: str
+    kind: str
+    place: str
+    dtype: str
+    snr_db: float
+    noise: float
+    low: float
+    high: float
+    saturated: float
+    cause: str
+
+
+@dataclass(frozen=True)
+class DebugReport:
+    """`ops` in the file's order; `logits_snr_db` as measured, and `mode` as the file says."""
+
+    mode: str
+    images: int
+    logits_snr_db: float
+    ops: tuple[OpError, ...]
+
+    def to_dict(self):
+        return asdict(self)
+
+    @property
+    def noise(self):
+        """The sum over all operators."""
+        return sum(op.noise for op in self.ops) or 1e-30
+
+    def worst(self, count=3):
+        """The operators whose own errors move the logits most."""
+        return sorted(self.ops, key=lambda op: -op.noise)[:count]
+
+    def by(self, attribute):
+        """`{place or kind: its OpErrors}`."""
+        groups = {}
+        for op in self.ops:
+            groups.setdefault(getattr(op, attribute), []).append(op)
+        return groups
+
+
+def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
+    """Compares every operator of a file that `export_tflite` made with its Keras model.
+
+    Args:
+        model: the Keras model.
+        tflite: path of the file.
+        calibration: what the file was calibrated on, as for `export_tflite`; needed where its mode is.
+        images: what to measure on, as for `calibration`, 8 of them; None takes the calibration images or synthetic
+            ones.
+        mean, std: as for `export_tflite`.
+
+    Returns:
+        A `DebugReport`.
+
+    Raises:
+        ValueError: the file is not of this package, this model or this calibration, or its graph is not one that the
+            package rewrites.
+    """
+    content = read_file(tflite)
+    made = get_metadata(read(content))
+    if not made:
+        raise ValueError(f"{str(tflite)!r} was not made by this package: there is no float file to compare it with.")
+    check_model(model)
+    if made["weights_sha256"] != weights_hash(model):
+        raise ValueError(f"{str(tflite)!r} was made from other weights than those of `model`.")
+    preprocessing = preprocessing_of(model)
+    scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
+    calibration = _calibration(calibration, preprocessing, made, tflite)
+    if images is not None:
+        images = gather_images(images, preprocessing, "images", DEBUGGED_IMAGES)
+    elif calibration is not None:
+        images = gather_images(calibration, preprocessing, "calibration", DEBUGGED_IMAGES)
+    else:
+        images = synthetic_images(preprocessing.image_shape, DEBUGGED_IMAGES)
+
+    file = Graph(content)
+    batch_size = int(file.subgraph.tensors[file.image].shape[0])
+    files = FloatFiles(model, preprocessing.image_shape, scale, offset, calibration, batch_size)
+    if files.road == "generic":
+        raise ValueError(f"`model` is exported as Keras emits it ({files.road_reason}): no operator has a block.")
+    twin = Graph(files.lowered(made["mode"], made["prefer"]))
+    if not has_derivatives(twin):
+        raise ValueError("`model` has operators that have no derivative here.")
+    return _report(twin, file, content, images, made["mode"])
+
+
+def _calibration(source, preprocessing, made, tflite):
+    """The images that a file was calibrated on, or None."""
+    if made["calibration_sha256"] is None:
+        return None
+    if source is None and made["mode"] in NEEDS_CALIBRATION:
+        raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
+    if source is None:
+        return None
+    images = calibration_images(source, preprocessing, made["mode"])
+    if fingerprint(images) != made["calibration_sha256"]:
+        images, *_ = images_for_search(source, preprocessing)
+    if fingerprint(images) == made["calibration_sha256"]:
+        return images
+    raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")
+
+
+def _report(twin, file, content, images, mode):
+    indices = {tensor.name.decode(): index for index, tensor in enumerate(file.subgraph.tensors)}
+    # What the rest of the file reads where a value is there in float and rounded.
+    same = {
+        tensor: indices.get(f"{twin.name(tensor)}_quantized", indices.get(twin.name(tensor)))
+        for tensor in twin.producer
+    }
+    places = _places(twin)
+    compared = [
+        operator
+        for operator in twin.operators
+        if twin.kind(operator) not in (*MOVES, "CAST") and same[int(operator.outputs[0])] is not None
+    ]
+    sums = {id(operator): _Sums() for operator in compared}
+    generator = np.random.default_rng(0)
+    logits = int(twin.subgraph.outputs[0])
+    power = error = 0.0
+    shift = 128 if file.dtype(file.image) == "INT8" else 0
+    batch_size = int(file.subgraph.tensors[file.image].shape[0])
+    calls = computed_tensors(content, np.repeat(images.astype(np.int16) - shift, batch_size, axis=0))
+    for image, tensor in zip(track(images, "Comparing"), calls):
+        batch = np.broadcast_to(image, twin.subgraph.tensors[twin.image].shape)
+        values, gradients = logit_gradients(twin, batch, generator)
+
+        held = {}  # by the file, in the twin's tensors
+        for operator in twin.operators:
+            index = int(operator.outputs[0])
+            if same[index] is not None:
+                held[index] = _dequantized(tensor(same[index]), *_grid(file, same[index])).reshape(
+                    twin.subgraph.tensors[index].shape
+                )
+        held[twin.image] = batch.astype(np.float32)
+        for operator in twin.operators:  # what the file does not hold follows from what it does
+            if int(operator.outputs[0]) not in held:
+                held[int(operator.outputs[0])] = run_operator(twin, operator, held).numpy()
+        for operator in compared:
+            index = int(operator.outputs[0])
+            sums[id(operator)].add(
+                wanted=values[index],
+                exact=np.ravel(run_operator(twin, operator, held)),
+                got=held[index].ravel(),
+                gradient=gradients[index],
+                grid=_grid(file, same[index]),
+                limits=_limits(file, same[index]),
+            )
+        power += np.square(values[logits]).sum()
+        error += np.square(held[logits].ravel() - values[logits]).sum()
+    ops = tuple(
+        sums[id(operator)].result(
+            name=file.name(same[int(operator.outputs[0])]),
+            kind=twin.kind(operator),
+            place=places[int(operator.outputs[0])],
+            dtype=file.dtype(same[int(operator.outputs[0])]).lower(),
+            power=power,
+        )
+        for operator in compared
+    )
+    return DebugReport(mode, len(images), _db(power, error), ops)
+
+
+class _Sums:
+    """What is added up over images for one operator."""
+
+    def __init__(self):
+        self.signal = self.error = self.saturated = self.count = 0.0
+        self.low, self.high = np.inf, -np.inf
+        self.noise = 0.0
+        self.causes = dict.fromkeys((CLIPPING, ROUNDING, INSIDE), 0.0)
+
+    def add(self, wanted, exact, got, gradient, grid, limits):
+        scale, zero_point = grid
+        clipped = rounded = exact
+        if limits is not None:
+            self.low, self.high = ((limits - zero_point) * scale).tolist()
+            clipped = np.clip(exact, self.low, self.high)
+            rounded = (np.clip(np.round(exact / scale) + zero_point, *limits) - zero_point) * scale
+            self.saturated += np.count_nonzero((got <= self.low + scale / 4) | (got >= self.high - scale / 4))
+        else:
+            self.low, self.high = min(self.low, float(got.min())), max(self.high, float(got.max()))
+        self.count += got.size
+        self.signal += np.square(wanted).sum()
+        self.error += np.square(got - wanted).sum()
+        self.noise += np.square(gradient @ (got - exact)).mean()
+        for cause, part in zip(self.causes, (clipped - exact, rounded - clipped, got - rounded)):
+            self.causes[cause] += np.square(gradient @ part).mean()
+
+    def result(self, name, kind, place, dtype, power):
+        return OpError(
+            name=name,
+            kind=kind,
+            place=place,
+            dtype=dtype,
+            snr_db=_db(self.signal, self.error),
+            noise=float(self.noise / max(power, 1e-30)),
+            low=self.low,
+            high=self.high,
+            saturated=self.saturated / self.count,
+            cause=max(self.causes, key=self.causes.get),
+        )
+
+
+def _places(graph):
+    """`{tensor: where in the model}`."""
+    streams = {stream_name(i): i for i in range(len(graph.operators))}
+    blocks = sum(graph.name(tensor).split(";")[0] in streams for tensor in graph.producer)
+    has_embedding = any(graph.name(tensor) == EMBEDDING for tensor in graph.producer)
+    places, place = {}, "embedding" if has_embedding else "block 0"
+    for operator in graph.operators:
+        tensor = int(operator.outputs[0])
+        name = graph.name(tensor).split(";")[0]
+        places[tensor] = place
+        if name == EMBEDDING:
+            place = "block 0"
+        elif name in streams:
+            place = f"block {streams[name] + 1}" if streams[name] + 1 < blocks else "head"
+    return places
+
+
+def _grid(graph, tensor):
+    """Scale and zero point of a tensor, `(1, 0)` where it is float."""
+    quantization = graph.subgraph.tensors[tensor].quantization
+    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
+        return np.float32(1), np.float32(0)
+    return np.float32(quantization.scale[0]), np.float32(quantization.zeroPoint[0])
+
+
+def _limits(graph, tensor):
+    """The smallest and largest integer of a tensor's type, or None where it is float."""
+    dtype = graph.dtype(tensor)
+    if dtype not in ("INT8", "UINT8", "INT16"):
+        return None
+    limits = np.iinfo(dtype.lower())
+    return np.array([limits.min, limits.max], np.float32)
+
+
+def _dequantized(values, scale, zero_point):
+    return (values.astype(np.float32) - zero_point) * scale
+
+
+def _db(power, error):
+    return float(10 * np.log10(max(power, 1e-30) / max(error, 1e-30)))
+
+
+def advice(op, mode):
+    """What to try against an operator's error, in a sentence."""
+    milder = {
+        "int4": 'more layers in 8 bits: quantize="auto", or "dynamic"',
+        "dynamic": '"int8" with prefer="accuracy", which measures what each layer loses, or "float16"',
+        "int8": 'prefer="accuracy"',
+        "int8-full": '"int16x8", or "int8" where the device computes in float too',
+        "int16x8": '"float16" where the device computes in float',
+        "float16": '"float32"',
+    }.get(mode, "another mode")
+    if op.cause == CLIPPING:
+        return (
+            f"{op.saturated:.2%} of its values are at an end of {op.low:.3g}..{op.high:.3g}: calibrate on more images, "
+            f"and more like these; else {milder}."
+        )
+    if op.cause == ROUNDING:
+        step = (op.high - op.low) / (65535 if mode in INTEGER_ONLY and INTEGER_ONLY[mode] == 16 else 255)
+        return f"One scale for all its values makes steps of {step:.3g} in {op.low:.3g}..{op.high:.3g}: {milder}."
+    if op.kind == "FULLY_CONNECTED":
+        return f"Its weights, or its inputs as it rounds them itself, lose too much: {milder}."
+    return f"Its integer kernel loses too much: {milder}."

@@ -1,0 +1,90 @@
+"""Gains and biases of dense layers with rounded weights, tuned so that the file computes what the float file does.
+
+Each output channel of a dense layer has one scale and one bias, whatever its weights were rounded to: a gain g per
+channel, `y = g (x W) + b`, costs nothing and keeps every weight on its grid. Both are learned from the float file's
+stream after every block and its logits, on random crops of the calibration images. Source: only the scales of a
+quantized model are trained in PEQA (Kim et al. 2023, arXiv:2305.14152); the target is that of knowledge distillation.
+"""
+
+import numpy as np
+
+from .gradients import has_derivatives, run_operator
+from .graph import Graph
+from .lower import stream_name
+from .progress import track
+
+STEPS = (25, 100)  # at least and at most, by the model's size
+TUNED_WORK = 4e12  # multiply-accumulates
+CROPS_PER_STEP = 8
+SMALLEST_CROP = 0.7  # of an image's sides
+LEARNING_RATE = 5e-4
+
+
+def tuned_gains(content, kernels, images):
+    """Kernels times their gains, and biases.
+
+    Args:
+        content: bytes of the float file.
+        kernels: `{tensor: rounded float32 kernel (outputs, inputs)}`.
+        images: raw pixels 0..255, `(N, H, W, C)`.
+
+    Returns:
+        `{tensor: float32 kernel or bias}`; the kernels as they are where an op has no derivative here.
+    """
+    import tensorflow as tf
+
+    graph = Graph(content)
+    dense_layers = [dense for dense in graph.of_kind("FULLY_CONNECTED") if int(dense.inputs[1]) in kernels]
+    if not has_derivatives(graph):
+        return kernels
+    rounded = {int(dense.inputs[1]): tf.constant(kernels[int(dense.inputs[1])]) for dense in dense_layers}
+    gains = {tensor: tf.Variable(tf.ones((kernel.shape[0], 1))) for tensor, kernel in rounded.items()}
+    biases = {int(dense.inputs[2]): tf.Variable(graph.constant(int(dense.inputs[2]))) for dense in dense_layers}
+    variables = [*gains.values(), *biases.values()]
+    streams = {stream_name(i) for i in range(len(graph.operators))}
+    compared = [tensor for tensor in graph.producer if graph.name(tensor).split(";")[0] in streams]
+    compared.append(int(graph.subgraph.outputs[0]))
+
+    def computed(image, constants):
+        values = {graph.image: tf.broadcast_to(image, graph.subgraph.tensors[graph.image].shape), **constants}
+        for operator in graph.operators:
+            values[int(operator.outputs[0])] = run_operator(graph, operator, values)
+        return [values[tensor] for tensor in compared]
+
+    @tf.function
+    def gradients(image):
+        wanted = computed(image, {})
+        with tf.GradientTape() as tape:
+            got = computed(image, {tensor: rounded[tensor] * gain for tensor, gain in gains.items()} | biases)
+            *stream_errors, logit_error = [
+                tf.reduce_mean((a - b) ** 2) / tf.reduce_mean(b**2) for a, b in zip(got, wanted)
+            ]
+            loss = logit_error + sum(stream_errors) / max(len(stream_errors), 1)
+        return tape.gradient(loss, variables)
+
+    generator = np.random.default_rng(0)
+    work = sum(graph.multiplications(operator) for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"))
+    steps = int(np.clip(TUNED_WORK / (4 * CROPS_PER_STEP * max(work, 1)), *STEPS))
+    schedule = tf.keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
+    optimizer = tf.keras.optimizers.Adam(schedule)
+    optimizer.build(variables)
+    for _ in track(range(steps), "Tuning gains"):
+        sums = [gradients(crop) for crop in _crops(images, generator)]
+        optimizer.apply_gradients([(tf.add_n(parts), variable) for *parts, variable in zip(*sums, variables)])
+    return {tensor: (rounded[tensor] * gain).numpy() for tensor, gain in gains.items()} | {
+        tensor: bias.numpy() for tensor, bias in biases.items()
+    }
+
+
+def _crops(images, generator):
+    """Random parts of random images, some mirrored, in their size, as whole numbers in float32."""
+    import tensorflow as tf
+
+    sides = generator.uniform(SMALLEST_CROP, 1.0, CROPS_PER_STEP)
+    top, left = generator.uniform(0, 1 - sides), generator.uniform(0, 1 - sides)
+    mirrored = generator.random(CROPS_PER_STEP) < 0.5
+    right, left = np.where(mirrored, left, left + sides), np.where(mirrored, left + sides, left)
+    boxes = np.stack([top, left, top + sides, right], axis=1).astype(np.float32)
+    chosen = images[generator.integers(0, len(images), CROPS_PER_STEP)].astype(np.float32)
+    crops = tf.image.crop_and_resize(chosen, boxes, np.arange(CROPS_PER_STEP), images.shape[1:3])
+    return tf.clip_by_value(tf.round(crops), 0.0, 255.0)

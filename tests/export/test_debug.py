@@ -1,0 +1,114 @@
+"""The debugger finds an error that was put into a file, and its shares add up to the error measured."""
+
+import numpy as np
+import pytest
+from conftest import pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import Tolerance, advice, debug, export_tflite, flatbuffer
+from keras_vit_plugin.export.debug_picture import draw
+from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.presets.digits import load_digits_split
+
+MODES = ["dynamic", "int8", "int8-full", "int16x8", "int4"]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x_train, _), (x_test, _) = load_digits_split()
+    return kv.build("vit_digits", weights="pretrained"), x_train, x_test
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_shares_add_up_to_the_measured_error(digits, mode, tmp_path):
+    model, calibration, x_test = digits
+    path = tmp_path / "m.tflite"
+    export_tflite(model, path, quantize=mode, calibration=calibration)
+    report = debug(model, path, calibration, images=x_test)
+    assert report.mode == mode
+    # To first order, the errors taken as independent, of eight images: within 4 dB of what is measured.
+    assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
+    assert {"embedding", "block 0", "block 3", "head"} <= set(report.by("place"))
+    assert report.ops[-1].snr_db == pytest.approx(report.logits_snr_db, abs=0.1)
+    assert all(0 <= op.saturated <= 1 and op.low <= op.high for op in report.ops)
+    for op in report.worst():
+        assert len(advice(op, mode)) > 30
+
+
+def test_a_float_file_has_next_to_no_error(digits, tmp_path):
+    model, _, x_test = digits
+    export_tflite(model, tmp_path / "m.tflite")
+    report = debug(model, tmp_path / "m.tflite", images=x_test)
+    assert report.logits_snr_db > 90 and min(op.snr_db for op in report.ops) > 90
+
+
+def damaged(content, change):
+    """The file with something changed in one operator, which `change(graph)` does; the name of what it gives."""
+    graph = Graph(content)
+    name = change(graph)
+    return flatbuffer.write(graph.model), name
+
+
+def narrow_range(graph):
+    """A GELU whose output holds a tenth of what it should."""
+    gelu = graph.of_kind("GELU")[1]
+    tensor = graph.subgraph.tensors[gelu.outputs[0]]
+    tensor.quantization.scale = [tensor.quantization.scale[0] / 10]
+    return graph.output_name(gelu)
+
+
+def spoiled_weights(graph):
+    """A dense layer of the third block with noise in its weights."""
+    dense = [op for op in graph.of_kind("FULLY_CONNECTED") if graph.width(op.inputs[1]) > graph.width(op.outputs[0])][2]
+    buffer = graph.model.buffers[graph.subgraph.tensors[dense.inputs[1]].buffer]
+    noise = np.random.default_rng(0).integers(-40, 41, len(buffer.data))
+    buffer.data = np.clip(np.asarray(buffer.data).view(np.int8) + noise, -127, 127).astype(np.int8).view(np.uint8)
+    return graph.output_name(dense)
+
+
+@pytest.mark.parametrize("change, cause", [(narrow_range, "clipping"), (spoiled_weights, "inside")])
+def test_the_worst_op_is_the_one_that_was_damaged(digits, change, cause, tmp_path):
+    model, calibration, x_test = digits
+    path = tmp_path / "m.tflite"
+    export_tflite(model, path, quantize="int8-full", calibration=calibration)
+    content, name = damaged(path.read_bytes(), change)
+    path.write_bytes(content)
+    worst = debug(model, path, calibration, images=x_test).worst(1)[0]
+    assert worst.name == name and worst.cause == cause
+    assert (worst.saturated > 0.01) == (cause == "clipping")
+
+
+def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
+    images = pixels(tiny_model.image_shape, 20)
+    path = tmp_path / "m.tflite"
+    arguments = {"batch_size": 3, "input_dtype": "float32", "tolerance": Tolerance(0, 0)}
+    made = export_tflite(tiny_model, path, quantize="int8", calibration=images, **arguments)
+    assert debug(tiny_model, path, images).logits_snr_db == pytest.approx(made.parity.snr_db, abs=3)
+
+
+def test_the_picture_is_drawn(digits, tmp_path):
+    from PIL import Image
+
+    model, calibration, _ = digits
+    path = tmp_path / "m.tflite"
+    export_tflite(model, path, quantize="int8", calibration=calibration)
+    draw(debug(model, path, calibration), tmp_path / "m.png")
+    picture = np.asarray(Image.open(tmp_path / "m.png").convert("L"))
+    assert picture.shape[0] > 800 and picture.std() > 10
+
+
+def test_files_that_cannot_be_compared_are_refused(digits, tmp_path):
+    model, calibration, x_test = digits
+    path = tmp_path / "m.tflite"
+    export_tflite(model, path, quantize="int8", calibration=calibration)
+    with pytest.raises(ValueError, match="`calibration` must be what it was calibrated on"):
+        debug(model, path)
+    with pytest.raises(ValueError, match="`calibration` is not what .* was calibrated on"):
+        debug(model, path, x_test)
+    with pytest.raises(ValueError, match="made from other weights"):
+        debug(kv.build("vit_digits"), path, calibration)
+    content = flatbuffer.read(path.read_bytes())
+    content.metadata = []
+    path.write_bytes(flatbuffer.write(content))
+    with pytest.raises(ValueError, match="was not made by this package"):
+        debug(model, path, calibration)

@@ -1,0 +1,124 @@
+"""`quantize="auto"`: which file is chosen, what is promised of it, and what happens where none is good enough."""
+
+import numpy as np
+import pytest
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import ParityError, export_tflite, inspect, verify
+from keras_vit_plugin.export.images import images_for_search
+from keras_vit_plugin.export.preprocessing import preprocessing_of
+from keras_vit_plugin.export.search import Wish, expected_agreement
+from keras_vit_plugin.presets.digits import load_digits_split
+
+
+@pytest.fixture(scope="module")
+def digits():
+    (x_train, _), (x_test, y_test) = load_digits_split()
+    return kv.build("vit_digits", weights="pretrained"), x_train, x_test, y_test
+
+
+@pytest.mark.parametrize("order, first", [("speed", "int8"), ("size", "int4")])
+def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, first, tmp_path):
+    model, calibration, x_test, y_test = digits
+    path = tmp_path / "m.tflite"
+    report = export_tflite(
+        model, path, quantize="auto", prefer=order, calibration=calibration, verification=x_test, min_agreement=0.97
+    )
+    *failed, chosen = report.tried
+    assert report.tried[0].mode == first and report.mode == chosen.mode
+    assert chosen.fits and chosen.agreement_kept >= 0.97 and not any(candidate.fits for candidate in failed)
+    assert chosen.name in report.choice and "97.0%" in report.choice
+    assert verify(model, path, x_test).top1_agreement >= 0.97
+    assert inspect(path).metadata["mode"] == chosen.mode
+
+
+def test_a_stricter_wish_takes_more_steps(digits, tmp_path):
+    model, calibration, *_ = digits
+    path = tmp_path / "m.tflite"
+    lax, strict = (
+        export_tflite(model, path, quantize="auto", prefer="size", calibration=calibration, min_agreement=wish)
+        for wish in (0.9, 1.0)
+    )
+    assert len(strict.tried) > len(lax.tried)
+    assert strict.size_bytes > lax.size_bytes
+    assert strict.parity.snr_db > lax.parity.snr_db
+
+
+def test_the_most_accurate_file_of_a_size(digits, tmp_path):
+    model, calibration, *_ = digits
+    path = tmp_path / "m.tflite"
+    largest = export_tflite(model, path, quantize="float16", calibration=calibration).size_bytes - 1
+    report = export_tflite(model, path, quantize="auto", calibration=calibration, max_size=largest)
+    assert path.stat().st_size <= largest
+    small = [candidate for candidate in report.tried if candidate.size_bytes <= largest]
+    assert len(small) < len(report.tried)
+    assert report.mode in {candidate.mode for candidate in small if candidate.snr_db == max(c.snr_db for c in small)}
+
+
+def test_no_file_where_nothing_is_good_enough_and_the_best_is_named(digits, tmp_path):
+    model, calibration, *_ = digits
+    path = tmp_path / "m.tflite"
+    with pytest.raises(
+        ParityError, match=r"None of \d+ files keeps at least 99.0% .* at most 0.01 MB. The best is"
+    ) as e:
+        export_tflite(model, path, quantize="auto", calibration=calibration, min_agreement=0.99, max_size=10_000)
+    assert e.value.report.parity.images > 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_accuracy_is_judged_on_labelled_folders(digits, tmp_path):
+    from PIL import Image
+
+    model, calibration, *_ = digits
+    (x_train, y_train), _ = load_digits_split()
+    folder = tmp_path / "digits"
+    for i, (image, label) in enumerate(zip(x_train[:300], y_train)):
+        (folder / str(label)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / str(label) / f"{i}.png")
+    report = export_tflite(model, tmp_path / "m.tflite", quantize="auto", calibration=folder, max_top1_drop=1.0)
+    assert report.tried[-1].top1_drop_kept <= 1.0
+    assert report.parity.images == 236 and report.parity.top1_accuracy_model > 0.9
+    with pytest.raises(ValueError, match="max_top1_drop.*needs labels"):
+        export_tflite(model, tmp_path / "n.tflite", quantize="auto", calibration=calibration, max_top1_drop=1.0)
+
+
+@pytest.mark.parametrize(
+    "arguments, match",
+    [
+        ({"min_agreement": 99}, "`min_agreement` must be in 0..1, got 99"),
+        ({"max_top1_drop": -1}, "`max_top1_drop` must be in points of percent, 0..100, got -1"),
+        ({"max_size": 0}, "`max_size` must be a positive number of bytes, got 0"),
+        ({"prefer": "accuracy"}, "`prefer` must be one of speed, size; got prefer='accuracy'"),
+        ({"quantize": "int8", "max_size": 100}, "`max_size` goes with quantize='auto', got quantize='int8'"),
+        ({"calibration": None}, "quantize='auto' needs `calibration`"),
+    ],
+)
+def test_unfit_wishes_are_refused(digits, tmp_path, arguments, match):
+    model, calibration, *_ = digits
+    with pytest.raises(ValueError, match=match):
+        export_tflite(model, tmp_path / "m.tflite", **({"quantize": "auto", "calibration": calibration} | arguments))
+
+
+def test_judging_images_are_others_than_those_calibrated_on(digits):
+    model, images, *_ = digits
+    calibrating, judging, answers = images_for_search(images, preprocessing_of(model))
+    assert len(calibrating) == 64 and len(judging) == 256 and answers is None
+    few = images_for_search(images[:70], preprocessing_of(model))
+    assert len(few[0]) == 64 and len(few[1]) == 70
+
+
+def test_expected_agreement_is_that_of_fresh_errors():
+    generator = np.random.default_rng(0)
+    reference = generator.normal(0, 2, (400, 20))
+    errors = [generator.normal(0, 0.3, reference.shape) for _ in range(50)]
+    counted = np.mean([(reference + error).argmax(1) == reference.argmax(1) for error in errors])
+    estimate, error = expected_agreement(reference, reference + errors[0])
+    assert abs(estimate - counted) < 0.01  # one draw of 400 counts to 0.012
+    assert 0.001 < error < 0.02
+    assert expected_agreement(reference, reference) == (1.0, 0.0)
+    assert expected_agreement(reference[:, :1], reference[:, :1] + 1)[0] == 1.0
+
+
+def test_a_wish_reads_as_a_sentence():
+    wish = Wish(min_agreement=0.99, max_size=5_000_000)
+    assert str(wish) == "at least 99.0% of the answers and at most 5.00 MB"
