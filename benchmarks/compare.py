@@ -58,7 +58,7 @@ def main():
             *roads.keras_litert(model, folder, calibration, normalize),
             *roads.onnx_runtime(model, folder, calibration, normalize),
             *roads.openvino(model, folder, calibration, normalize),
-            *roads.ours(model, folder, calibration),
+            *roads.ours(model, folder, arguments.data / "imagenet_calibration"),
         ]
         instructions = count_on_arm(candidates, images[0], arguments.arm)
         parities = [judge(candidate, images, labels, reference) for candidate in candidates]
@@ -122,7 +122,9 @@ def count_on_arm(candidates, image, folder):
         return []
     folder = arm.prepare(folder)
     rows = []
-    for candidate in track([candidate for candidate in candidates if candidate.tflite], "ARM instructions"):
+    # Under qemu int16x8, which no optimized kernel takes, would need longer than all others; auto is one of these.
+    counted = [each for each in candidates if each.tflite and not each.mode.startswith(("int16x8", "auto"))]
+    for candidate in track(counted, "ARM instructions"):
         for cpu in arm.CPUS:
             count = arm.instructions_per_inference(folder, candidate.tflite, candidate.prepare(image[None]), cpu)
             rows.append({"road": candidate.road, "mode": candidate.mode, "cpu": cpu, "instructions": count})

@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
 
 MIN_AGREEMENT = 0.99  # what `"auto"` keeps where nothing is wished for
+METADATA_BYTES = 1500  # at most, but for labels and preprocessing
 STREAMED_IMAGES = 8
 INPUT_DTYPES = ("uint8", "float32", "int8")
 OUTPUT_DTYPES = ("float32", "int8", "int16")
@@ -156,7 +158,10 @@ def export_tflite(
     tried, choice = (), ""
     if wish is not None:
         reference = keras_logits(model, judged, scale, offset)
-        content, chosen, tried = search(files, calibration, judged, reference, judged_answers, wish, prefer)
+        metadata_bytes = METADATA_BYTES + len(json.dumps([labels, preprocessing.to_dict()]))
+        content, chosen, tried = search(
+            files, calibration, judged, reference, judged_answers, wish, prefer, metadata_bytes
+        )
         choice = explanation(chosen, tried, wish, prefer, len(judged))
         quantize, prefer = chosen.mode, chosen.prefer
     else:

@@ -64,7 +64,7 @@ class Candidate:
     Attributes:
         name: the mode, and with which exceptions.
         mode, prefer: as for `export_tflite`.
-        size_bytes: its size.
+        size_bytes: its size, at most.
         agreement: estimate of the share of images with the Keras model's answer.
         agreement_kept: what it is with about 90 % certainty at least.
         top1_drop: lost accuracy in points; None without labels.
@@ -85,7 +85,7 @@ class Candidate:
     fits: bool
 
 
-def search(files, calibration, images, reference, answers, wish, order):
+def search(files, calibration, images, reference, answers, wish, order, metadata_bytes):
     """Makes candidates, the cheapest first, until one fits.
 
     Args:
@@ -96,6 +96,7 @@ def search(files, calibration, images, reference, answers, wish, order):
         answers: their class indices, or None.
         wish: a `Wish`.
         order: `"speed"` or `"size"`: what is cheap.
+        metadata_bytes: what is added to the file afterwards, at most.
 
     Returns:
         The file as bytes, its `Candidate`, and all that were tried, in that order. Where none fits it is the best of
@@ -105,7 +106,9 @@ def search(files, calibration, images, reference, answers, wish, order):
     for name, mode, prefer, content in _candidates(files, calibration, order):
         if any(content == other for _, other in tried):
             continue
-        tried.append((_judged(name, mode, prefer, content, images, reference, answers, wish), content))
+        size = len(content) + metadata_bytes
+        outputs = tflite_logits(content, images)
+        tried.append((_judged(name, mode, prefer, size, outputs, reference, answers, wish), content))
         if wish.of_accuracy and tried[-1][0].fits:
             break
     candidates = tuple(candidate for candidate, _ in tried)
@@ -156,8 +159,7 @@ def _candidates(files, calibration, order):
         yield mode, mode, "speed", quantize(files.lowered(mode), mode)
 
 
-def _judged(name, mode, prefer, content, images, reference, answers, wish):
-    outputs = tflite_logits(content, images)
+def _judged(name, mode, prefer, size_bytes, outputs, reference, answers, wish):
     agreement, error = expected_agreement(reference, outputs)
     kept = max(agreement - ERRORS * error, 0.0)
     drop = drop_kept = None
@@ -166,12 +168,12 @@ def _judged(name, mode, prefer, content, images, reference, answers, wish):
         drop = 100 * lost.mean()
         drop_kept = drop + ERRORS * 100 * lost.std() / math.sqrt(len(lost))
     fits = (
-        wish.is_small(len(content))
+        wish.is_small(size_bytes)
         and (wish.min_agreement is None or kept >= wish.min_agreement)
         and (wish.max_top1_drop is None or drop_kept <= wish.max_top1_drop)
     )
     snr_db = compare(reference, outputs).snr_db
-    return Candidate(name, mode, prefer, len(content), agreement, kept, drop, drop_kept, snr_db, fits)
+    return Candidate(name, mode, prefer, size_bytes, agreement, kept, drop, drop_kept, snr_db, fits)
 
 
 def expected_agreement(reference, outputs):

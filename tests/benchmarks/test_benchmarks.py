@@ -35,7 +35,7 @@ def test_our_files_are_judged_and_timed_in_every_mode(roads_and_compare, tmp_pat
 
     (x_train, _), (x_test, y_test) = load_digits_split()
     candidates = list(roads.ours(model, tmp_path, x_train))
-    assert [candidate.mode for candidate in candidates][-2:] == ["int8-full", "int4"]
+    assert [candidate.mode for candidate in candidates][-4:] == ["int16x8", "int4", "auto, 99 %", "auto, 99 %, size"]
     reference = keras_logits(model, x_test[:40], 1 / 127.5, -1.0)
     for candidate in candidates:
         assert compare.judge(candidate, x_test[:40], y_test[:40], reference).top1_agreement >= 0.9

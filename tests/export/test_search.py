@@ -110,7 +110,7 @@ def test_judging_images_are_others_than_those_calibrated_on(digits):
 def test_expected_agreement_is_that_of_fresh_errors():
     generator = np.random.default_rng(0)
     reference = generator.normal(0, 2, (400, 20))
-    errors = [generator.normal(0, 0.3, reference.shape) for _ in range(50)]
+    errors = [generator.normal(0, 0.1, reference.shape) for _ in range(50)]
     counted = np.mean([(reference + error).argmax(1) == reference.argmax(1) for error in errors])
     estimate, error = expected_agreement(reference, reference + errors[0])
     assert abs(estimate - counted) < 0.01  # one draw of 400 counts to 0.012
