@@ -104,6 +104,25 @@ def test_int4_has_weights_of_4_bits(tmp_path):
     assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.02
 
 
+def test_int4_in_blocks_is_closer_to_the_model(tmp_path):
+    from ai_edge_litert.schema_py_generated import QuantizationDetails
+
+    model = kv.build("vit_digits", weights="pretrained")
+    (x_train, _), (x_test, _) = load_digits_split()
+    blocks, snr_db = {}, {}
+    for block_size in (None, 32):
+        path = tmp_path / f"{block_size}.tflite"
+        export_tflite(model, path, quantize="int4", calibration=x_train, block_size=block_size)
+        graph = Graph(path.read_bytes())
+        sides = [graph.subgraph.tensors[dense.inputs[1]].quantization for dense in graph.of_kind("FULLY_CONNECTED")]
+        blocks[block_size] = [
+            side.details.blockSize for side in sides if side.detailsType == QuantizationDetails.BlockwiseQuantization
+        ]
+        snr_db[block_size] = verify(model, path, x_test).snr_db
+    assert not blocks[None] and len(blocks[32]) >= 4 and set(blocks[32]) == {32}
+    assert snr_db[32] > snr_db[None]
+
+
 def test_files_shrink_with_the_mode(tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     images = load_digits_split()[0][0]
@@ -248,6 +267,8 @@ def refused(match, tmp_path, model=None, error=ValueError, path="m.tflite", **ar
         ({"output_dtype": "int8"}, "goes with `output_dtype` float32, got output_dtype='int8'"),
         ({"quantize": "int16x8", "output_dtype": "int8"}, "goes with `output_dtype` float32 or int16"),
         ({"quantize": "int4"}, "needs `calibration`"),
+        ({"quantize": "int4", "block_size": 48}, "one of 32, 64, 128, 256; got 48 with 'int4'"),
+        ({"quantize": "int8", "block_size": 32}, "`block_size` is for quantize='int4'"),
         ({"batch_size": 0}, "batch_size=0"),
         ({"tolerance": 0.9}, "Tolerance\\(min_agreement, min_snr_db\\)"),
         ({"quantize": "int8-full"}, "needs `calibration`"),

@@ -11,6 +11,8 @@ from conftest import pixels, randomize, real_data
 from rotated_models import rotate_stream_of
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.images import gather_labelled
+from keras_vit_plugin.export.preprocessing import preprocessing_of
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
 PRESET = "deit_tiny_patch16_224"
@@ -27,11 +29,12 @@ def keras_vit_json(*arguments):
     [
         ("float32", (), 1.0, 100, 23.3),
         ("float16", (), 0.998, 50, 11.8),
-        ("dynamic", (), 0.98, 26.5, 6.3),
-        ("int8", (), 0.97, 18.5, 6.6),
-        ("int8", ("--prefer", "accuracy"), 0.985, 28, 7.5),
-        ("int8-full", (), 0.95, 15, 6.5),
-        ("int4", (), 0.89, 8.5, 3.7),
+        ("dynamic", (), 0.98, 27.5, 6.2),
+        ("int8", (), 0.97, 18.3, 6.5),
+        ("int8", ("--prefer", "accuracy"), 0.985, 28.5, 7.2),
+        ("int8-full", (), 0.95, 15, 6.2),
+        ("int4", (), 0.92, 12, 3.7),
+        ("auto", ("--min-agreement", "0.99"), 0.985, 28.5, 11.8),
     ],
 )
 def test_deit_tiny_on_500_photos(mode, options, agreement, snr_db, megabytes, tmp_path):
@@ -62,11 +65,19 @@ def test_a_rotated_stream_is_the_same_function_with_other_outliers():
     assert np.abs(np.asarray(model.backbone.blocks[0].mlp.output_dense.kernel) - kernel).max() > 0.1
 
 
-def test_int8_full_is_as_good_with_other_outliers(tmp_path):
+@pytest.mark.parametrize(
+    "mode, photos, agreement, snr_db, drop",
+    [("int8-full", 500, 0.945, 14.5, 0.02), ("int16x8", 60, 0.96, 29, 0.03), ("int4", 500, 0.92, 12, 0.03)],
+)
+def test_a_mode_is_as_good_with_other_outliers(mode, photos, agreement, snr_db, drop, tmp_path):
     model = kv.build(PRESET, weights=real_data("weights", f"{PRESET}_in1k.npz"))
     rotate_stream_of(model, seed=1)
     path = tmp_path / "m.tflite"
-    kv.export.export_tflite(model, path, quantize="int8-full", calibration=real_data("imagenet_calibration"))
-    parity = kv.export.verify(model, path, real_data("imagenet_eval"))
-    assert parity.top1_agreement >= 0.945 and parity.snr_db >= 14.5
-    assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.02
+    kv.export.export_tflite(model, path, quantize=mode, calibration=real_data("imagenet_calibration"))
+    images, labels = gather_labelled(
+        real_data("imagenet_eval"), None, preprocessing_of(model), (), model.num_classes, limit=photos
+    )
+    parity = kv.export.verify(model, path, images, labels)
+    print(parity)
+    assert parity.top1_agreement >= agreement and parity.snr_db >= snr_db
+    assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - drop

@@ -1,0 +1,56 @@
+"""Changes to a file after its conversion: fewer bytes, the same answers."""
+
+import numpy as np
+import pytest
+from conftest import pixels
+
+from keras_vit_plugin.export import Tolerance, export_tflite
+from keras_vit_plugin.export.flatbuffer import dequantize_pixels, float16_constants, read, write
+from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.interpreter import Runner
+from keras_vit_plugin.export.lower import lower
+from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.rewrites import apply_passes
+from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.verify import snr_db
+
+
+def test_equal_vectors_are_stored_once_and_nothing_changes(tiny_model, tmp_path):
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    images = pixels(tiny_model.image_shape, 20)
+    path = tmp_path / "m.tflite"
+    export_tflite(tiny_model, path, quantize="int8-full", calibration=images, tolerance=Tolerance(0, 0))
+    content = path.read_bytes()
+    unshared = bytes(flatbuffer_utils.convert_object_to_bytearray(read(content)))
+    assert len(write(read(unshared))) <= 0.95 * len(unshared)
+    np.testing.assert_array_equal(Runner(content)(images), Runner(unshared)(images))
+    before, after = Graph(unshared), Graph(write(read(unshared)))
+    for one, other in zip(before.subgraph.tensors, after.subgraph.tensors, strict=True):
+        assert one.name == other.name and list(one.shape) == list(other.shape)
+        if one.quantization is not None and one.quantization.scale is not None:
+            np.testing.assert_array_equal(one.quantization.scale, other.quantization.scale)
+            np.testing.assert_array_equal(one.quantization.zeroPoint, other.quantization.zeroPoint)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_positions_in_float16(tiny_model, batch_size):
+    images = pixels(tiny_model.image_shape, 4)
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
+    content = lower(spec, batch_size)
+    halved = float16_constants(content, size=spec.positions.size)
+    stored = [tensor for tensor in Graph(halved).subgraph.tensors if tensor.name.endswith(b"/float16")]
+    assert len(stored) == 1
+    assert 50 < snr_db(Runner(content)(images), Runner(halved)(images)) < 120
+    assert float16_constants(content, size=10**9) == write(read(content))
+
+
+def test_pixels_are_dequantized_once(tiny_model):
+    content = lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
+    images = pixels(tiny_model.image_shape, 4)
+    changed = dequantize_pixels(content)
+    assert [Graph(each).kind(Graph(each).operators[0]) for each in (content, changed)] == ["CAST", "DEQUANTIZE"]
+    np.testing.assert_array_equal(Runner(content)(images), Runner(changed)(images))
+    assert dequantize_pixels(changed) == changed
+    floats = lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), input_dtype="float32")
+    assert dequantize_pixels(floats) == floats

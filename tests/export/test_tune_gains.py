@@ -1,0 +1,52 @@
+"""Gains: less error on images never seen, and weights that stay on their grid."""
+
+import numpy as np
+import pytest
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import gradients
+from keras_vit_plugin.export.calibrate import observe
+from keras_vit_plugin.export.flatbuffer import add_missing_biases
+from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.interpreter import Runner
+from keras_vit_plugin.export.lower import lower
+from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.rewrites import apply_passes
+from keras_vit_plugin.export.round_weights import rounded_kernels, with_kernels
+from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.tune_gains import tuned_gains
+from keras_vit_plugin.export.verify import snr_db
+from keras_vit_plugin.presets.digits import load_digits_split
+
+
+@pytest.fixture(scope="module", params=[1, 3])
+def rounded(request):
+    """A float file, its kernels in 4 bits, and images to calibrate on and to judge on."""
+    (x_train, _), (x_test, _) = load_digits_split()
+    model = kv.build("vit_digits", weights="pretrained")
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 1)), x_train[:64])
+    content = add_missing_biases(lower(spec, batch_size=request.param))
+    return content, rounded_kernels(Graph(content), observe(content, x_train[:64]), bits=4), x_train, x_test
+
+
+def test_the_error_on_fresh_images_falls_and_weights_stay_on_their_grid(rounded):
+    content, kernels, x_train, x_test = rounded
+    tuned = tuned_gains(content, kernels, x_train[:200])
+
+    def snr(changed):
+        return snr_db(Runner(content)(x_test), Runner(with_kernels(content, changed))(x_test))
+
+    assert snr(tuned) > snr(kernels) + 0.5
+    biases = {int(dense.inputs[2]) for dense in Graph(content).of_kind("FULLY_CONNECTED")}
+    assert set(tuned) == set(kernels) | biases
+    for tensor, kernel in kernels.items():
+        steps = np.abs(tuned[tensor]).max(1, keepdims=True) / 7
+        np.testing.assert_allclose(np.round(tuned[tensor] / steps), tuned[tensor] / steps, atol=1e-3)
+        np.testing.assert_array_equal(tuned[tensor] == 0, kernel == 0)
+
+
+def test_kernels_of_a_graph_without_derivatives_stay_as_they_are(rounded, monkeypatch):
+    content, kernels, x_train, _ = rounded
+    known = gradients._operations()
+    monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known["ADD"]})
+    assert tuned_gains(content, kernels, x_train[:20]) is kernels
