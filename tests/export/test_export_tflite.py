@@ -403,4 +403,10 @@ def test_calibration_images_that_say_little(tmp_path):
         mixed = np.concatenate([images[:19], flat[:1]])
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", calibration=mixed)
     with pytest.warns(UserWarning, match=r"`calibration` holds 3 image\(s\): .* fewer than 16 may not fit"):
-        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", quantize="int8-full", calibration=images[:3])
+        export_tflite(
+            kv.build("vit_test"),  # of weights drawn anew each time: one of three answers may change
+            tmp_path / "m.tflite",
+            quantize="int8-full",
+            calibration=images[:3],
+            tolerance=Tolerance(0, 0),
+        )
