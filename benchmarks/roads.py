@@ -49,8 +49,8 @@ def ours(model, folder, calibration):
         "auto, 99 %": {"min_agreement": 0.99},
         "auto, 99 %, size": {"min_agreement": 0.99, "prefer": "size"},
     }
-    for name, arguments in modes.items():
-        path = folder / f"ours_{len(list(folder.iterdir()))}.tflite"
+    for number, (name, arguments) in enumerate(modes.items()):
+        path = folder / f"ours_{number}.tflite"
         quantize = name.split(",")[0]
         tolerance = None if quantize == "auto" else Tolerance(0, 0)
         made = export_tflite(model, path, quantize=quantize, calibration=calibration, tolerance=tolerance, **arguments)

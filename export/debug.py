@@ -15,7 +15,6 @@ from .lower import EMBEDDING, stream_name
 from .pipeline import check_model, weights_hash
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
-from .quantize import INTEGER_ONLY, NEEDS_CALIBRATION
 
 DEBUGGED_IMAGES = 8
 CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
@@ -86,7 +85,8 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
     Args:
         model: the Keras model.
         tflite: path of the file.
-        calibration: what the file was calibrated on, as for `export_tflite`; needed where its mode is.
+        calibration: what was given as `calibration` to `export_tflite`, needed where something was: the float file
+            that the file was quantized from depends on it.
         images: what to measure on, as for `calibration`, 8 of them; None takes the calibration images or synthetic
             ones.
         mean, std: as for `export_tflite`.
@@ -100,8 +100,10 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
     """
     content = read_file(tflite)
     made = get_metadata(read(content))
-    if not made:
-        raise ValueError(f"{str(tflite)!r} was not made by this package: there is no float file to compare it with.")
+    if "calibration_sha256" not in made:
+        raise ValueError(
+            f"{str(tflite)!r} was not made by this package as it is now: no float file to compare it with."
+        )
     check_model(model)
     if made["weights_sha256"] != weights_hash(model):
         raise ValueError(f"{str(tflite)!r} was made from other weights than those of `model`.")
@@ -130,10 +132,8 @@ def _calibration(source, preprocessing, made, tflite):
     """The images that a file was calibrated on, or None."""
     if made["calibration_sha256"] is None:
         return None
-    if source is None and made["mode"] in NEEDS_CALIBRATION:
-        raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
     if source is None:
-        return None
+        raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
     images = calibration_images(source, preprocessing, made["mode"])
     if fingerprint(images) != made["calibration_sha256"]:
         images, *_ = images_for_search(source, preprocessing)
@@ -301,7 +301,7 @@ def advice(op, mode):
             f"and more like these; else {milder}."
         )
     if op.cause == ROUNDING:
-        step = (op.high - op.low) / (65535 if mode in INTEGER_ONLY and INTEGER_ONLY[mode] == 16 else 255)
+        step = (op.high - op.low) / (65535 if op.dtype == "int16" else 255)
         return f"One scale for all its values makes steps of {step:.3g} in {op.low:.3g}..{op.high:.3g}: {milder}."
     if op.kind == "FULLY_CONNECTED":
         return f"Its weights, or its inputs as it rounds them itself, lose too much: {milder}."

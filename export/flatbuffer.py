@@ -43,7 +43,7 @@ def write(model):
             super().__init__(1 << 20)
             self.places = {}
 
-        def CreateNumpyVector(self, values):  # noqa: N802 - a method of the library
+        def CreateNumpyVector(self, values):  # the name is the library's
             if values.nbytes > LARGEST_SHARED:
                 return super().CreateNumpyVector(values)
             key = values.dtype.str, values.tobytes()

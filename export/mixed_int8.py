@@ -85,7 +85,7 @@ class MixedInt8:
     def _noise(self, i, level):
         """What operator `i` on a level, alone, adds to the logits: mean squared error over mean square."""
         if level == FLOAT:
-            return 0.0
+            self.noises[i, level] = 0.0
         if (i, level) not in self.noises:
             file = _quantize(self.rounded, self.graph, self.quantizer_ranges, {level: [self.operators[i]]})
             error = Runner(file)(self.measured_images) - self.rounded_logits
@@ -96,12 +96,11 @@ class MixedInt8:
         """Which operators run how, `{FIXED | ON_THE_FLY | FLOAT: operators}`, with at most this noise in all."""
         left = [list(levels) for levels in self.levels]
         noises = [self._noise(i, levels[0][0]) for i, levels in enumerate(left)]
-        measured = {}
         while self.rounding_noise + sum(noises) > budget:
             # A step that is not measured yet may save all the noise; it is measured when nothing else could be worth
             # more.
             worth = [
-                ((noises[i] - measured.get((i, level), 0.0)) / (time - levels[0][1]), i, step)
+                ((noises[i] - self.noises.get((i, level), 0.0)) / (time - levels[0][1]), i, step)
                 for i, levels in enumerate(left)
                 for step, (level, time) in enumerate(levels[1:], 1)
             ]
@@ -109,10 +108,10 @@ class MixedInt8:
             if best <= 0:
                 break
             level = left[i][step][0]
-            if (i, level) in measured:
-                noises[i], left[i] = measured[i, level], left[i][step:]
+            if (i, level) in self.noises:
+                noises[i], left[i] = self.noises[i, level], left[i][step:]
             else:
-                measured[i, level] = self._noise(i, level)
+                self._noise(i, level)
         plan = {FIXED: [], ON_THE_FLY: [], FLOAT: []}
         for operator, levels in zip(self.operators, left):
             plan[levels[0][0]].append(operator)

@@ -1,4 +1,4 @@
-"""Attention heads whose queries, keys, values and mixtures one int8 scale can hold.
+"""Attention heads whose queries, keys, values, mixtures and weights few bits can hold.
 
 Measured on images, per block:
 
@@ -52,17 +52,17 @@ def _scaled(attention, tokens, queries):
         return attention.heads(dense, tokens)
 
     between = np.sqrt(largest(heads(attention.key)) / largest(heads(attention.query)))
-    mixed = softmax(attention.scores(tokens, queries)) @ heads(attention.value)
+    mixture = softmax(attention.scores(tokens, queries)) @ heads(attention.value)
 
     def root_mean_square(values, axis):
         return np.maximum(np.sqrt(np.square(values).mean(axis)).ravel(), 1e-9)
 
-    mixed = np.sqrt(root_mean_square(mixed, (0, 2)) / root_mean_square(attention.output.kernel, 1))
-    output = Dense(attention.output.kernel * mixed[:, None], attention.output.bias)
+    behind = np.sqrt(root_mean_square(mixture, (0, 2)) / root_mean_square(attention.output.kernel, 1))
+    output = Dense(attention.output.kernel * behind[:, None], attention.output.bias)
     return replace(
         attention,
         query=attention.query.scaled(between),
         key=attention.key.scaled(1 / between),
-        value=attention.value.scaled(1 / mixed),
+        value=attention.value.scaled(1 / behind),
         output=output,
     )

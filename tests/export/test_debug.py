@@ -101,8 +101,10 @@ def test_files_that_cannot_be_compared_are_refused(digits, tmp_path):
     model, calibration, x_test = digits
     path = tmp_path / "m.tflite"
     export_tflite(model, path, quantize="int8", calibration=calibration)
-    with pytest.raises(ValueError, match="`calibration` must be what it was calibrated on"):
-        debug(model, path)
+    export_tflite(model, tmp_path / "dynamic.tflite", quantize="dynamic", calibration=calibration)
+    for calibrated in (path, tmp_path / "dynamic.tflite"):
+        with pytest.raises(ValueError, match="`calibration` must be what it was calibrated on"):
+            debug(model, calibrated)
     with pytest.raises(ValueError, match="`calibration` is not what .* was calibrated on"):
         debug(model, path, x_test)
     with pytest.raises(ValueError, match="made from other weights"):
@@ -110,5 +112,5 @@ def test_files_that_cannot_be_compared_are_refused(digits, tmp_path):
     content = flatbuffer.read(path.read_bytes())
     content.metadata = []
     path.write_bytes(flatbuffer.write(content))
-    with pytest.raises(ValueError, match="was not made by this package"):
+    with pytest.raises(ValueError, match="was not made by this package as it is now"):
         debug(model, path, calibration)

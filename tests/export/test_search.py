@@ -100,9 +100,11 @@ def test_unfit_wishes_are_refused(digits, tmp_path, arguments, match):
 
 
 def test_judging_images_are_others_than_those_calibrated_on(digits):
-    model, images, *_ = digits
+    model, *_ = digits
+    images = np.random.default_rng(0).integers(0, 256, (400, *preprocessing_of(model).image_shape), np.uint8)
     calibrating, judging, answers = images_for_search(images, preprocessing_of(model))
     assert len(calibrating) == 64 and len(judging) == 256 and answers is None
+    assert not {image.tobytes() for image in calibrating} & {image.tobytes() for image in judging}
     few = images_for_search(images[:70], preprocessing_of(model))
     assert len(few[0]) == 64 and len(few[1]) == 70
 
