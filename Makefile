@@ -4,13 +4,17 @@ PIP = -m pip --disable-pip-version-check install --quiet
 # As many processes as cores, but each test process holds a TensorFlow of its own.
 WORKERS ?= 2
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test test-long lint benchmark clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
 
 test: .venv/installed .venv-device/installed
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile tests
+
+# The same promises on more modes and weights: half an hour.
+test-long: .venv/installed .venv-device/installed
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile -m long tests
 
 lint: .venv/installed
 	.venv/bin/ruff check .

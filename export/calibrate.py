@@ -60,19 +60,25 @@ def rounded(values, low, high):
 
 
 @dataclass(frozen=True)
+class Entering:
+    """What enters a dense layer: `products` is X' X `(inputs, inputs)` over the `rows` rows X `(rows, inputs)`."""
+
+    products: np.ndarray
+    rows: float
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What a float file computed on the calibration images.
 
     Attributes:
         observations: `{tensor index: Observation}`; the input, its cast to float and what only moves their values run
             from 0 to 255.
-        products: `{tensor index: X' X}` over all rows X `(rows, inputs)` of what enters a dense layer.
-        rows: `{tensor index: how many rows}` behind each product.
+        entering: `{tensor index of its kernel: Entering}` of every dense layer.
     """
 
     observations: dict
-    products: dict
-    rows: dict
+    entering: dict
 
 
 def observe(content, images):
@@ -117,7 +123,9 @@ def observe(content, images):
     pixels = Observation(np.zeros(1), np.full(1, 255.0), np.arange(256.0))
     same = [graph.image, *(int(operator.outputs[0]) for operator in graph.consumers[graph.image])]
     same += [int(move.outputs[0]) for tensor in same for move in graph.moves_after(tensor)]
-    return Calibration({**observations, **dict.fromkeys(same, pixels)}, products, rows)
+    both = {index: Entering(products[index], rows[index]) for index in inputs}
+    entering = {int(dense.inputs[1]): both[int(dense.inputs[0])] for dense in dense_layers}
+    return Calibration({**observations, **dict.fromkeys(same, pixels)}, entering)
 
 
 def measured_images(graph, images):

@@ -29,7 +29,7 @@ def quantize_integer_only(content, images, activation_bits, input_dtype="uint8",
     graph = Graph(content)
     calibration = observe(content, images)
     ranges = _ranges(graph, content, calibration.observations, images, activation_bits)
-    content = with_kernels(content, rounded_kernels(graph, calibration))
+    content = with_kernels(content, rounded_kernels(graph, calibration.entering))
     with recipes.silence():
         engine = quantizer.Quantizer(content)
         engine.update_quantization_recipe(".*", "*", recipes.static(activation_bits))

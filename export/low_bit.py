@@ -8,8 +8,9 @@ are spent. Then gains and biases are tuned.
 import numpy as np
 
 from . import recipes
-from .calibrate import measured_images, observe
+from .calibrate import measured_images
 from .flatbuffer import float16_constants
+from .gradients import sensitive_entering
 from .graph import Graph
 from .interpreter import Runner
 from .progress import track
@@ -42,9 +43,10 @@ class Int4:
     def __init__(self, content, images, block_size=None):
         self.content, self.images, self.block_size = content, images, block_size
         self.graph = Graph(content)
-        calibration = observe(content, images)
-        self.four = rounded_kernels(self.graph, calibration, 4, block_size)
-        self.eight = rounded_kernels(self.graph, calibration, 8)
+        entering = sensitive_entering(content, images)
+        self.four = rounded_kernels(self.graph, entering, 4, block_size)
+        self.eight = rounded_kernels(self.graph, entering, 8)
+        del entering  # its products are as large as the model
         images = measured_images(self.graph, images)
         logits = Runner(content)(images)
         power = max(np.mean(logits**2), 1e-30)

@@ -56,7 +56,7 @@ class MixedInt8:
         self.graph = Graph(content)
         calibration = observe(content, images)
         self.ranges = _ranges(self.graph, calibration.observations)
-        self.kernels = rounded_kernels(self.graph, calibration)
+        self.kernels = rounded_kernels(self.graph, calibration.entering)
         del calibration  # its products are as large as the model
         self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
         self.rounded = with_kernels(content, self.kernels)

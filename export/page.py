@@ -56,6 +56,7 @@ def as_page(report, images, labels):
         '<div class="tiles">' + "".join(map(_tile, tiles.items())) + "</div>",
         f'<p class="note">Against the Keras model on {parity.images} {report.verified_on} images. '
         f"Input: {html.escape(report.input)}. The export took {report.seconds:.0f} s.</p>",
+        _choice_section(report),
         _block_section(report),
         _changed_section(report, images, labels),
         _ops_section(report.file),
@@ -71,6 +72,21 @@ def as_page(report, images, labels):
 def _tile(item):
     name, value = item
     return f'<div class="tile"><b>{value}</b>{name}</div>'
+
+
+def _choice_section(report):
+    if not report.tried:
+        return ""
+
+    def row(tried):
+        top1 = "" if tried.top1_drop is None else f"{-tried.top1_drop:+.1f}"
+        figures = f"{tried.agreement:.1%}", f"{tried.agreement_kept:.1%}", top1, f"{tried.snr_db:.1f}"
+        return "<tr>" + "".join(f"<td>{text}" for text in (tried.name, f"{tried.size_bytes / 1e6:.2f}", *figures))
+
+    names = "tried, cheapest first", "MB", "same answers", "with 90 % certainty", "top-1, points", "SNR dB"
+    heads = "".join(f"<th>{name}" for name in names)
+    rows = "".join(map(row, report.tried))
+    return f"<h2>Why this file</h2><p>{html.escape(report.choice)}</p><table><tr>{heads}{rows}</table>"
 
 
 def _block_section(report):

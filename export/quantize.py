@@ -60,6 +60,6 @@ def _dynamic(content, images):
 
     if images is not None:
         graph = Graph(content)
-        content = with_kernels(content, rounded_kernels(graph, observe(content, images)))
+        content = with_kernels(content, rounded_kernels(graph, observe(content, images).entering))
     with recipes.silence():
         return bytes(quantizer.Quantizer(content, recipe.dynamic_wi8_afp32()).quantize().quantized_model)

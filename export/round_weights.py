@@ -1,7 +1,9 @@
-"""Rounding int8 weights so that what a layer computes changes least, not the weights themselves.
+"""Rounding weights so that what a layer computes changes least, not the weights themselves.
 
 GPTQ (arXiv:2210.17323): weights are rounded one input at a time, and the error that each makes in the layer's output is
-taken up by the inputs not yet rounded, as far as calibration activations x correlate, `H = sum x' x`.
+taken up by the inputs not yet rounded, as far as the rows x that enter correlate, `H = sum x' x`. With 4 bits the range
+of each channel is the one with the least such error, and weights are rounded once more, one input after the other with
+all others as they are (coordinate descent, QuantEase, arXiv:2309.01885), until every one is the best there is.
 """
 
 import numpy as np
@@ -12,10 +14,12 @@ from .progress import track
 LARGEST = {8: 127, 4: 7}  # by the number of bits
 DAMPING = 0.01  # of the mean diagonal of H, added to it; more where there are few rows to tell it from
 COLUMNS = 128  # rounded before the rest of the matrix is updated
-CLIP_CANDIDATES = np.linspace(0.4, 1.0, 25)
+CLIP_CANDIDATES = np.linspace(1.0, 0.4, 25)  # shares of the range, by H's diagonal
+CLIP_FACTORS = np.array([1.0, 0.9, 0.8, 1.1])  # of the best of those, by all of H
+DESCENTS = 3
 
 
-def rounded_kernels(graph, calibration, bits=8, block_size=None):
+def rounded_kernels(graph, entering, bits=8, block_size=None):
     """`{tensor: float32 kernel}` of every dense layer of a float file, each channel or block on its grid.
 
     Each keeps a weight at the largest step, so that a quantizer that takes the largest weight for the range finds the
@@ -23,18 +27,17 @@ def rounded_kernels(graph, calibration, bits=8, block_size=None):
 
     Args:
         graph: the `Graph` of the float file.
-        calibration: its `Calibration`.
+        entering: `{tensor: Entering}` of its kernels.
         bits: 8 or 4.
         block_size: inputs per scale of an output channel, where they divide the layer's inputs; None for all.
     """
     kernels = {}
     for dense in track(graph.of_kind("FULLY_CONNECTED"), "Rounding weights"):
-        entering, tensor = int(dense.inputs[0]), int(dense.inputs[1])
+        tensor = int(dense.inputs[1])
         kernel = graph.constant(tensor)
         if kernel is not None:
-            products, rows = calibration.products[entering], calibration.rows[entering]
             blocks = number_of_blocks(kernel.shape[1], block_size)
-            kernels[tensor] = rounded_kernel(kernel, products, rows, bits, blocks)
+            kernels[tensor] = rounded_kernel(kernel, entering[tensor], bits, blocks)
     return kernels
 
 
@@ -43,23 +46,50 @@ def number_of_blocks(inputs, block_size):
     return inputs // block_size if block_size and inputs % block_size == 0 else 1
 
 
-def rounded_kernel(kernel, products, rows, bits, blocks=1):
+def rounded_kernel(kernel, entering, bits=8, blocks=1):
     """A float32 kernel on its grid.
 
     Args:
         kernel: `(outputs, inputs)`.
-        products: X' X of the `rows` rows X `(rows, inputs)` that enter, `(inputs, inputs)`.
-        rows: how many they are.
-        bits: 8 or 4. With 4 the range of a block is the one of least rounding and clipping error.
+        entering: the layer's `Entering`.
+        bits: 8 or 4.
         blocks: scales per output channel.
     """
+    kernel = kernel.astype(np.float64)
+    products = _damped(entering.products, DAMPING + kernel.shape[1] / entering.rows)
     parts = kernel.reshape(len(kernel), blocks, -1)
-    scale = np.maximum(np.abs(parts).max(2), 1e-9) / LARGEST[bits]
-    if bits == 4:
-        scale = _clipped(parts, scale, np.diag(products).reshape(blocks, -1), LARGEST[bits])
-    scale = scale.astype(np.float32)
-    rounded = gptq(kernel, scale, products, DAMPING + kernel.shape[1] / rows, LARGEST[bits])
-    return rounded.astype(np.float32) * np.repeat(scale, parts.shape[2], axis=1)
+    widest = np.maximum(np.abs(parts).max(2), 1e-9) / LARGEST[bits]
+    if bits == 8:
+        step = widest.astype(np.float32)
+        rounded = gptq(kernel, step, products)
+    else:
+        rounded, step = _best_clipped(kernel, widest, products, LARGEST[bits])
+        for _ in range(DESCENTS):
+            rounded = _descended(rounded, step, kernel, products, LARGEST[bits])
+    return rounded.astype(np.float32) * _per_weight(step, kernel)
+
+
+def _damped(products, share):
+    return products + max(share * np.diag(products).mean(), 1e-30) * np.eye(len(products))
+
+
+def _per_weight(step, kernel):
+    """Steps `(..., blocks)` as `(..., inputs)`."""
+    return np.repeat(step, kernel.shape[1] // step.shape[-1], axis=-1)
+
+
+def _best_clipped(kernel, widest, products, largest):
+    """Rounded weights `(outputs, inputs)` and steps `(outputs, blocks)`, at most `widest`, with the least error."""
+    clipped = _clipped(
+        kernel.reshape(*widest.shape, -1), widest, np.diag(products).reshape(widest.shape[1], -1), largest
+    )
+    steps = np.minimum(clipped * CLIP_FACTORS[:, None, None], widest).astype(np.float32)
+    candidates = np.tile(kernel, (len(steps), 1))
+    rounded = gptq(candidates, steps.reshape(len(candidates), -1), products, largest).reshape(len(steps), *kernel.shape)
+    change = rounded * _per_weight(steps, kernel) - kernel
+    best = np.einsum("foi,foi->fo", change @ products, change).argmin(0)
+    outputs = np.arange(len(kernel))
+    return rounded[best, outputs], steps[best, outputs]
 
 
 def _clipped(parts, scale, diagonal, largest):
@@ -72,6 +102,20 @@ def _clipped(parts, scale, diagonal, largest):
     return scale * CLIP_CANDIDATES[np.argmin(errors, axis=0)]
 
 
+def _descended(rounded, step, kernel, products, largest):
+    """Every weight but the largest of each block rounded anew, one input after the other."""
+    fixed = _is_peak(kernel, step.shape[1])
+    step = _per_weight(step.astype(np.float64), kernel)
+    rounded = rounded.astype(np.float64)
+    gradient = (rounded * step - kernel) @ products
+    for i in np.argsort(-np.diag(products)):
+        best = np.round(rounded[:, i] - gradient[:, i] / (products[i, i] * step[:, i]))
+        best = np.where(fixed[:, i], rounded[:, i], np.clip(best, -largest, largest))
+        gradient += np.outer((best - rounded[:, i]) * step[:, i], products[i])
+        rounded[:, i] = best
+    return rounded
+
+
 def with_kernels(content, kernels):
     """A float file with these kernels, `{tensor: float32 array}`, in place of its own."""
     model = read(content)
@@ -80,32 +124,32 @@ def with_kernels(content, kernels):
     return write(model)
 
 
-def gptq(kernel, scale, products, damping=DAMPING, largest=LARGEST[8]):
+def _is_peak(kernel, blocks):
+    """Which weights are the largest of their block."""
+    parts = np.abs(kernel.reshape(len(kernel), blocks, -1))
+    return (np.arange(parts.shape[2]) == parts.argmax(2)[..., None]).reshape(kernel.shape)
+
+
+def gptq(kernel, step, products, largest=LARGEST[8]):
     """Rounded weights.
 
     Args:
         kernel: `(outputs, inputs)`.
-        scale: step of each output, `(outputs,)`, or of each block of its inputs, `(outputs, blocks)`.
-        products: H, `(inputs, inputs)`.
-        damping: share of H's mean diagonal that is added to it.
+        step: of each output, `(outputs,)`, or of each block of its inputs, `(outputs, blocks)`.
+        products: H, `(inputs, inputs)`, positive definite.
         largest: steps of the largest weight of each output or block.
 
     Returns:
         int8 `(outputs, inputs)`.
     """
-    scale = scale.astype(np.float64).reshape(len(kernel), -1)
-    parts = kernel.reshape(*scale.shape, -1)
-    weights = (parts / scale[..., None]).reshape(kernel.shape)
-    is_peak = np.arange(parts.shape[2]) == np.abs(parts).argmax(2)[..., None]
-    peaks = np.where(is_peak, np.sign(parts) * largest, 0).reshape(kernel.shape)
-    diagonal = np.diag(products)
-    order = np.argsort(-diagonal)  # the inputs that matter most first: theirs is the least error to take up
-    damped = products[np.ix_(order, order)] + damping * diagonal.mean() * np.eye(len(diagonal))
-    weights = weights[:, order]
+    step = step.astype(np.float64).reshape(len(kernel), -1)
+    weights = kernel / _per_weight(step, kernel)
+    peaks = np.where(_is_peak(kernel, step.shape[1]), np.sign(kernel) * largest, 0)
+    order = np.argsort(-np.diag(products))  # the inputs that matter most first: theirs is the least error to take up
+    weights, peaks = weights[:, order], peaks[:, order]
     # Row i of the upper Cholesky factor of H^-1 says how the error of input i is spread over those after it.
-    spread = np.linalg.cholesky(np.linalg.inv(damped)).T
+    spread = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T
     rounded = np.empty_like(weights)
-    peaks = peaks[:, order]
     for start in range(0, weights.shape[1], COLUMNS):
         stop = min(start + COLUMNS, weights.shape[1])
         errors = np.empty((len(weights), stop - start))

@@ -1,5 +1,7 @@
 """Ranges that the logits choose."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import pixels
@@ -7,7 +9,7 @@ from conftest import pixels
 from keras_vit_plugin.export import gradients
 from keras_vit_plugin.export.calibrate import observe, rounded
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.gradients import FACTORS, scaled_ranges
+from keras_vit_plugin.export.gradients import FACTORS, scaled_ranges, sensitive_entering
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.lower import lower, stream_name
 from keras_vit_plugin.export.preprocessing import pixel_normalization
@@ -46,3 +48,65 @@ def test_a_graph_without_derivatives_keeps_its_ranges(tiny_model, monkeypatch):
     known = gradients._operations
     monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known()["ADD"]})
     assert scaled_ranges(content, ranges, images) == ranges
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_rows_count_as_much_as_they_move_the_oracles_logits(tiny_model, batch_size):
+    images = pixels(tiny_model.image_shape, 6)
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
+    content = add_missing_biases(lower(spec, batch_size=batch_size))
+    graph = Graph(content)
+    entering, all_rows = sensitive_entering(content, images), observe(content, images).entering
+    assert set(entering) == set(all_rows)
+    # The head reads one row per image, and its answers are the logits: each counts the same.
+    head = int(graph.of_kind("FULLY_CONNECTED")[-1].inputs[1])
+    np.testing.assert_allclose(
+        entering[head].products / np.trace(entering[head].products),
+        all_rows[head].products / np.trace(all_rows[head].products),
+        atol=1e-3,
+    )
+
+
+def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
+    image = pixels(tiny_model.image_shape, 1)
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), image)
+    content = add_missing_biases(lower(spec))
+    graph = Graph(content)
+    first, *others = spec.blocks
+    kernel = first.mlp_output.kernel.T.astype(np.float32)
+    written = next(
+        int(dense.inputs[1])
+        for dense in graph.of_kind("FULLY_CONNECTED")
+        if np.array_equal(graph.constant(int(dense.inputs[1])), kernel)
+    )
+
+    def logits(x):
+        for block in others:
+            x = block(x)
+        return spec.classify(x)
+
+    entered = []
+
+    def recorded(x):
+        entered.append(x[0])
+        return first.mlp_output(x)
+
+    (stream,) = replace(first, mlp_output=recorded)(spec.embed(image))
+    signs = np.random.default_rng(0).choice((-1.0, 1.0), (1, tiny_model.num_classes))
+    steps = 1e-4 * np.eye(stream.size).reshape(-1, *stream.shape)
+    slopes = ((logits(stream + steps) - logits(stream - steps)) @ signs[0] / 2e-4).reshape(stream.shape)
+    weights = np.sqrt(np.square(slopes).mean(1))
+    (rows,) = entered
+    entering = sensitive_entering(content, image)[written]
+    expected = rows.T @ (weights[:, None] * rows)
+    np.testing.assert_allclose(entering.products, expected, atol=1e-3 * np.abs(expected).max())
+    assert entering.rows == pytest.approx(weights.sum() ** 2 / np.square(weights).sum(), rel=1e-3)
+
+
+def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
+    images = pixels(tiny_model.image_shape, 2)
+    content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
+    known = gradients._operations
+    monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known()["ADD"]})
+    for tensor, seen in observe(content, images).entering.items():
+        np.testing.assert_array_equal(sensitive_entering(content, images)[tensor].products, seen.products)

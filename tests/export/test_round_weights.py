@@ -5,7 +5,8 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.calibrate import observe
+from keras_vit_plugin.export import round_weights
+from keras_vit_plugin.export.calibrate import Entering, observe
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.lower import lower
@@ -59,10 +60,10 @@ def test_the_products_are_those_of_what_enters_each_dense_layer():
     content = add_missing_biases(lower(spec))
     images = pixels(model.image_shape, 5)
     graph, calibration = Graph(content), observe(content, images)
-    first = int(graph.of_kind("FULLY_CONNECTED")[0].inputs[0])
-    assert calibration.rows[first] == len(images) * len(spec.positions)
+    first = calibration.entering[int(graph.of_kind("FULLY_CONNECTED")[0].inputs[1])]
+    assert first.rows == len(images) * len(spec.positions)
     # The patch layer reads the pixels themselves.
-    assert np.trace(calibration.products[first]) == pytest.approx((images.astype(np.float64) ** 2).sum(), rel=1e-5)
+    assert np.trace(first.products) == pytest.approx((images.astype(np.float64) ** 2).sum(), rel=1e-5)
 
 
 def test_a_file_takes_other_kernels_and_nothing_else_changes():
@@ -70,7 +71,7 @@ def test_a_file_takes_other_kernels_and_nothing_else_changes():
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
     content = add_missing_biases(lower(spec))
     graph = Graph(content)
-    kernels = rounded_kernels(graph, observe(content, pixels(model.image_shape, 5)))
+    kernels = rounded_kernels(graph, observe(content, pixels(model.image_shape, 5)).entering)
     assert len(kernels) == len(graph.of_kind("FULLY_CONNECTED"))
     changed = Graph(with_kernels(content, kernels))
     for tensor in range(len(graph.subgraph.tensors)):
@@ -88,8 +89,7 @@ def test_four_bits_clip_where_that_costs_less(layer):
     kernel, _, activations = layer
     kernel = kernel.astype(np.float32)
     kernel[:, 3] *= 8  # an outlier in every channel
-    products = activations.T @ activations
-    rounded = rounded_kernel(kernel, products, len(activations), bits=4)
+    rounded = rounded_kernel(kernel, Entering(activations.T @ activations, len(activations)), bits=4)
     steps = np.abs(rounded).max(1, keepdims=True) / LARGEST[4]
     np.testing.assert_allclose(rounded / steps, np.round(rounded / steps), atol=1e-4)
     assert (steps[:, 0] < np.abs(kernel).max(1) / LARGEST[4]).any()
@@ -99,3 +99,31 @@ def test_four_bits_clip_where_that_costs_less(layer):
 
     widest = np.abs(kernel).max(1, keepdims=True) / LARGEST[4]
     assert error(rounded) < 0.3 * error(np.round(kernel / widest) * widest)
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_each_step_of_rounding_to_four_bits_lessens_the_error(layer, blocks, monkeypatch):
+    kernel, _, activations = layer
+    entering = Entering(activations.T @ activations, len(activations))
+
+    def error():
+        rounded = rounded_kernel(kernel, entering, 4, blocks)
+        parts = rounded.reshape(len(kernel), blocks, -1)
+        steps = np.abs(parts).max(2, keepdims=True) / LARGEST[4]
+        np.testing.assert_allclose(parts / steps, np.round(parts / steps), atol=1e-4)
+        return np.mean((activations @ (rounded - kernel).T) ** 2)
+
+    best = error()
+    monkeypatch.setattr(round_weights, "DESCENTS", 0)
+    once = error()
+    monkeypatch.setattr(round_weights, "CLIP_FACTORS", np.ones(1))
+    assert best < 0.99 * once < 0.99 * error()
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_a_layer_that_nothing_enters_keeps_weights_near(layer, bits):
+    kernel, *_ = layer
+    rounded = rounded_kernel(kernel, Entering(np.zeros((150, 150)), 1), bits)
+    step = np.abs(kernel).max(1, keepdims=True) / LARGEST[bits]
+    nearest = np.round(kernel / step) * step
+    assert np.square(rounded - kernel).sum() <= 1.0001 * np.square(nearest - kernel).sum()

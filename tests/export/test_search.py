@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import ParityError, export_tflite, inspect, verify
@@ -22,7 +23,14 @@ def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, first, 
     model, calibration, x_test, y_test = digits
     path = tmp_path / "m.tflite"
     report = export_tflite(
-        model, path, quantize="auto", prefer=order, calibration=calibration, verification=x_test, min_agreement=0.97
+        model,
+        path,
+        quantize="auto",
+        prefer=order,
+        calibration=calibration,
+        verification=x_test,
+        min_agreement=0.97,
+        report=tmp_path / "report.html",
     )
     *failed, chosen = report.tried
     assert report.tried[0].mode == first and report.mode == chosen.mode
@@ -30,14 +38,17 @@ def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, first, 
     assert chosen.name in report.choice and "97.0%" in report.choice
     assert verify(model, path, x_test).top1_agreement >= 0.97
     assert inspect(path).metadata["mode"] == chosen.mode
+    page = (tmp_path / "report.html").read_text()
+    assert report.choice in page and all(f"<td>{candidate.name}<td>" in page for candidate in report.tried)
 
 
 def test_a_stricter_wish_takes_more_steps(digits, tmp_path):
-    model, calibration, *_ = digits
+    model, *_ = digits
     path = tmp_path / "m.tflite"
+    noise = pixels(model.image_shape, 300)  # images that the model is not sure of
     lax, strict = (
-        export_tflite(model, path, quantize="auto", prefer="size", calibration=calibration, min_agreement=wish)
-        for wish in (0.9, 1.0)
+        export_tflite(model, path, quantize="auto", prefer="size", calibration=noise, min_agreement=wish)
+        for wish in (0.5, 0.98)
     )
     assert len(strict.tried) > len(lax.tried)
     assert strict.size_bytes > lax.size_bytes

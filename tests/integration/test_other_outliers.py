@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from conftest import pixels, randomize, real_data
+from judged import Judge
 from rotated_models import rotate_stream_of
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.images import gather_labelled
-from keras_vit_plugin.export.preprocessing import preprocessing_of
 
 PRESET = "deit_tiny_patch16_224"
 
@@ -22,18 +21,27 @@ def test_a_rotated_stream_is_the_same_function_with_other_outliers():
     assert np.abs(np.asarray(model.backbone.blocks[0].mlp.output_dense.kernel) - kernel).max() > 0.1
 
 
-@pytest.mark.parametrize(
-    "mode, photos, agreement, snr_db, drop",
-    [("int8-full", 500, 0.945, 14.5, 0.02), ("int16x8", 60, 0.96, 29, 0.03), ("int4", 500, 0.92, 12, 0.03)],
-)
-def test_a_mode_is_as_good_with_other_outliers(mode, photos, agreement, snr_db, drop, tmp_path):
+@pytest.fixture(scope="module")
+def judge():
     model = kv.build(PRESET, weights=real_data("weights", f"{PRESET}_in1k.npz"))
-    rotate_stream_of(model, seed=1)
+    return Judge(rotate_stream_of(model, seed=1))
+
+
+@pytest.mark.parametrize(
+    "mode, options, photos, agreement, snr_db, drop",
+    [
+        pytest.param("dynamic", {}, 500, 0.975, 26, 0.005, marks=pytest.mark.long),
+        pytest.param("int8", {}, 500, 0.97, 17, 0.015, marks=pytest.mark.long),
+        ("int8-full", {}, 500, 0.945, 14.5, 0.02),
+        ("int16x8", {}, 60, 0.96, 29, 0.03),
+        ("int4", {}, 500, 0.92, 12, 0.03),
+        pytest.param("auto", {"min_agreement": 0.99}, 500, 0.98, 28, 0.01, marks=pytest.mark.long),
+    ],
+)
+def test_a_mode_is_as_good_with_other_outliers(judge, mode, options, photos, agreement, snr_db, drop, tmp_path):
     path = tmp_path / "m.tflite"
-    kv.export.export_tflite(model, path, quantize=mode, calibration=real_data("imagenet_calibration"))
-    images, labels = gather_labelled(
-        real_data("imagenet_eval"), None, preprocessing_of(model), (), model.num_classes, limit=photos
-    )
-    parity = kv.export.verify(model, path, images, labels)
+    calibration = real_data("imagenet_calibration")
+    kv.export.export_tflite(judge.model, path, quantize=mode, calibration=calibration, **options)
+    parity = judge.parity(path, photos)
     assert parity.top1_agreement >= agreement and parity.snr_db >= snr_db
     assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - drop
