@@ -73,6 +73,18 @@ def op_versions(model):
     return dict(versions)
 
 
+def hybrid_ops(model):
+    """The names of ops whose input is float and whose weights are integer."""
+    found = set()
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            types = [tensor_type(graph.tensors[index]) for index in operator.inputs[:2] if index >= 0]
+            weights_of_conv = op_name(model, operator) in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+            if weights_of_conv and types[0] == "FLOAT32" and types[1] in ("INT8", "INT4"):
+                found.add(op_name(model, operator))
+    return sorted(found)
+
+
 def tensor_type(tensor):
     """The name of a tensor's type, such as `"INT8"`."""
     from ai_edge_litert import schema_py_generated as schema

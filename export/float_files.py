@@ -2,7 +2,9 @@
 
 from . import flatbuffer, spec
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
+from .quantize import INTEGER_ONLY
 from .rewrites import apply_passes
+from .targets import TARGETS
 
 EXTREMES_IMAGES = 8
 NEGLIGIBLE = 1e-5  # of what an epsilon is added to: about float32's own rounding
@@ -17,14 +19,27 @@ class FloatFiles:
         pixel_scale, pixel_offset: what turns pixels of 0..255 into its input.
         calibration: raw pixels `(N, H, W, C)`, or None.
         batch_size, input_dtype: as for `lower`.
+        target: a key of `TARGETS`.
 
     Attributes:
+        target: its `Target`.
         road: `"spec"`, or `"generic"` where the model is lowered as Keras emits it.
         road_reason: why it is.
         changes: `{pass: what it changed}`, in words.
     """
 
-    def __init__(self, model, image_shape, pixel_scale, pixel_offset, calibration, batch_size=1, input_dtype="uint8"):
+    def __init__(
+        self,
+        model,
+        image_shape,
+        pixel_scale,
+        pixel_offset,
+        calibration,
+        batch_size=1,
+        input_dtype="uint8",
+        target="litert",
+    ):
+        self.target = TARGETS[target]
         self.road, self.road_reason, self.changes = "spec", "", {}
         self._calibration, self._form = calibration, (batch_size, input_dtype)
         self._keras = (model, image_shape, pixel_scale, pixel_offset)
@@ -51,8 +66,9 @@ class FloatFiles:
 
     def _lowering(self, mode, prefer):
         """How `lower` is to write attention and norms for a mode."""
-        if mode not in ("int8", "int8-full"):
-            return {}
+        gelu_op = self.target.gelu or mode in INTEGER_ONLY
+        if mode not in ("int8", "int8-full") or (mode == "int8" and not self.target.integer_dense):
+            return {"gelu_op": gelu_op}
         largest_score, least_square = self._spec.extremes(self._calibration[:EXTREMES_IMAGES])
         epsilon = max(norm.epsilon for norm in self._spec.norms())
         weights = "softmax"
@@ -60,4 +76,5 @@ class FloatFiles:
             weights = "integer_unit"
         elif prefer == "speed" and largest_score <= LARGEST_UNIT_SCORE:
             weights = "unit"
-        return {"attention_weights": weights, "norm_epsilon": epsilon > NEGLIGIBLE * least_square}
+        norm_epsilon = epsilon > NEGLIGIBLE * least_square
+        return {"attention_weights": weights, "norm_epsilon": norm_epsilon, "gelu_op": gelu_op}

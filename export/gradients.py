@@ -169,6 +169,8 @@ def _operations():
         "RSQRT": lambda options, x: tf.math.rsqrt(x),
         "EXP": lambda options, x: tf.exp(x),
         "DIV": lambda options, x, y: x / y,
+        "MINIMUM": lambda options, x, y: tf.minimum(x, y),
+        "LOGISTIC": lambda options, x: tf.sigmoid(x),
         "SOFTMAX": lambda options, x: tf.nn.softmax(x * options.beta),
         "GELU": lambda options, x: tf.nn.gelu(x, approximate=options.approximate),
         "FULLY_CONNECTED": lambda options, x, kernel, bias: tf.matmul(x, kernel, transpose_b=True) + bias,

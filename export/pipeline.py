@@ -78,7 +78,9 @@ def export_tflite(
             int16, for integer hardware that needs accuracy), `"int4"` (weights mostly in 4 bits: the smallest) or
             `"auto"`: of `"int4"`, `"dynamic"`, `"int8"`, `"float16"` and `"float32"`, with more or fewer operators or
             layers left out, the cheapest that keeps what is wished for.
-        target: `"litert"`.
+        target: the runtime that the file is for: `"litert"` (ai-edge-litert 2.x), or `"tflite-runtime"` (2.14.0, the
+            last of that package), where GELU is written in ops that its delegate runs, and `"dynamic"` and `"int8"`
+            hold weights in int8 and compute in float, since its delegate has no integer kernels.
         calibration: images to measure activations on, needed for `"int4"` and every mode with int8 or int16
             activations; `"dynamic"` rounds its weights better with them: an image folder, raw pixels 0..255
             `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`.
@@ -153,7 +155,7 @@ def export_tflite(
         images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
 
     float_input = "float32" if input_dtype == "float32" else "uint8"
-    files = FloatFiles(model, preprocessing.image_shape, scale, offset, calibration, batch_size, float_input)
+    files = FloatFiles(model, preprocessing.image_shape, scale, offset, calibration, batch_size, float_input, target)
     streams = files.streams(images[:STREAMED_IMAGES])
     tried, choice = (), ""
     if wish is not None:
@@ -167,9 +169,13 @@ def export_tflite(
     else:
         content = files.lowered(quantize, prefer)
         files.forget()
-        content = quantize_file(content, quantize, calibration, prefer, input_dtype, output_dtype, block_size)
+        integer_dense = files.target.integer_dense
+        content = quantize_file(
+            content, quantize, calibration, prefer, input_dtype, output_dtype, block_size, integer_dense
+        )
     content = flatbuffer.dequantize_pixels(content)
-    check_target(flatbuffer.op_versions(flatbuffer.read(content)), target)
+    tree = flatbuffer.read(content)
+    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree))
 
     reference, outputs = keras_logits(model, images, scale, offset), tflite_logits(content, images)
     parity = compare(reference, outputs, answers)
@@ -274,7 +280,8 @@ def _check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size
             raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
     if mode != "auto" and mode not in TARGETS[target].modes:
         raise ValueError(
-            f"target={target!r} does not run quantize={mode!r}; it runs {', '.join(TARGETS[target].modes)}."
+            f"target={target!r} does not run quantize={mode!r}: {TARGETS[target].refused[mode]}. It runs "
+            f"{', '.join(TARGETS[target].modes)}."
         )
     inputs = ("uint8", "int8") if mode in INTEGER_ONLY else ("uint8", "float32")
     outputs = ("float32", f"int{INTEGER_ONLY[mode]}") if mode in INTEGER_ONLY else ("float32",)

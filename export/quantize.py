@@ -16,7 +16,14 @@ NEEDS_CALIBRATION = ("int8", "int4", *INTEGER_ONLY)
 
 
 def quantize(
-    content, mode, calibration=None, prefer="speed", input_dtype="uint8", output_dtype="float32", block_size=None
+    content,
+    mode,
+    calibration=None,
+    prefer="speed",
+    input_dtype="uint8",
+    output_dtype="float32",
+    block_size=None,
+    integer_dense=True,
 ):
     """Quantizes a float32 TFLite file.
 
@@ -28,10 +35,14 @@ def quantize(
         prefer: one of `PREFERENCES`, for `int8`.
         input_dtype, output_dtype: for the modes in `INTEGER_ONLY`, as for `quantize_integer_only`.
         block_size: for `int4`, as for `quantize_int4`.
+        integer_dense: whether the runtime has fast integer dense layers; without them `dynamic` and `int8` hold
+            weights in int8 and compute in float.
 
     Returns:
         The file as bytes.
     """
+    if mode in ("dynamic", "int8") and not integer_dense:
+        return _int8_weights(content, calibration)
     if mode == "int8":
         return quantize_mixed_int8(content, calibration, prefer)
     if mode in INTEGER_ONLY:
@@ -58,8 +69,25 @@ def _dynamic(content, images):
     """Weights in int8 per channel, activations quantized on the fly."""
     from ai_edge_quantizer import quantizer, recipe
 
-    if images is not None:
-        graph = Graph(content)
-        content = with_kernels(content, rounded_kernels(graph, observe(content, images).entering))
+    content = _rounded(content, images)
     with recipes.silence():
         return bytes(quantizer.Quantizer(content, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
+
+
+def _int8_weights(content, images):
+    """Weights in int8 per channel, dequantized when the file is loaded."""
+    from ai_edge_quantizer import quantizer
+
+    content = _rounded(content, images)
+    with recipes.silence():
+        engine = quantizer.Quantizer(content)
+        for kind in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
+            engine.update_quantization_recipe(".*", kind, recipes.int8_weights())
+        return bytes(engine.quantize().quantized_model)
+
+
+def _rounded(content, images):
+    """A float file whose dense kernels are on the grid that int8 per channel has, rounded by what enters them."""
+    if images is None:
+        return content
+    return with_kernels(content, rounded_kernels(Graph(content), observe(content, images).entering))

@@ -39,6 +39,15 @@ def float16_weights():
     )
 
 
+def int8_weights():
+    """Weights in int8 per channel, dequantized when the file is loaded."""
+    from ai_edge_quantizer import qtyping
+
+    return qtyping.OpQuantizationConfig(
+        weight_tensor_config=_weights(8), compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+    )
+
+
 def scope(graph, operator):
     """A pattern for this operator alone: the quantizer matches its output name with a semicolon behind it."""
     return f"^{re.escape(graph.output_name(operator))};?$"

@@ -149,14 +149,21 @@ def _candidates(files, calibration, order):
         for share in INT4_EXTRA_SIZE:
             yield f"int4, {share:.0%} in 8 bits", "int4", "speed", engine.within(math.inf, share)
 
+    def whole(*modes):
+        for mode in modes:
+            content = files.lowered(mode)
+            yield mode, mode, "speed", quantize(content, mode, calibration, integer_dense=files.target.integer_dense)
+
+    if not files.target.integer_dense:  # then int8 is the same file as dynamic
+        yield from whole("dynamic", "float16", "float32")
+        return
     if order == "speed":
         yield from int8("speed")
     else:
         yield from int4()
-        yield "dynamic", "dynamic", "speed", quantize(files.lowered("dynamic"), "dynamic", calibration)
+        yield from whole("dynamic")
     yield from int8("accuracy")
-    for mode in ("float16", "float32"):
-        yield mode, mode, "speed", quantize(files.lowered(mode), mode)
+    yield from whole("float16", "float32")
 
 
 def _judged(name, mode, prefer, size_bytes, outputs, reference, answers, wish):

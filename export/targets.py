@@ -1,6 +1,6 @@
 """What each runtime can run. Op versions are known here and nowhere else."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 # The runtime that first ran version 1, 2, ... of an op, for the ops that image models are made of.
 # Source: TensorFlow, tensorflow/compiler/mlir/lite/tools/versioning/runtime_version.cc (2.21).
@@ -113,16 +113,40 @@ FIRST_RUNTIME = {
 
 @dataclass(frozen=True)
 class Target:
-    """A runtime: the TensorFlow Lite version it corresponds to, and the modes that are right on it."""
+    """A runtime, and what was measured of it.
+
+    Attributes:
+        runtime: its name.
+        version: the TensorFlow Lite version it corresponds to.
+        modes: those that are right on it.
+        refused: `{mode: why, and what to take instead}`.
+        integer_dense: whether its delegate runs dense layers in int8. Where it does not, `dynamic` and `int8` hold
+            weights in int8 that become float when the file is loaded.
+        gelu: whether its delegate runs GELU. Where it does not, GELU is written in ops that the delegate runs.
+    """
 
     runtime: str
     version: str
     modes: tuple[str, ...]
+    refused: dict[str, str] = field(default_factory=dict)
+    integer_dense: bool = True
+    gelu: bool = True
 
 
 TARGETS = {
     "litert": Target(
         "ai-edge-litert 2.x", "2.21", ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
+    ),
+    "tflite-runtime": Target(
+        "tflite-runtime 2.14.0",
+        "2.14",
+        ("float32", "float16", "dynamic", "int8", "int8-full"),
+        refused={
+            "int16x8": "it does not quantize pixels to 16 bits; take 'int8-full' for integers, 'int8' for accuracy",
+            "int4": "it has no dense layers with weights of 4 bits; take 'int8', its smallest file",
+        },
+        integer_dense=False,
+        gelu=False,
     ),
 }
 
@@ -131,15 +155,19 @@ class UnsupportedByTarget(ValueError):
     """The graph holds an op that the target cannot run."""
 
 
-def check_target(op_versions, target):
+def check_target(op_versions, target, hybrid_ops=()):
     """Raises `UnsupportedByTarget`, naming every op that the target cannot run.
 
     Args:
         op_versions: `{op name: highest version}` of a file; flex and custom ops by their own name.
         target: a key of `TARGETS`.
+        hybrid_ops: names of the ops that quantize float activations on the fly.
     """
     runtime = TARGETS[target]
     problems = []
+    if not runtime.integer_dense:
+        # Per-channel ones load and answer wrong on tflite-runtime 2.14.
+        problems = [f"{op}: quantizes its input on the fly, which answers wrong there" for op in hybrid_ops]
     for op, version in op_versions.items():
         first = _first_runtime(op, version)
         if op not in FIRST_RUNTIME:

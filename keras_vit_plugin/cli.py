@@ -115,7 +115,9 @@ def demo(output, as_json):
 @click.option(
     "--prefer", default="speed", show_default=True, help="For int8: speed or accuracy. For auto: speed or size."
 )
-@click.option("--target", default="litert", show_default=True, help="The runtime the file is for.")
+@click.option(
+    "--target", default="litert", show_default=True, help="The runtime the file is for: litert, tflite-runtime."
+)
 @weights_option
 @click.option(
     "--calibration",

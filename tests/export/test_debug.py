@@ -19,11 +19,13 @@ def digits():
     return kv.build("vit_digits", weights="pretrained"), x_train, x_test
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_the_shares_add_up_to_the_measured_error(digits, mode, tmp_path):
+@pytest.mark.parametrize(
+    "mode, target", [*((mode, "litert") for mode in MODES), ("float32", "tflite-runtime"), ("int8", "tflite-runtime")]
+)
+def test_the_shares_add_up_to_the_measured_error(digits, mode, target, tmp_path):
     model, calibration, x_test = digits
     path = tmp_path / "m.tflite"
-    export_tflite(model, path, quantize=mode, calibration=calibration)
+    export_tflite(model, path, quantize=mode, target=target, calibration=calibration)
     report = debug(model, path, calibration, images=x_test)
     assert report.mode == mode
     # To first order, the errors taken as independent, of eight images: within 4 dB of what is measured.

@@ -10,10 +10,10 @@ from keras_vit_plugin import layers
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
 from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.lower import LARGEST_UNIT_SCORE, lower, lower_keras
+from keras_vit_plugin.export.lower import GELU_POLYNOMIAL, GELU_SATURATES, LARGEST_UNIT_SCORE, lower, lower_keras
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.spec import from_keras, gelu
 
 SHAPE_ARITHMETIC = {"SHAPE", "PACK", "STRIDED_SLICE", "BROADCAST_TO", "BROADCAST_ARGS", "FILL", "REDUCE_PROD", "GATHER"}
 
@@ -42,6 +42,21 @@ def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_si
     assert report.delegate_partitions == 1 and set(report.nodes_outside_delegate) <= {"CAST"}
     graph = Graph(content)
     assert not any(op.builtinOptions.adjX or op.builtinOptions.adjY for op in graph.of_kind("BATCH_MATMUL"))
+
+
+def test_gelu_without_its_op(tiny_model):
+    images = pixels(tiny_model.image_shape, 4)
+    spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
+    content = lower(spec, gelu_op=False)
+    assert snr_db(spec.forward(images), Runner(content)(images)) > 95
+    assert "GELU" not in inspect(content).ops
+
+
+def test_the_polynomial_is_gelu_everywhere():
+    x = np.concatenate([np.linspace(-8, 8, 4001), [-1e4, -50, 50, 1e4]])
+    square = np.minimum(x * x, GELU_SATURATES)
+    computed = x * 0.5 * (1 + np.tanh(x * np.polynomial.polynomial.polyval(square, GELU_POLYNOMIAL) / 2))
+    np.testing.assert_allclose(computed, gelu(x), atol=1.2e-6)
 
 
 def test_the_layers_lower_cleanly_through_the_plain_converter(tiny_model):

@@ -45,7 +45,7 @@ def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, first, 
 def test_a_stricter_wish_takes_more_steps(digits, tmp_path):
     model, *_ = digits
     path = tmp_path / "m.tflite"
-    noise = pixels(model.image_shape, 120)  # images that the model is not sure of
+    noise = pixels(model.image_shape, 200)  # images that the model is not sure of
     lax, strict = (
         export_tflite(model, path, quantize="auto", prefer="size", calibration=noise, min_agreement=wish)
         for wish in (0.5, 0.98)

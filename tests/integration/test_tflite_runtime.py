@@ -6,10 +6,13 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, pixels, real_data
 from PIL import Image
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.images import gather_labelled
+from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
+from keras_vit_plugin.export.verify import compare, keras_logits
 from keras_vit_plugin.presets.digits import load_digits_split
 
 DEVICE_PYTHON = REPOSITORY / ".venv-device" / "bin" / "python"
@@ -39,6 +42,30 @@ def classify(python, model, photos):
     return [json.loads(line)["top"] for line in printed.splitlines()]
 
 
+LOGITS = """
+import sys
+import numpy as np
+from tflite_runtime.interpreter import Interpreter
+interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
+interpreter.allocate_tensors()
+entry, leaving = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+logits = []
+for image in np.load(sys.argv[2]):
+    interpreter.set_tensor(entry["index"], image[None])
+    interpreter.invoke()
+    logits.append(interpreter.get_tensor(leaving["index"])[0])
+np.save(sys.argv[3], logits)
+"""
+
+
+def device_logits(python, model, images, folder):
+    """What tflite-runtime gives for raw pixels `(N, H, W, C)`."""
+    np.save(folder / "pixels.npy", images)
+    arguments = [model, folder / "pixels.npy", folder / "logits.npy"]
+    subprocess.run([python, "-c", LOGITS, *arguments], capture_output=True, check=True)
+    return np.load(folder / "logits.npy")
+
+
 @pytest.mark.parametrize("mode", ["float32", "int8-full"])
 def test_the_on_device_example_gives_the_same_answers_on_both_runtimes(mode, device_python, photos, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
@@ -53,6 +80,56 @@ def test_the_on_device_example_gives_the_same_answers_on_both_runtimes(mode, dev
     ours = np.asarray([model.predict(np.asarray(Image.open(p))[None, ..., None], verbose=0).argmax() for p in photos])
     agreement = np.mean([int(top[0]["label"]) == answer for top, answer in zip(old, ours)])
     assert agreement >= (1.0 if mode == "float32" else 0.95)
+
+
+@pytest.mark.parametrize(
+    "mode, agreement, snr_db", [("float32", 1.0, 95), ("float16", 1.0, 50), ("dynamic", 1.0, 35), ("int8", 1.0, 35)]
+)
+def test_every_mode_of_the_target_is_right_there(mode, agreement, snr_db, device_python, tmp_path):
+    model = kv.build("vit_digits", weights="pretrained")
+    (calibration, _), (images, _) = load_digits_split()
+    path = tmp_path / "m.tflite"
+    kv.export.export_tflite(model, path, quantize=mode, target="tflite-runtime", calibration=calibration)
+    parity = compare(keras_logits(model, images, 1 / 127.5, -1.0), device_logits(device_python, path, images, tmp_path))
+    assert parity.top1_agreement >= agreement and parity.snr_db >= snr_db
+
+
+@pytest.mark.parametrize("mode, agreement, snr_db", [("float32", 1.0, 80), ("int8", 0.97, 26), ("int8-full", 0.9, 14)])
+def test_deit_tiny_there_on_real_photos(mode, agreement, snr_db, device_python, tmp_path):
+    preset = "deit_tiny_patch16_224"
+    model = kv.build(preset, weights=real_data("weights", f"{preset}_in1k.npz"))
+    preprocessing = preprocessing_of(model)
+    photos, _ = gather_labelled(real_data("imagenet_eval"), None, preprocessing, (), 1000, limit=40)
+    path, calibration = tmp_path / "m.tflite", real_data("imagenet_calibration")
+    kv.export.export_tflite(
+        model, path, quantize=mode, target="tflite-runtime", calibration=calibration, verification=photos
+    )
+    reference = keras_logits(model, photos, *pixel_normalization(model, 3))
+    parity = compare(reference, device_logits(device_python, path, photos, tmp_path))
+    assert parity.top1_agreement >= agreement and parity.snr_db >= snr_db
+
+
+@pytest.mark.parametrize("mode", ["float32", "dynamic", "int8"])
+def test_any_keras_model_there(mode, device_python, tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 3)),
+            layers.Conv2D(8, 3, activation="gelu"),
+            layers.LayerNormalization(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5),
+        ]
+    )
+    images = pixels((12, 12, 3), 30)
+    path = tmp_path / "m.tflite"
+    options = {"mean": 0.5, "std": 0.5, "calibration": images, "tolerance": kv.export.Tolerance(0, 20)}
+    kv.export.export_tflite(model, path, quantize=mode, target="tflite-runtime", **options)
+    logits = device_logits(device_python, path, images, tmp_path)
+    assert compare(keras_logits(model, images, 1 / 127.5, -1.0), logits).snr_db > (80 if mode == "float32" else 30)
 
 
 @pytest.mark.parametrize("python", ["device", "own"])
