@@ -1,6 +1,6 @@
-"""How many ARM instructions one inference takes, counted by qemu: a measure that no busy machine disturbs.
+"""ARM without a board: the aarch64 wheels of both runtimes under qemu, in a Debian userland that apt unpacks.
 
-The interpreter is the aarch64 wheel of ai-edge-litert, in a Debian userland that apt unpacks beside the repository.
+What they answer, and how many instructions one inference takes: a measure that no busy machine disturbs.
 """
 
 import os
@@ -22,34 +22,46 @@ DEBIAN_PACKAGES = (
     f"python{PYTHON}-minimal libpython{PYTHON}-minimal libpython{PYTHON}-stdlib libc6 libgcc-s1 libstdc++6 zlib1g "
     "libexpat1 libssl3 libffi8 libbz2-1.0 liblzma5 libuuid1"
 ).split()
-WHEELS = ("ai-edge-litert", "numpy")
+CONSTRAINTS = Path(__file__).parents[1] / "constraints-device.txt"
+INTERPRETERS = {"ai-edge-litert": "ai_edge_litert.interpreter", "tflite-runtime": "tflite_runtime.interpreter"}
 PURE_PYTHON = ("flatbuffers", "tqdm", "typing_extensions.py", "backports")
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64")
+PLATFORMS = (
+    "manylinux_2_34_aarch64",
+    "manylinux_2_28_aarch64",
+    "manylinux_2_27_aarch64",
+    "manylinux_2_17_aarch64",
+    "manylinux2014_aarch64",
+)
 RUNS = 2
 PROGRAM = """
+import importlib
 import sys
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
+module, model, images, runs, logits = sys.argv[1:]
+interpreter = importlib.import_module(module).Interpreter(model_path=model, num_threads=1)
 interpreter.allocate_tensors()
-entry = interpreter.get_input_details()[0]
+entry, leaving = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
 interpreter.resize_tensor_input(entry["index"], [1, *entry["shape"][1:]])
 interpreter.allocate_tensors()
-pixels = np.load(sys.argv[2])
-for _ in range(int(sys.argv[3])):
-    interpreter.set_tensor(entry["index"], pixels)
-    interpreter.invoke()
+answers = []
+for image in np.load(images):
+    for _ in range(int(runs)):
+        interpreter.set_tensor(entry["index"], image[None])
+        interpreter.invoke()
+    answers.append(interpreter.get_tensor(leaving["index"])[0])
+np.save(logits, answers)
 """
 
 
-def missing_tools():
-    """What the count needs and this machine lacks, in words; empty where all is there."""
-    tools = [tool for tool in ("qemu-aarch64", "gcc", "apt-get", "dpkg-deb", "setarch") if shutil.which(tool) is None]
-    return f"{', '.join(tools)} not installed (Debian: qemu-user, gcc)" if tools else ""
+def missing_tools(counting=True):
+    """What is needed, to count or only to run, and this machine lacks, in words; empty where all is there."""
+    needed = ["qemu-aarch64", "apt-get", "dpkg-deb", *(["gcc", "setarch"] if counting else [])]
+    tools = [tool for tool in needed if shutil.which(tool) is None]
+    return f"{', '.join(tools)} not installed (Debian: qemu-user{', gcc' if counting else ''})" if tools else ""
 
 
 def prepare(folder):
-    """Fills a folder with the ARM userland, the wheels and the counting plugin, once."""
+    """Fills a folder with the ARM userland and the wheels of both runtimes, once."""
     folder = Path(folder).resolve()
     if (folder / "ready").exists():
         return folder
@@ -70,70 +82,79 @@ def prepare(folder):
     _run([*apt, "download", *DEBIAN_PACKAGES], cwd=folder / "packages")
     for package in (folder / "packages").glob("*.deb"):
         _run(["dpkg-deb", "-x", package, folder / "root"])
-    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", folder / "wheels"]
+    pip = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:"]
     platforms = [argument for name in PLATFORMS for argument in ("--platform", name)]
-    pinned = [f"{name}=={version(name)}" for name in WHEELS]
-    _run([*pip, "--python-version", PYTHON, *platforms, *pinned])
-    for wheel in (folder / "wheels").glob("*.whl"):
-        with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(folder / "site")
+    pinned = {
+        "ai-edge-litert": [f"{name}=={version(name)}" for name in ("ai-edge-litert", "numpy")],
+        "tflite-runtime": [line for line in CONSTRAINTS.read_text().split() if line.startswith(("tflite", "numpy"))],
+    }
     installed = Path(np.__file__).parents[1]
-    for name in PURE_PYTHON:
-        if (installed / name).exists():
-            (folder / "site" / name).symlink_to(installed / name)
-    source = Path(__file__).with_name("count_instructions.c")
-    _run(["gcc", "-O2", "-shared", "-fPIC", "-o", folder / "count_instructions.so", source])
+    for runtime, wheels in pinned.items():
+        _run([*pip, "-d", folder / "wheels" / runtime, "--python-version", PYTHON, *platforms, *wheels])
+        for wheel in (folder / "wheels" / runtime).glob("*.whl"):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(folder / "site" / runtime)
+        for name in PURE_PYTHON:
+            if (installed / name).exists():
+                (folder / "site" / runtime / name).symlink_to(installed / name)
     (folder / "program.py").write_text(PROGRAM)
     (folder / "ready").touch()
     return folder
 
 
-def instructions_per_inference(folder, tflite, pixels, cpu, runs=RUNS):
-    """Instructions of one inference on a CPU of `CPUS`, setting up left out.
+def logits(folder, runtime, tflite, images, cpu):
+    """What a file answers on a CPU of `CPUS`, `(N, classes)`.
 
     Args:
         folder: what `prepare` returned.
+        runtime: a key of `INTERPRETERS`.
         tflite: path of the file.
-        pixels: its input, `(1, H, W, C)`.
+        images: its input, `(N, H, W, C)`.
         cpu: a key of `CPUS`.
+    """
+    _emulate(folder, runtime, tflite, images, cpu)
+    return np.load(folder / "logits.npy")
+
+
+def instructions_per_inference(folder, tflite, image, cpu, runs=RUNS, runtime="ai-edge-litert"):
+    """Instructions of one inference on a CPU of `CPUS`, setting up left out.
+
+    Args:
+        folder, runtime, tflite, cpu: as for `logits`.
+        image: the input, `(1, H, W, C)`.
         runs: inferences that are counted; starting Python varies by some million instructions, so a small model wants
             more.
     """
+    plugin = folder / "count_instructions.so"
+    if not plugin.exists():
+        _run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, Path(__file__).with_name("count_instructions.c")])
+        _emulate(folder, runtime, tflite, image, cpu)  # writes Python's bytecode
+
+    def total(inferences):
+        errors = _emulate(folder, runtime, tflite, image, cpu, inferences, plugin)
+        return int(errors.rsplit("instructions: ", 1)[1])
+
+    return (total(1 + runs) - total(1)) // runs
+
+
+def _emulate(folder, runtime, tflite, images, cpu, runs=1, plugin=None):
+    """Runs `PROGRAM` and returns what it wrote to standard error."""
     # Old qemu shows the program this machine's own cpuinfo, unless the ARM userland has one.
     lines = {"processor": 0, "Features": FEATURES + NEWER_FEATURES.get(cpu, ""), "CPU implementer": "0x41"}
     lines |= {"CPU architecture": 8, "CPU variant": "0x0", "CPU part": CPUS[cpu], "CPU revision": 3}
     (folder / "root/proc/cpuinfo").write_text("".join(f"{name}\t: {value}\n" for name, value in lines.items()) + "\n")
-    np.save(folder / "pixels.npy", pixels)
-
-    def total(inferences):
-        # Random addresses would change the count.
-        command = [
-            "setarch",
-            platform.machine(),
-            "--addr-no-randomize",
-            "qemu-aarch64",
-            "-cpu",
-            cpu,
-            "-L",
-            folder / "root",
-            "-plugin",
-            folder / "count_instructions.so",
-        ]
-        command += [
-            folder / f"root/usr/bin/python{PYTHON}",
-            folder / "program.py",
-            tflite,
-            folder / "pixels.npy",
-            inferences,
-        ]
-        environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(folder / "site"), "PYTHONHASHSEED": "0"}
-        errors = _run(command, env=environment).stderr
-        return int(errors.rsplit("instructions: ", 1)[1])
-
-    if not (folder / "warm").exists():
-        total(1)  # writes Python's bytecode
-        (folder / "warm").touch()
-    return (total(1 + runs) - total(1)) // runs
+    np.save(folder / "images.npy", images)
+    emulator = ["qemu-aarch64", "-cpu", cpu, "-L", folder / "root"]
+    if plugin is not None:  # random addresses would change the count
+        emulator = ["setarch", platform.machine(), "--addr-no-randomize", *emulator, "-plugin", plugin]
+    python = [folder / f"root/usr/bin/python{PYTHON}", folder / "program.py", INTERPRETERS[runtime]]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(folder / "site" / runtime),
+        "PYTHONHASHSEED": "0",
+    }
+    command = [*emulator, *python, tflite, folder / "images.npy", runs, folder / "logits.npy"]
+    return _run(command, env=environment).stderr
 
 
 def _run(command, **options):

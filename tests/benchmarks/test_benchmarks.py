@@ -64,22 +64,3 @@ def test_the_arm_table_holds_the_ratios(roads_and_compare):
     ]
     assert "| (e) E | int8 | 240 | 0.60 | 120 | 0.60 |" in compare.arm_as_markdown(rows)
     assert compare.arm_as_markdown([]) == ""
-
-
-def test_arm_instructions_grow_with_the_model(roads_and_compare, tmp_path):
-    import arm
-
-    if missing := arm.missing_tools():
-        pytest.skip(f"counting ARM instructions needs tools that are missing: {missing}")
-    from keras_vit_plugin.export import export_tflite
-
-    folder = arm.prepare(tmp_path / "arm")
-    counts = {}
-    for preset in ("vit_test", "vit_digits"):
-        model = kv.build(preset)
-        path = tmp_path / f"{preset}.tflite"
-        export_tflite(model, path)
-        image = pixels(model.image_shape, 1)
-        counts[preset] = [arm.instructions_per_inference(folder, path, image, "cortex-a76", 1000) for _ in range(2)]
-    assert abs(counts["vit_digits"][0] - counts["vit_digits"][1]) < 0.05 * counts["vit_digits"][0]
-    assert 1e4 < max(counts["vit_test"]) < min(counts["vit_digits"]) < 1e8

@@ -1,0 +1,84 @@
+"""The aarch64 wheels of both runtimes under qemu: files run there, and answer what they answer here."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, pixels, real_data
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import Runner
+from keras_vit_plugin.export.images import gather_images
+from keras_vit_plugin.export.preprocessing import preprocessing_of
+from keras_vit_plugin.export.verify import snr_db
+
+PRESET = "deit_tiny_patch16_224"
+PHOTOS = 1
+RUNTIMES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # of each target
+
+
+@pytest.fixture(scope="module")
+def arm():
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+    import arm
+
+    yield arm
+    sys.path.remove(str(REPOSITORY / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def userland(arm, tmp_path_factory):
+    if missing := arm.missing_tools(counting=False):
+        pytest.skip(f"running ARM programs needs tools that are missing: {missing}")
+    return arm.prepare(tmp_path_factory.mktemp("arm"))
+
+
+@pytest.fixture(scope="module")
+def deit():
+    model = kv.build(PRESET, weights=real_data("weights", f"{PRESET}_in1k.npz"))
+    preprocessing = preprocessing_of(model)
+    calibration = gather_images(real_data("imagenet_calibration"), preprocessing, "calibration", 16)
+    return model, calibration, gather_images(real_data("imagenet_eval"), preprocessing, "images", PHOTOS)
+
+
+@pytest.mark.parametrize(
+    "mode, target, least_snr_db",
+    [
+        ("dynamic", "litert", 20),
+        ("int8", "litert", 20),
+        ("int8-full", "litert", 12),
+        ("int8", "tflite-runtime", 20),  # and dynamic: the same file
+        ("int8-full", "tflite-runtime", 12),
+    ],
+)
+def test_answers_there_are_those_here(mode, target, least_snr_db, arm, userland, deit, tmp_path):
+    model, calibration, photos = deit
+    path = tmp_path / "m.tflite"
+    kv.export.export_tflite(
+        model,
+        path,
+        quantize=mode,
+        target=target,
+        calibration=calibration,
+        verification=photos,
+        tolerance=kv.export.Tolerance(0, 8),
+    )
+    here = Runner(path.read_bytes())(photos)
+    for cpu in arm.CPUS:
+        there = arm.logits(userland, RUNTIMES[target], path, photos, cpu)
+        assert snr_db(here, there) >= least_snr_db
+        np.testing.assert_array_equal(there.argmax(1), here.argmax(1))
+
+
+def test_arm_instructions_grow_with_the_model(arm, userland, tmp_path):
+    if missing := arm.missing_tools():
+        pytest.skip(f"counting ARM instructions needs tools that are missing: {missing}")
+    counts = {}
+    for preset in ("vit_test", "vit_digits"):
+        model = kv.build(preset)
+        path = tmp_path / f"{preset}.tflite"
+        kv.export.export_tflite(model, path)
+        image = pixels(model.image_shape, 1)
+        counts[preset] = [arm.instructions_per_inference(userland, path, image, "cortex-a76", 1000) for _ in range(2)]
+    assert abs(counts["vit_digits"][0] - counts["vit_digits"][1]) < 0.05 * counts["vit_digits"][0]
+    assert 1e4 < max(counts["vit_test"]) < min(counts["vit_digits"]) < 1e8
