@@ -12,8 +12,8 @@ demo: .venv/installed
 test: .venv/installed .venv-device/installed
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile tests
 
-# The same promises on more modes and weights: half an hour.
-test-long: .venv/installed .venv-device/installed
+# The same promises on more modes and weights.
+test-long: .venv/installed
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile -m long tests
 
 lint: .venv/installed

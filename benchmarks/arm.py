@@ -33,24 +33,7 @@ PLATFORMS = (
     "manylinux2014_aarch64",
 )
 RUNS = 2
-PROGRAM = """
-import importlib
-import sys
-import numpy as np
-module, model, images, runs, logits = sys.argv[1:]
-interpreter = importlib.import_module(module).Interpreter(model_path=model, num_threads=1)
-interpreter.allocate_tensors()
-entry, leaving = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-interpreter.resize_tensor_input(entry["index"], [1, *entry["shape"][1:]])
-interpreter.allocate_tensors()
-answers = []
-for image in np.load(images):
-    for _ in range(int(runs)):
-        interpreter.set_tensor(entry["index"], image[None])
-        interpreter.invoke()
-    answers.append(interpreter.get_tensor(leaving["index"])[0])
-np.save(logits, answers)
-"""
+PROGRAM = Path(__file__).with_name("run_images.py")
 
 
 def missing_tools(counting=True):
@@ -97,7 +80,6 @@ def prepare(folder):
         for name in PURE_PYTHON:
             if (installed / name).exists():
                 (folder / "site" / runtime / name).symlink_to(installed / name)
-    (folder / "program.py").write_text(PROGRAM)
     (folder / "ready").touch()
     return folder
 
@@ -147,7 +129,7 @@ def _emulate(folder, runtime, tflite, images, cpu, runs=1, plugin=None):
     emulator = ["qemu-aarch64", "-cpu", cpu, "-L", folder / "root"]
     if plugin is not None:  # random addresses would change the count
         emulator = ["setarch", platform.machine(), "--addr-no-randomize", *emulator, "-plugin", plugin]
-    python = [folder / f"root/usr/bin/python{PYTHON}", folder / "program.py", INTERPRETERS[runtime]]
+    python = [folder / f"root/usr/bin/python{PYTHON}", PROGRAM, INTERPRETERS[runtime]]
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(folder / "site" / runtime),

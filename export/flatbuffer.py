@@ -78,10 +78,11 @@ def hybrid_ops(model):
     found = set()
     for graph in model.subgraphs:
         for operator in graph.operators:
-            types = [tensor_type(graph.tensors[index]) for index in operator.inputs[:2] if index >= 0]
-            weights_of_conv = op_name(model, operator) in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
-            if weights_of_conv and types[0] == "FLOAT32" and types[1] in ("INT8", "INT4"):
-                found.add(op_name(model, operator))
+            name = op_name(model, operator)
+            if name in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
+                entering, weights = (tensor_type(graph.tensors[index]) for index in operator.inputs[:2])
+                if entering == "FLOAT32" and weights in ("INT8", "INT4"):
+                    found.add(name)
     return sorted(found)
 
 

@@ -69,3 +69,18 @@ def randomize(model, seed=0):
     for weight in model.weights:
         if str(weight.dtype).startswith(("float", "bfloat")):
             weight.assign(np.asarray(weight) + generator.normal(0, 0.1, weight.shape).astype(np.float32))
+
+
+def functional_model():
+    """A model of the user's own that contains these layers."""
+    import keras
+
+    from keras_vit_plugin import layers
+
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
+    x = layers.PrefixTokensAndPositions()(layers.PatchEmbedding(4, 16)(x))
+    x = layers.EncoderBlock(2, 32, layer_scale=0.5)(x)
+    x = keras.layers.Dense(4, use_bias=False)(layers.TokenPooling()(x))
+    return keras.Model(images, x)

@@ -2,29 +2,24 @@
 
 from dataclasses import replace
 
-import keras
 import numpy as np
 import pytest
-from conftest import pixels, randomize
+from conftest import functional_model, pixels, randomize
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin import layers
 from keras_vit_plugin.export import (
     ParityError,
     Runner,
     Tolerance,
-    UnsupportedByTarget,
     export_tflite,
     float_files,
     inspect,
     verify,
 )
-from keras_vit_plugin.export.flatbuffer import hybrid_ops, read
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.quantize import INTEGER_ONLY
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.targets import check_target, min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
 
 # The least SNR in dB of each mode on the tiny models with random weights, some dB below what was measured.
@@ -136,17 +131,6 @@ def test_files_shrink_with_the_mode(tmp_path):
     assert sizes["int8-full"] < 0.5 * sizes["float32"]
 
 
-def functional_model():
-    """A model of the user's own that contains these layers."""
-    images = keras.Input((16, 16, 3))
-    x = keras.layers.Rescaling(1 / 255)(images)
-    x = keras.layers.Conv2D(8, 3, padding="same", activation="relu")(x)
-    x = layers.PrefixTokensAndPositions()(layers.PatchEmbedding(4, 16)(x))
-    x = layers.EncoderBlock(2, 32, layer_scale=0.5)(x)
-    x = keras.layers.Dense(4, use_bias=False)(layers.TokenPooling()(x))
-    return keras.Model(images, x)
-
-
 @pytest.mark.parametrize("mode", TINY_SNR)
 def test_any_keras_model_with_these_layers_exports(mode, tmp_path):
     model = functional_model()
@@ -247,133 +231,6 @@ def test_a_wrong_graph_is_caught_by_the_parity_gate(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def refused(match, tmp_path, model=None, error=ValueError, path="m.tflite", **arguments):
-    model = kv.build("vit_test") if model is None else model
-    with pytest.raises(error, match=match):
-        export_tflite(model, tmp_path / path, **arguments)
-    assert not (tmp_path / "m.tflite").exists()
-
-
-@pytest.mark.parametrize(
-    "arguments, match",
-    [
-        ({"quantize": "int8full"}, "quantize='int8full'. Did you mean 'int8-full'"),
-        ({"target": "coral"}, "`target` must be one of litert, tflite-runtime; got target='coral'"),
-        ({"input_dtype": "int4"}, "`input_dtype` must be one of uint8, float32, int8"),
-        (
-            {"input_dtype": "int8"},
-            "quantize='float32' goes with `input_dtype` uint8 or float32, got input_dtype='int8'",
-        ),
-        ({"quantize": "int8-full", "input_dtype": "float32"}, "goes with `input_dtype` uint8 or int8"),
-        ({"output_dtype": "int8"}, "goes with `output_dtype` float32, got output_dtype='int8'"),
-        ({"quantize": "int16x8", "output_dtype": "int8"}, "goes with `output_dtype` float32 or int16"),
-        ({"quantize": "int4"}, "needs `calibration`"),
-        ({"quantize": "int4", "target": "tflite-runtime"}, "no dense layers with weights of 4 bits; take 'int8'"),
-        ({"quantize": "int16x8", "target": "tflite-runtime"}, "does not quantize pixels to 16 bits; take 'int8-full'"),
-        ({"quantize": "int4", "block_size": 48}, "one of 32, 64, 128, 256; got 48 with 'int4'"),
-        ({"quantize": "int8", "block_size": 32}, "`block_size` is for quantize='int4'"),
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"tolerance": 0.9}, "Tolerance\\(min_agreement, min_snr_db\\)"),
-        ({"quantize": "int8-full"}, "needs `calibration`"),
-        ({"labels": ["a", "b"]}, "5 classes, got 2 names"),
-        ({"mean": 0.5}, "`mean` and `std` together"),
-        ({"mean": 0.5, "std": 0.0}, "`std` positive"),
-        ({"calibration": np.zeros((0, 16, 16, 3), "uint8")}, "`calibration` holds no images"),
-        ({"calibration": np.zeros((4, 8, 8, 3), "uint8")}, r"shape \(N, 16, 16, 3\), got \(4, 8, 8, 3\)"),
-        ({"calibration": np.full((4, 16, 16, 3), np.nan)}, "NaN or infinity"),
-        ({"calibration": np.random.default_rng(0).uniform(0, 1, (4, 16, 16, 3))}, "multiply them by 255"),
-        ({"calibration": np.random.default_rng(0).normal(0, 1, (4, 16, 16, 3))}, "raw pixels 0..255, its values run"),
-        ({"calibration": 5}, "a folder, an array, an iterable"),
-        ({"path": "m.bin"}, "must end in .tflite, got path=.*m.bin"),
-        ({"path": "no/such/folder/m.tflite"}, "cannot be written: path=.*no/such/folder"),
-    ],
-)
-def test_unfit_arguments_are_refused_by_name(arguments, match, tmp_path):
-    refused(match, tmp_path, **arguments)
-
-
-def test_an_unwritable_path(tmp_path):
-    (tmp_path / "taken.tflite").mkdir()
-    refused("is a folder", tmp_path, path="taken.tflite")
-    with pytest.raises(ValueError, match="cannot be written: path='/proc/m.tflite'"):
-        export_tflite(kv.build("vit_test"), "/proc/m.tflite")
-
-
-def test_calibration_folders_that_are_missing_empty_or_hold_a_broken_image(tmp_path):
-    refused("No image folder", tmp_path, error=FileNotFoundError, calibration=tmp_path / "nowhere")
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    refused("photos' holds no images", tmp_path, calibration=folder)
-    Image.fromarray(pixels((16, 16, 3), 1)[0]).save(folder / "a.png")
-    whole = (folder / "a.png").read_bytes()
-    (folder / "b.png").write_bytes(whole[: len(whole) // 2])
-    refused("b.png is no image that can be read", tmp_path, calibration=folder)
-    (folder / "b.png").write_bytes(b"text")
-    refused("b.png is no image that can be read", tmp_path, calibration=folder)
-
-
-def test_models_that_cannot_be_right_are_refused(tmp_path):
-    broken = kv.build("vit_test")
-    broken.backbone.norm.gamma.assign(np.full(32, np.nan))
-    refused("weight 'norm/gamma' holds NaN or infinity", tmp_path, broken)
-    refused("must be a keras.Model, got str", tmp_path, "model")
-    refused("is not built", tmp_path, keras.Sequential([keras.layers.Flatten()]))
-    refused("does not say how pixels become its input", tmp_path, functional_model())
-    unknown_size = keras.Input((None, None, 3))
-    refused("known sides", tmp_path, keras.Model(unknown_size, keras.layers.GlobalAveragePooling2D()(unknown_size)))
-
-
-@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
-def test_a_model_quantized_by_keras_is_refused(tmp_path):
-    model = kv.build("vit_test")
-    model.quantize("int8")
-    refused("quantized by Keras .int8.. Export the float model", tmp_path, model)
-
-
-def test_the_target_table_refuses_what_the_runtime_lacks():
-    check_target({"ADD": 1, "AVERAGE_POOL_2D": 2}, "litert")
-    for op in ("FlexErf", "MyCustomOp"):
-        with pytest.raises(UnsupportedByTarget, match=f"{op}: a flex or custom op"):
-            check_target({"ADD": 1, op: 1}, "litert")
-    with pytest.raises(UnsupportedByTarget, match="ADD version 9: needs runtime newer"):
-        check_target({"ADD": 9}, "litert")
-    with pytest.raises(UnsupportedByTarget, match="FULLY_CONNECTED version 12: needs runtime 2.17"):
-        check_target({"FULLY_CONNECTED": 12}, "tflite-runtime")
-    check_target({"FULLY_CONNECTED": 1}, "litert", ["FULLY_CONNECTED"])
-    with pytest.raises(UnsupportedByTarget, match="FULLY_CONNECTED: quantizes its input on the fly, which answers"):
-        check_target({"FULLY_CONNECTED": 1}, "tflite-runtime", ["FULLY_CONNECTED"])
-    assert min_runtime({"ADD": 1, "GELU": 1, "MEAN": 3}) == "2.9"
-    assert min_runtime({"ADD": 1, "UNHEARD_OF": 1}) is None
-
-
-@pytest.mark.parametrize("mode", ["dynamic", "int8"])
-def test_weights_in_int8_and_all_arithmetic_in_float_where_the_runtime_has_no_integer_dense(mode, tmp_path):
-    model = kv.build("vit_digits", weights="pretrained")
-    (calibration, _), (images, _) = load_digits_split()
-    path, other = tmp_path / "m.tflite", tmp_path / "litert.tflite"
-    options = {"quantize": mode, "calibration": calibration, "verification": images}
-    report = export_tflite(model, path, target="tflite-runtime", **options)
-    tree, litert = read(path.read_bytes()), export_tflite(model, other, **options)
-    assert hybrid_ops(tree) == [] and hybrid_ops(read(other.read_bytes())) == ["FULLY_CONNECTED"]
-    assert "GELU" not in report.file.ops and "GELU" in litert.file.ops
-    assert report.size_bytes < 1.2 * litert.size_bytes
-    assert report.parity.top1_agreement == 1.0 and report.parity.snr_db > 35
-
-
-def test_auto_for_a_runtime_without_integer_dense(tmp_path):
-    model = kv.build("vit_digits", weights="pretrained")
-    report = export_tflite(
-        model,
-        tmp_path / "m.tflite",
-        quantize="auto",
-        target="tflite-runtime",
-        calibration=load_digits_split()[0][0][:150],
-        max_size=10**9,  # every candidate is tried
-    )
-    assert [candidate.mode for candidate in report.tried] == ["dynamic", "float16", "float32"]
-    assert report.mode == "float32"
-
-
 def test_float32_input_takes_the_same_pixels(tmp_path):
     model = kv.build("vit_test")
     images = pixels(model.image_shape)
@@ -399,22 +256,6 @@ def test_batches(mode, tmp_path):
     assert report.file.inputs[0]["shape"] == [4, 16, 16, 3]
 
 
-def test_mean_and_std_of_another_channel_count(tmp_path):
-    refused("`std` must be one number or one per channel .3., got 2", tmp_path, mean=[0, 0], std=[1, 1])
-
-
-def test_a_graph_beyond_the_builtin_ops_is_refused(tmp_path):
-    @keras.saving.register_keras_serializable("test")
-    class Inverse(keras.layers.Layer):
-        def call(self, x):
-            return keras.ops.inv(x)
-
-    images = keras.Input((8, 8, 3))
-    x = Inverse()(keras.layers.Reshape((12, 16))(images)[:, :, :12])
-    model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(x)))
-    refused("does not convert to TFLite builtin ops", tmp_path, model, UnsupportedByTarget, mean=0, std=1)
-
-
 def test_a_kerashub_model_exports_with_its_own_preprocessing(tmp_path):
     import keras_hub
 
@@ -428,21 +269,3 @@ def test_a_kerashub_model_exports_with_its_own_preprocessing(tmp_path):
     converter.image_size = (32, 32)
     with pytest.raises(ValueError, match="takes images of .16, 16., its image converter resizes to .32, 32."):
         export_tflite(model, tmp_path / "n.tflite")
-
-
-def test_calibration_images_that_say_little(tmp_path):
-    images = pixels((16, 16, 3), 20)
-    flat = np.full_like(images, 90)
-    refused("`calibration` holds images of one colour each", tmp_path, quantize="int8", calibration=flat)
-    refused("raw pixels 0..255, its values run to 1", tmp_path, quantize="int8", calibration=images // 128)
-    with pytest.warns(UserWarning, match="`calibration`: 1 of 20 images are of one colour each"):
-        mixed = np.concatenate([images[:19], flat[:1]])
-        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", calibration=mixed)
-    with pytest.warns(UserWarning, match=r"`calibration` holds 3 image\(s\): .* fewer than 16 may not fit"):
-        export_tflite(
-            kv.build("vit_test"),  # of weights drawn anew each time: one of three answers may change
-            tmp_path / "m.tflite",
-            quantize="int8-full",
-            calibration=images[:3],
-            tolerance=Tolerance(0, 0),
-        )

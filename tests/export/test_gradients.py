@@ -1,4 +1,4 @@
-"""Ranges that the logits choose."""
+"""What the gradients of the logits decide: ranges, and how much each row counts in rounding weights."""
 
 from dataclasses import replace
 
@@ -108,5 +108,7 @@ def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
     known = gradients._operations
     monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known()["ADD"]})
-    for tensor, seen in observe(content, images).entering.items():
-        np.testing.assert_array_equal(sensitive_entering(content, images)[tensor].products, seen.products)
+    entering, all_rows = sensitive_entering(content, images), observe(content, images).entering
+    assert set(entering) == set(all_rows)
+    for tensor, seen in all_rows.items():
+        np.testing.assert_array_equal(entering[tensor].products, seen.products)

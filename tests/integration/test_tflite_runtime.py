@@ -16,6 +16,7 @@ from keras_vit_plugin.export.verify import compare, keras_logits
 from keras_vit_plugin.presets.digits import load_digits_split
 
 DEVICE_PYTHON = REPOSITORY / ".venv-device" / "bin" / "python"
+RUN_IMAGES = REPOSITORY / "benchmarks" / "run_images.py"
 CLASSIFY = REPOSITORY / "examples" / "on_device" / "classify.py"
 
 
@@ -42,27 +43,11 @@ def classify(python, model, photos):
     return [json.loads(line)["top"] for line in printed.splitlines()]
 
 
-LOGITS = """
-import sys
-import numpy as np
-from tflite_runtime.interpreter import Interpreter
-interpreter = Interpreter(model_path=sys.argv[1], num_threads=1)
-interpreter.allocate_tensors()
-entry, leaving = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-logits = []
-for image in np.load(sys.argv[2]):
-    interpreter.set_tensor(entry["index"], image[None])
-    interpreter.invoke()
-    logits.append(interpreter.get_tensor(leaving["index"])[0])
-np.save(sys.argv[3], logits)
-"""
-
-
 def device_logits(python, model, images, folder):
     """What tflite-runtime gives for raw pixels `(N, H, W, C)`."""
     np.save(folder / "pixels.npy", images)
-    arguments = [model, folder / "pixels.npy", folder / "logits.npy"]
-    subprocess.run([python, "-c", LOGITS, *arguments], capture_output=True, check=True)
+    arguments = ["tflite_runtime.interpreter", model, folder / "pixels.npy", "1", folder / "logits.npy"]
+    subprocess.run([python, RUN_IMAGES, *arguments], capture_output=True, check=True)
     return np.load(folder / "logits.npy")
 
 
