@@ -1,29 +1,84 @@
 """Changes to a `.tflite` that its converter cannot be told to make, on the schema of ai-edge-litert."""
 
+import contextlib
 import functools
+import hashlib
 import json
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
 METADATA_NAME = "keras_vit_plugin"
+METADATA_START = b'{"keras_vit_plugin":'
+SEAL = b'"content_sha256": "'
 LARGEST_SHARED = 1 << 16  # bytes of a vector that is looked for among those written
 
 
 class InvalidModelFile(ValueError):
-    """The bytes are no TFLite model."""
+    """The bytes are no TFLite model, not those that were exported, or a model of something else than images."""
+
+
+@contextlib.contextmanager
+def naming(file):
+    """Lets an `InvalidModelFile` begin with the path of the file; `file` may be bytes, which have none."""
+    try:
+        yield
+    except InvalidModelFile as error:
+        if isinstance(file, (str, Path)):
+            raise InvalidModelFile(f"{file}: {error}") from error
+        raise
+
+
+def check_whole(content):
+    """Looks at the bytes of a `.tflite` before an interpreter does: damaged ones can make it crash, or answer wrong.
+
+    Raises:
+        InvalidModelFile: they are no TFLite model, or have the metadata of this package and not the hash in them.
+    """
+    if len(content) < 16 or bytes(content[4:8]) != b"TFL3":
+        raise InvalidModelFile(f"no TFLite model: {len(content)} bytes without the identifier TFL3")
+    place = _seal_place(content)
+    sealed = place is not None and bytes(content[place : place + 64]) == _content_hash(content, place)
+    if not sealed and (place is not None or METADATA_START in content):
+        raise InvalidModelFile(
+            "a damaged TFLite model: it is not what was exported, by the hash in its metadata; copy or export it again"
+        )
+
+
+def seal(content):
+    """Writes the hash of a file into its metadata, where it has some: the last thing to do to the bytes.
+
+    The hash is SHA-256 of the whole file with 64 zeros in the place of its 64 hexadecimal digits.
+    """
+    place = _seal_place(content)
+    if place is None:
+        return bytes(content)
+    return bytes(content[:place]) + _content_hash(content, place) + bytes(content[place + 64 :])
+
+
+def _seal_place(content):
+    place = content.find(SEAL)
+    return None if place < 0 else place + len(SEAL)
+
+
+def _content_hash(content, place):
+    view = memoryview(content)
+    digest = hashlib.sha256(view[:place])
+    digest.update(b"0" * 64)
+    digest.update(view[place + 64 :])
+    return digest.hexdigest().encode()
 
 
 def read(content):
     """The schema's object tree of a `.tflite`.
 
     Raises:
-        InvalidModelFile: the bytes are no TFLite model.
+        InvalidModelFile: as for `check_whole`.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
-    if len(content) < 16 or bytes(content[4:8]) != b"TFL3":
-        raise InvalidModelFile(f"no TFLite model: {len(content)} bytes without the identifier TFL3")
+    check_whole(content)
     try:
         model = flatbuffer_utils.read_model_from_bytearray(bytes(content))
     except Exception as error:  # whatever a damaged table makes the generated reader do
@@ -35,7 +90,7 @@ def read(content):
 
 
 def write(model):
-    """The bytes of an object tree. Equal short vectors are stored once: the zero points of a channel take 8 bytes."""
+    """The sealed bytes of an object tree. Equal short vectors are stored once: a channel's zero point takes 8 bytes."""
     import flatbuffers
 
     class SharingBuilder(flatbuffers.Builder):
@@ -53,7 +108,7 @@ def write(model):
 
     builder = SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    return seal(builder.Output())
 
 
 def op_name(model, operator):
@@ -91,6 +146,15 @@ def tensor_type(tensor):
     from ai_edge_litert import schema_py_generated as schema
 
     return next(name for name, value in vars(schema.TensorType).items() if value == tensor.type)
+
+
+def logits_first(content):
+    """Puts the signature's `logits` in front of the graph's other outputs, which the converter sorts by name."""
+    model = read(content)
+    outputs = model.signatureDefs[0].outputs
+    order = sorted(outputs, key=lambda output: output.name != b"logits")
+    model.subgraphs[0].outputs = [output.tensorIndex for output in order]
+    return write(model)
 
 
 def add_missing_biases(content):
@@ -165,7 +229,7 @@ def dequantize_pixels(content):
     if tensor_type(graph.tensors[image]) != "UINT8" or [op_name(model, op) for op in readers] != ["CAST"]:
         return content
     graph.tensors[image].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
-    readers[0].opcodeIndex = _operator_code(model, "DEQUANTIZE")
+    readers[0].opcodeIndex = operator_code(model, "DEQUANTIZE")
     readers[0].builtinOptionsType, readers[0].builtinOptions = 0, None
     return write(model)
 
@@ -193,7 +257,7 @@ def float16_constants(content, size):
             graph.tensors.append(stored)
             tensor.buffer = 0
             dequantize = schema.OperatorT(
-                opcodeIndex=_operator_code(model, "DEQUANTIZE"), inputs=[len(graph.tensors) - 1], outputs=[index]
+                opcodeIndex=operator_code(model, "DEQUANTIZE"), inputs=[len(graph.tensors) - 1], outputs=[index]
             )
             graph.operators.insert(graph.operators.index(addition), dequantize)
     model.buffers = _used_buffers(model)
@@ -210,7 +274,7 @@ def _used_buffers(model):
     return [model.buffers[old] for old in used]
 
 
-def _operator_code(model, name):
+def operator_code(model, name):
     """The index of a builtin operator's code, added where the file has none."""
     from ai_edge_litert import schema_py_generated as schema
 
@@ -274,23 +338,28 @@ def drop_unused_tensors(content):
     for signature in model.signatureDefs or []:
         graph = model.subgraphs[signature.subgraphIndex]
         for maps, indices in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs)):
-            if len(maps) == 1:
-                maps[0].tensorIndex = indices[0]
+            for entry in maps:
+                entry.tensorIndex = indices[0] if len(maps) == 1 else new_index[entry.tensorIndex]
     return write(model)
 
 
 def set_metadata(content, values):
-    """Stores a dictionary as JSON in the file.
+    """Stores a dictionary as JSON in the file, and `content_sha256`, which `check_whole` looks at.
 
     Its text begins with the first key, so that a program without the schema can find it by searching for that.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     model = read(content)
-    model.buffers.append(schema.BufferT(data=np.frombuffer(json.dumps(values).encode(), np.uint8)))
+    text = json.dumps({**values, "content_sha256": "0" * 64}).encode()
+    stored = schema.BufferT(data=np.frombuffer(text, np.uint8))
+    for item in model.metadata or []:
+        if item.name.decode() == METADATA_NAME:
+            model.buffers[item.buffer] = stored
+            return write(model)
+    model.buffers.append(stored)
     entry = schema.MetadataT(name=METADATA_NAME.encode(), buffer=len(model.buffers) - 1)
-    kept = [item for item in model.metadata or [] if item.name.decode() != METADATA_NAME]
-    model.metadata = [*kept, entry]
+    model.metadata = [*(model.metadata or []), entry]
     return write(model)
 
 

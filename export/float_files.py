@@ -1,12 +1,14 @@
 """The float `.tflite` that a mode is quantized from, of one Keras model."""
 
 from . import flatbuffer, spec
+from .images import synthetic_images
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .quantize import INTEGER_ONLY
-from .rewrites import apply_passes
+from .rewrites import FLOAT16_PASSES, apply_passes
 from .targets import TARGETS
 
 EXTREMES_IMAGES = 8
+OUTPUTS = {"embedding": spec.ViTSpec.embedding, "attention": spec.ViTSpec.attention_map}
 NEGLIGIBLE = 1e-5  # of what an epsilon is added to: about float32's own rounding
 
 
@@ -20,6 +22,7 @@ class FloatFiles:
         calibration: raw pixels `(N, H, W, C)`, or None.
         batch_size, input_dtype: as for `lower`.
         target: a key of `TARGETS`.
+        outputs: of `OUTPUTS`, those that the files give besides the logits.
 
     Attributes:
         target: its `Target`.
@@ -38,14 +41,24 @@ class FloatFiles:
         batch_size=1,
         input_dtype="uint8",
         target="litert",
+        outputs=(),
     ):
         self.target = TARGETS[target]
         self.road, self.road_reason, self.changes = "spec", "", {}
         self._calibration, self._form = calibration, (batch_size, input_dtype)
+        self._outputs, self._original = outputs, None
         self._keras = (model, image_shape, pixel_scale, pixel_offset)
         try:
-            self._spec, self.changes = apply_passes(spec.from_keras(model, pixel_scale, pixel_offset), calibration)
+            original = spec.from_keras(model, pixel_scale, pixel_offset, "embedding" in outputs)
+            self._spec, self.changes = apply_passes(original, calibration)
+            if self.target.gpu:
+                images = synthetic_images(image_shape) if calibration is None else calibration
+                self._spec, changes = apply_passes(self._spec, images[:EXTREMES_IMAGES], FLOAT16_PASSES)
+                self.changes |= changes
+            self._original = original if outputs else None
         except spec.UnsupportedTopology as reason:
+            if outputs:
+                raise ValueError(f"`outputs` are for this package's classifiers: {reason}.") from reason
             self.road, self.road_reason, self._spec = "generic", str(reason), None
 
     def lowered(self, mode, prefer="speed"):
@@ -60,15 +73,23 @@ class FloatFiles:
         """As `ViTSpec.streams`; nothing on the generic road."""
         return [] if self.road == "generic" else self._spec.streams(images)
 
+    def expected(self, images):
+        """`{name: values}` of the outputs besides the logits, by the model as it was read, in float64."""
+        return {name: OUTPUTS[name](self._original, images) for name in self._outputs}
+
     def forget(self):
         """Frees the weights in float64, as large as all that follows; nothing can be lowered any more."""
-        self._spec = None
+        self._spec = self._original = None
 
     def _lowering(self, mode, prefer):
         """How `lower` is to write attention and norms for a mode."""
-        gelu_op = self.target.gelu or mode in INTEGER_ONLY
+        form = {
+            "gelu": "op" if mode in INTEGER_ONLY else self.target.gelu,
+            "for_gpu": self.target.gpu,
+            "attention_map": "attention" in self._outputs,
+        }
         if mode not in ("int8", "int8-full") or (mode == "int8" and not self.target.integer_dense):
-            return {"gelu_op": gelu_op}
+            return form
         largest_score, least_square = self._spec.extremes(self._calibration[:EXTREMES_IMAGES])
         epsilon = max(norm.epsilon for norm in self._spec.norms())
         weights = "softmax"
@@ -77,4 +98,4 @@ class FloatFiles:
         elif prefer == "speed" and largest_score <= LARGEST_UNIT_SCORE:
             weights = "unit"
         norm_epsilon = epsilon > NEGLIGIBLE * least_square
-        return {"attention_weights": weights, "norm_epsilon": norm_epsilon, "gelu_op": gelu_op}
+        return {"attention_weights": weights, "norm_epsilon": norm_epsilon, **form}

@@ -150,6 +150,10 @@ def logit_gradients(graph, images, generator):
 def _operations():
     """Op kind to `function(options, *inputs)`; the shape of the result is the caller's to set."""
     import tensorflow as tf
+    from ai_edge_litert import schema_py_generated as schema
+
+    def padding(options):
+        return {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}[options.padding]
 
     def axis(indices):
         return [int(index) for index in np.ravel(indices)]
@@ -159,6 +163,12 @@ def _operations():
         "SUB": lambda options, x, y: x - y,
         "MUL": lambda options, x, y: x * y,
         "CAST": lambda options, x: x,
+        "DEQUANTIZE": lambda options, x: tf.cast(x, tf.float32),
+        "PAD": lambda options, x, amounts: tf.pad(x, amounts),
+        "CONV_2D": lambda options, x, filters, bias: (
+            tf.nn.conv2d(x, tf.transpose(filters, (1, 2, 3, 0)), (options.strideH, options.strideW), padding(options))
+            + bias
+        ),
         "RESHAPE": lambda options, x, *shape: x,
         "TRANSPOSE": lambda options, x, order: tf.transpose(x, order),
         "SLICE": lambda options, x, begin, size: tf.slice(x, begin, size),

@@ -61,8 +61,8 @@ class Graph:
         return int(np.prod(self.subgraph.tensors[operator.outputs[0]].shape)) * int(depth)
 
     def constant(self, tensor):
-        """The values of a float32 or int32 constant, or None for a tensor computed at run time."""
-        dtype = {"FLOAT32": np.float32, "INT32": np.int32}.get(self.dtype(tensor))
+        """The values of a float or int32 constant, or None for a tensor computed at run time."""
+        dtype = {"FLOAT16": np.float16, "FLOAT32": np.float32, "INT32": np.int32}.get(self.dtype(tensor))
         tensor = self.subgraph.tensors[tensor]
         data = self.model.buffers[tensor.buffer].data
         return None if data is None else np.frombuffer(bytes(data), dtype).reshape(tensor.shape)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from .files import read_file
-from .flatbuffer import get_metadata, op_name, op_versions, read, tensor_type
+from .flatbuffer import get_metadata, naming, op_name, op_versions, read, tensor_type
 from .targets import min_runtime
 
 
@@ -49,7 +49,8 @@ def inspect(file):
         InvalidModelFile: it is no TFLite model, or a damaged one.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
-    model = read(content)
+    with naming(file):
+        model = read(content)
     graph = model.subgraphs[0]
     ops = Counter(op_name(model, operator) for operator in graph.operators)
     ends = {*graph.inputs, *graph.outputs}

@@ -1,37 +1,76 @@
 """Running a `.tflite` on images, whatever the dtypes of its input and output."""
 
+import importlib
+import operator
 import os
 import warnings
 
 import numpy as np
 
+from .flatbuffer import InvalidModelFile, check_whole
+
+# The package of each runtime, the module to import, and where its class is in it.
+RUNTIMES = (
+    ("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter"),
+    ("tflite-runtime", "tflite_runtime.interpreter", "Interpreter"),
+    ("tensorflow", "tensorflow", "lite.Interpreter"),
+)
+
+
+def interpreter_class():
+    """The `Interpreter` of the first runtime that can be imported.
+
+    Raises:
+        ImportError: there is none; says why, and what to install.
+    """
+    broken = []
+    for package, module, name in RUNTIMES:
+        try:
+            found = operator.attrgetter(name)(importlib.import_module(module))
+            if package == "tflite-runtime" and not np.__version__.startswith("1."):
+                raise ImportError(f"it needs NumPy 1 and this is {np.__version__}")
+        except Exception as error:  # a library of other binaries raises what it likes
+            if not (isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]):
+                broken.append(f"{package} is installed but cannot be used: {error}. ")
+            continue
+        for reason in broken:
+            warnings.warn(f"{reason}Taking {package}.", stacklevel=3)
+        return found
+    raise ImportError(f"No TFLite interpreter can be imported. {''.join(broken)}Try: pip install ai-edge-litert")
+
 
 class Runner:
-    """A TFLite classifier as a function from pixels to logits.
+    """A TFLite classifier as a function from pixels to logits, its first output.
 
     Args:
         content: bytes of the file.
         num_threads: threads of the interpreter; None is one per core.
 
     Raises:
-        ValueError: the interpreter cannot load the file, or it does not have one input of images and one output.
+        InvalidModelFile: the file is damaged, the interpreter cannot load it, or it does not have one input of images.
+        ImportError: no interpreter is installed.
     """
 
     def __init__(self, content, num_threads=None):
-        from ai_edge_litert.interpreter import Interpreter
-
+        check_whole(content)
         try:
             threads = num_threads or os.cpu_count()
-            self.interpreter = Interpreter(model_content=bytes(content), num_threads=threads)
+            self.interpreter = interpreter_class()(model_content=bytes(content), num_threads=threads)
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            raise ValueError(f"The interpreter cannot load this file: {error}") from error
+            raise InvalidModelFile(f"the interpreter cannot load this file: {error}") from error
         inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(f"Expected one input and one output, the file has {len(inputs)} and {len(outputs)}.")
+        if len(inputs) != 1 or not outputs:
+            raise InvalidModelFile(f"expected one input and an output, the file has {len(inputs)} and {len(outputs)}.")
         self.input, self.output = inputs[0], outputs[0]
         if len(self.input["shape"]) != 4:
-            raise ValueError(f"Expected an input (batch, height, width, channels), got {list(self.input['shape'])}.")
+            shape = list(map(int, self.input["shape"]))
+            raise InvalidModelFile(f"expected an input (batch, height, width, channels), got {shape}.")
+
+    @property
+    def batch_size(self):
+        """How many images a call of the interpreter takes."""
+        return int(self.input["shape"][0])
 
     @property
     def image_shape(self):
@@ -40,15 +79,25 @@ class Runner:
 
     def __call__(self, images):
         """Logits `(B, classes)` float32 of images of pixels 0..255, `(B, H, W, C)`; any B."""
-        size = int(self.input["shape"][0])
-        batches = []
-        for start in range(0, len(images), size):
-            batch = images[start : start + size]
-            padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
+        return np.concatenate([self._dequantized(self._output(self.output["index"], n)) for n in self._batches(images)])
+
+    def outputs(self, images):
+        """All outputs of the file's signature by name, as they come, for images as above."""
+        indices = self.interpreter._get_full_signature_list()["serving_default"]["outputs"]
+        batches = [{name: self._output(index, n) for name, index in indices.items()} for n in self._batches(images)]
+        return {name: np.concatenate([batch[name] for batch in batches]) for name in indices}
+
+    def _batches(self, images):
+        """Runs one batch after the other, and yields how many images of it are no padding."""
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            padding = np.zeros((self.batch_size - len(batch), *batch.shape[1:]), batch.dtype)
             self.interpreter.set_tensor(self.input["index"], self._quantized(np.concatenate([batch, padding])))
             self.interpreter.invoke()
-            batches.append(self._dequantized(self.interpreter.get_tensor(self.output["index"]))[: len(batch)])
-        return np.concatenate(batches)
+            yield len(batch)
+
+    def _output(self, index, count):
+        return self.interpreter.get_tensor(index)[:count]
 
     def _quantized(self, pixels):
         scale, zero_point = self.input["quantization"]

@@ -6,15 +6,20 @@ import tempfile
 
 import numpy as np
 
+from keras_vit_plugin.geometry import patch_grid
 from keras_vit_plugin.quiet import quiet_stderr
 
+from .flatbuffer import logits_first
 from .targets import UnsupportedByTarget
 
 LARGEST_UNIT_SCORE = 30.0
-# gelu(x) = x sigmoid(x p(min(x^2, 36))) within 1.4e-6 in float32: p of degree 5 in x^2, the lowest power first. Fitted
-# to log(cdf(x) / cdf(-x)) / x of the normal distribution on 0..6 so that the largest error is least (Remez, Lawson).
-GELU_POLYNOMIAL = (1.59573138, 0.0727639927, -0.000137495182, -8.89264394e-05, 5.00943452e-06, -9.24539914e-08)
-GELU_SATURATES = 36.0  # x^2
+# gelu(x) = x sigmoid(x p(min(x^2, limit))), p's coefficients with the lowest power first. Fitted to
+# log(cdf(x) / cdf(-x)) / x of the normal distribution so that the largest error is least: within 1.4e-6, and with
+# coefficients that float16 holds within 2.6e-5. tanh with x + 0.044715 x^3, arXiv:1606.08415, is within 4.8e-4.
+GELU_FORMS = {
+    "float32": ((1.59573138, 0.0727639927, -0.000137495182, -8.89264394e-05, 5.00943452e-06, -9.24539914e-08), 36.0),
+    "float16": ((1.59501577, 0.0740112926, -0.000703033649), 16.0),
+}
 EMBEDDING = "embedding"  # what the tokens that enter the first block are called in the file
 
 
@@ -23,11 +28,21 @@ def stream_name(block):
     return f"stream_after_block_{block}"
 
 
-def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", norm_epsilon=True, gelu_op=True):
+def lower(
+    spec,
+    batch_size=1,
+    input_dtype="uint8",
+    attention_weights="softmax",
+    norm_epsilon=True,
+    gelu="op",
+    for_gpu=False,
+    attention_map=False,
+):
     """Lowers a spec to a float32 TFLite file.
 
     The signature `serving_default` takes `images`, raw pixels `(batch_size, H, W, C)`, and gives `logits`
-    `(batch_size, classes)` float32. All shapes are static and no tensor has more than rank 4.
+    `(batch_size, classes)` float32; an `embedding` too, where the spec has one. All shapes are static and no tensor has
+    more than rank 4.
 
     Args:
         spec: a `ViTSpec` whose pixel normalization, score scale and LayerScale are folded.
@@ -37,7 +52,11 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
             scores within +-`LARGEST_UNIT_SCORE`: the sum of squares overflows float32 at 44; or `"integer_unit"`, the
             same of ops that have integer kernels.
         norm_epsilon: whether norms add their epsilon.
-        gelu_op: whether GELU is an op, or of ops that older delegates run.
+        gelu: `"op"`, or a key of `GELU_FORMS`: of ops that all delegates run.
+        for_gpu: whether tokens keep their batch axis and patches are a convolution, as GPUs want it; a CPU is faster
+            with dense layers on all tokens of all images. For `batch_size` 1.
+        attention_map: whether the signature also gives `attention`, `(batch_size, rows, columns)`, as
+            `ViTSpec.attention_map`.
 
     Returns:
         The file as bytes.
@@ -65,13 +84,18 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
 
     tokens, width = spec.num_tokens, spec.width
 
+    def rows(x, count):
+        """Vectors of `count` tokens an image as the layers take them."""
+        return tf.reshape(x, (batch_size, count, -1) if for_gpu else (batch_size * count, -1))
+
     def first_rows(x, count):
-        """The first `count` tokens of each image, from and to `(B * T, D)`."""
+        """The first `count` tokens of each image, from and to `rows`."""
         if count in (None, tokens):
             return x
-        x = tf.reshape(x, (batch_size, tokens, width)) if batch_size > 1 else x
-        begin, size = ((0, 0, 0), (batch_size, count, width)) if batch_size > 1 else ((0, 0), (count, width))
-        return tf.reshape(tf.slice(x, begin, size), (batch_size * count, width))
+        if batch_size == 1 and not for_gpu:
+            return tf.slice(x, (0, 0), (count, width))
+        x = tf.slice(tf.reshape(x, (batch_size, tokens, width)), (0, 0, 0), (batch_size, count, width))
+        return rows(x, count)
 
     def softmax_mixture(scores, value):
         return tf.matmul(tf.nn.softmax(scores), value)
@@ -98,6 +122,12 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
     mixtures = {"softmax": softmax_mixture, "unit": unit_mixture, "integer_unit": integer_unit_mixture}
     mixture = mixtures[attention_weights]
 
+    score_tensors = []
+
+    def scored(query, key):
+        score_tensors.append(tf.matmul(query, key))
+        return score_tensors[-1]
+
     def attention(x, layer, queries):
         queries = queries or tokens
         query = dense(first_rows(x, queries), layer.query)
@@ -106,7 +136,7 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
             # Over another shape, or the converter makes a plain transpose an adj flag, which GPUs do not take.
             key = tf.transpose(tf.reshape(x, (batch_size, tokens, 1, width)), (0, 2, 3, 1))
             value = tf.reshape(x, (batch_size, 1, tokens, width))
-            mixed = mixture(tf.matmul(query, key), value)
+            mixed = mixture(scored(query, key), value)
         else:
 
             def heads(y, permutation, count=tokens):
@@ -115,14 +145,15 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
             query = heads(query, (0, 2, 1, 3), queries)  # (B, heads, T, d)
             key = heads(dense(x, layer.key), (0, 2, 3, 1))  # (B, heads, d, T)
             value = heads(dense(x, layer.value), (0, 2, 1, 3))  # (B, heads, T, d)
-            mixed = tf.transpose(mixture(tf.matmul(query, key), value), (0, 2, 1, 3))
-        return dense(tf.reshape(mixed, (batch_size * queries, -1)), layer.output)
+            mixed = tf.transpose(mixture(scored(query, key), value), (0, 2, 1, 3))
+        return dense(rows(mixed, queries), layer.output)
 
-    def gelu(x):
-        if gelu_op:
+    def activation(x):
+        if gelu == "op":
             return tf.nn.gelu(x, approximate=False)
-        square = tf.minimum(x * x, constant(GELU_SATURATES))
-        *lower_powers, polynomial = map(constant, GELU_POLYNOMIAL)
+        coefficients, limit = GELU_FORMS[gelu]
+        square = tf.minimum(x * x, constant(limit))
+        *lower_powers, polynomial = map(constant, coefficients)
         for coefficient in reversed(lower_powers):
             polynomial = polynomial * square + coefficient
         return x * tf.sigmoid(x * polynomial)
@@ -130,14 +161,24 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
     def block(x, layer, name):
         y = attention(norm(x, layer.attention_norm), layer.attention, layer.kept_tokens)
         x = norm(first_rows(x, layer.kept_tokens) + y, layer.post_attention_norm)
-        hidden = gelu(dense(norm(x, layer.mlp_norm), layer.mlp_hidden))
+        hidden = activation(dense(norm(x, layer.mlp_norm), layer.mlp_hidden))
         return tf.add(x, dense(hidden, layer.mlp_output), name=name)
 
+    def embed_for_gpu(images):
+        channels = spec.image_shape[2]
+        filters = tf.reshape(kernels[id(spec.patch)], (*spec.patch_size, channels, width))
+        x = tf.nn.conv2d(tf.cast(images, tf.float32), filters, spec.patch_size, "VALID") + constant(spec.patch.bias)
+        # Constants cannot be concatenated on every GPU, but padded with zeros and added.
+        x = tf.pad(tf.reshape(x, (1, -1, width)), ((0, 0), (len(spec.prefix), 0), (0, 0)))
+        return tf.add(x, constant(np.concatenate([spec.prefix, spec.positions])[None]), name=EMBEDDING)
+
     def embed(images):
+        if for_gpu:
+            return embed_for_gpu(images)
         # A dense layer on flattened patches: its kernels are faster than those of the convolution it stands for.
         height, columns = spec.patch_size
-        rows = spec.image_shape[0] // height
-        x = tf.reshape(tf.cast(images, tf.float32), (batch_size * rows, height, -1, columns * spec.image_shape[2]))
+        patch_rows, channels = spec.image_shape[0] // height, spec.image_shape[2]
+        x = tf.reshape(tf.cast(images, tf.float32), (batch_size * patch_rows, height, -1, columns * channels))
         x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch_size * len(spec.positions), -1))
         x = dense(x, spec.patch)
         if batch_size == 1:
@@ -149,21 +190,33 @@ def lower(spec, batch_size=1, input_dtype="uint8", attention_weights="softmax", 
     def pool(x, token):
         x = tf.reshape(x, (batch_size, -1, width))
         if token is not None:
-            return tf.reshape(tf.slice(x, (0, token, 0), (batch_size, 1, width)), (batch_size, width))
+            return rows(tf.slice(x, (0, token, 0), (batch_size, 1, width)), 1)
         if len(spec.prefix):
             x = tf.slice(x, (0, len(spec.prefix), 0), (batch_size, len(spec.positions), width))
-        return tf.reduce_mean(x, axis=1)
+        return tf.reduce_mean(x, axis=1, keepdims=for_gpu)
 
-    def logits(images):
+    def map_of(scores):
+        """The mean of the attention weights over heads and queries, on the grid of the patches."""
+        weights = tf.reduce_mean(tf.reshape(tf.nn.softmax(scores), (batch_size, 1, -1, tokens)), axis=2)
+        patches = tf.slice(weights, (0, 0, len(spec.prefix)), (batch_size, 1, len(spec.positions)))
+        return tf.reshape(patches, (batch_size, *patch_grid(spec.image_shape, spec.patch_size)))
+
+    def answers(images):
         x = embed(images)
         for i, layer in enumerate(spec.blocks):
             x = block(x, layer, stream_name(i))
         x = norm(x, spec.norm)
-        first, *others = (dense(pool(x, head.token), head.dense) for head in spec.heads)
-        return {"logits": sum(others, start=first)}
+        outputs = {}
+        for head in spec.heads:
+            answer = tf.reshape(dense(pool(x, head.token), head.dense), (batch_size, -1))
+            outputs[head.output] = outputs[head.output] + answer if head.output in outputs else answer
+        return outputs | ({"attention": map_of(score_tensors[-1])} if attention_map else {})
 
     signature = tf.TensorSpec((batch_size, *spec.image_shape), input_dtype, name="images")
-    return _convert(logits, signature, kernels.values())
+    content = _convert(answers, signature, kernels.values())
+    return (
+        content if {head.output for head in spec.heads} == {"logits"} and not attention_map else logits_first(content)
+    )
 
 
 def lower_keras(model, image_shape, pixel_scale, pixel_offset, batch_size=1, input_dtype="uint8"):

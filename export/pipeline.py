@@ -13,7 +13,9 @@ from keras_vit_plugin.version import VERSION
 
 from . import flatbuffer
 from .files import check_writable, write_atomically
-from .float_files import FloatFiles
+from .float_files import OUTPUTS, FloatFiles
+from .gpu_rules import gpu_problems
+from .half_precision import half_precision_logits
 from .images import (
     calibration_images,
     check_calibration,
@@ -24,6 +26,8 @@ from .images import (
     synthetic_images,
 )
 from .inspect import inspect
+from .interpreter import Runner
+from .mediapipe_metadata import require_mediapipe, with_softmax, with_tflite_metadata
 from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
@@ -32,11 +36,13 @@ from .report import ExportReport, changed_answers
 from .search import ORDERS, Wish, explanation, search
 from .streams import snr_per_block
 from .targets import TARGETS, check_target
-from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, tflite_logits
+from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, snr_db, tflite_logits
 
 MIN_AGREEMENT = 0.99  # what `"auto"` keeps where nothing is wished for
 METADATA_BYTES = 1500  # at most, but for labels and preprocessing
 STREAMED_IMAGES = 8
+SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
+OUTPUT_MODES = ("float32", "float16", "dynamic", "int8")  # those that may give more than logits
 INPUT_DTYPES = ("uint8", "float32", "int8")
 OUTPUT_DTYPES = ("float32", "int8", "int16")
 
@@ -52,10 +58,11 @@ def export_tflite(
     prefer="speed",
     mean=None,
     std=None,
-    input_dtype="uint8",
+    input_dtype=None,
     output_dtype="float32",
     block_size=None,
     batch_size=1,
+    outputs=(),
     verification=None,
     tolerance=None,
     report=None,
@@ -66,7 +73,7 @@ def export_tflite(
     """Converts a Keras image classifier to a `.tflite`, compares it with the model, and writes it if it held.
 
     The file has one signature, `serving_default`: `images`, raw pixels `(batch_size, H, W, C)`, to `logits`
-    `(batch_size, classes)`. Normalization is folded in; resizing is the caller's.
+    `(batch_size, classes)` and the `outputs` asked for. Normalization is folded in; resizing is the caller's.
 
     Args:
         model: a Keras model from images to class scores, on the TensorFlow backend. This package's classifiers are
@@ -80,7 +87,9 @@ def export_tflite(
             layers left out, the cheapest that keeps what is wished for.
         target: the runtime that the file is for: `"litert"` (ai-edge-litert 2.x), or `"tflite-runtime"` (2.14.0, the
             last of that package), where GELU is written in ops that its delegate runs, and `"dynamic"` and `"int8"`
-            hold weights in int8 and compute in float, since its delegate has no integer kernels.
+            hold weights in int8 and compute in float, since its delegate has no integer kernels; `"gpu"`, for
+            `"float16"`, in the ops and shapes that GPUs run, and within the range of half precision; or `"mediapipe"`,
+            for its ImageClassifier: with TFLite metadata, labels, and probabilities out (needs the package mediapipe).
         calibration: images to measure activations on, needed for `"int4"` and every mode with int8 or int16
             activations; `"dynamic"` rounds its weights better with them: an image folder, raw pixels 0..255
             `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`.
@@ -89,12 +98,15 @@ def export_tflite(
             `"speed"` or `"size"`, what is cheap.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255; or, where every tensor is integer,
-            `"int8"` for pixels less 128.
+            `"int8"` for pixels less 128. None is `"uint8"`, and `"float32"` for GPUs, which take nothing else.
         output_dtype: `"float32"`; or, where every tensor is integer, that of the activations, `"int8"` or `"int16"`,
             for logits as they are quantized.
         block_size: for `"int4"`: 32, 64, 128 or 256 inputs share a scale, in layers whose inputs it divides: more
             accurate and larger; None gives each output channel one scale.
         batch_size: images per call.
+        outputs: what the file gives besides `logits`: `"embedding"`, the features before the head `(batch_size, D)`,
+            and `"attention"`, `(batch_size, rows, columns)`: how much of each patch the answer draws on in the last
+            block. For this package's classifiers in `OUTPUT_MODES`; each is compared with the model's.
         verification: images to compare on, as for `calibration`; None takes the calibration images, or synthetic ones.
         tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`).
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
@@ -117,7 +129,10 @@ def export_tflite(
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """
     started = time.perf_counter()
+    if input_dtype is None and target in TARGETS:
+        input_dtype = TARGETS[target].input_dtypes[0]
     _check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    outputs = _checked_outputs(outputs, quantize, target)
     wish = _wish(quantize, min_agreement, max_top1_drop, max_size)
     batch_size = int(batch_size)
     if quantize in (*NEEDS_CALIBRATION, "auto") and calibration is None:
@@ -130,6 +145,13 @@ def export_tflite(
     preprocessing = preprocessing_of(model)
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
     labels = _checked_labels(labels, model)
+    if TARGETS[target].labels_inside:
+        require_mediapipe()
+        if labels is None or preprocessing.channels != 3:
+            raise ValueError(
+                f"target={target!r} needs `labels` and RGB images, got labels={labels!r} and {preprocessing.channels} "
+                "channel(s)."
+            )
 
     classes = model.output_shape[-1]
     judged = judged_answers = None
@@ -155,7 +177,10 @@ def export_tflite(
         images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
 
     float_input = "float32" if input_dtype == "float32" else "uint8"
-    files = FloatFiles(model, preprocessing.image_shape, scale, offset, calibration, batch_size, float_input, target)
+    files = FloatFiles(
+        model, preprocessing.image_shape, scale, offset, calibration, batch_size, float_input, target, outputs
+    )
+    expected = files.expected(images[:STREAMED_IMAGES])
     streams = files.streams(images[:STREAMED_IMAGES])
     tried, choice = (), ""
     if wish is not None:
@@ -175,11 +200,14 @@ def export_tflite(
         )
     content = flatbuffer.dequantize_pixels(content)
     tree = flatbuffer.read(content)
-    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree))
+    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree))
 
-    reference, outputs = keras_logits(model, images, scale, offset), tflite_logits(content, images)
-    parity = compare(reference, outputs, answers)
+    reference, logits = keras_logits(model, images, scale, offset), tflite_logits(content, images)
+    parity = compare(reference, logits, answers)
+    others = _others_snr_db(content, images[:STREAMED_IMAGES], expected, reference, files.target.gpu)
     block_snr_db = tuple(snr_per_block(content, streams, images[:STREAMED_IMAGES])) if streams else ()
+    if files.target.labels_inside:
+        content = with_softmax(content)
     content = flatbuffer.set_metadata(
         content,
         {
@@ -187,6 +215,7 @@ def export_tflite(
             "mode": quantize,
             "prefer": prefer,
             "target": target,
+            "outputs": ["probabilities" if files.target.labels_inside else "logits", *outputs],
             "labels": labels,
             "preprocessing": preprocessing.to_dict(),
             "parity": parity.to_dict(),
@@ -195,6 +224,8 @@ def export_tflite(
             "calibration_sha256": None if calibration is None else fingerprint(calibration),
         },
     )
+    if files.target.labels_inside:
+        content = with_tflite_metadata(content, labels, f"{model.name}, {quantize}", VERSION)
     made = ExportReport(
         path=None,
         mode=quantize,
@@ -207,7 +238,8 @@ def export_tflite(
         parity=parity,
         verified_on=verified_on,
         block_snr_db=block_snr_db,
-        changed_answers=changed_answers(reference, outputs),
+        others_snr_db=others,
+        changed_answers=changed_answers(reference, logits),
         input=_input_description(preprocessing, input_dtype, batch_size),
         file=inspect(content),
         seconds=time.perf_counter() - started,
@@ -217,7 +249,10 @@ def export_tflite(
     wanted = tolerance or default_tolerance(quantize, model, verified_on)
     if tried and tolerance is None and verified_on == "verification":
         wanted = replace(wanted, min_agreement=max(wanted.min_agreement, wish.min_agreement or 0.0))
-    holds = wanted.holds(parity) and (not tried or chosen.fits)
+    too_far = [
+        f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
+    ]
+    holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
     if holds:
         write_atomically(path, content)
         made = replace(made, path=str(path), seconds=time.perf_counter() - started)
@@ -226,8 +261,19 @@ def export_tflite(
     if tried and not chosen.fits:
         raise ParityError(f"{choice} Nothing was written.", made)
     if not holds:
-        raise ParityError(_parity_message(quantize, parity, verified_on, wanted), made)
+        raise ParityError(_parity_message(quantize, parity, verified_on, wanted, too_far), made)
     return made
+
+
+def _others_snr_db(content, images, expected, reference, gpu):
+    """`{what: SNR}` of the outputs besides the logits, and of the logits in half precision."""
+    computed = Runner(content).outputs(images) if expected else {}
+    snr = {name: snr_db(values, computed[name]) for name, values in expected.items()}
+    if gpu:
+        logits = half_precision_logits(content, images)
+        if logits is not None:
+            snr["logits in half precision"] = compare(reference[: len(images)], logits).snr_db
+    return snr
 
 
 def check_model(model):
@@ -278,7 +324,7 @@ def _check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size
             close = difflib.get_close_matches(str(value), allowed, n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
-    if mode != "auto" and mode not in TARGETS[target].modes:
+    if mode in TARGETS[target].refused:
         raise ValueError(
             f"target={target!r} does not run quantize={mode!r}: {TARGETS[target].refused[mode]}. It runs "
             f"{', '.join(TARGETS[target].modes)}."
@@ -288,13 +334,31 @@ def _check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size
     for name, value, fit in (("input_dtype", input_dtype, inputs), ("output_dtype", output_dtype, outputs)):
         if value not in fit:
             raise ValueError(f"quantize={mode!r} goes with `{name}` {' or '.join(fit)}, got {name}={value!r}.")
+    if input_dtype not in TARGETS[target].input_dtypes:
+        raise ValueError(
+            f"target={target!r} takes `input_dtype` {' or '.join(TARGETS[target].input_dtypes)}, got "
+            f"input_dtype={input_dtype!r}."
+        )
     if block_size is not None and (mode != "int4" or block_size not in BLOCK_SIZES):
         sizes = ", ".join(map(str, BLOCK_SIZES))
         raise ValueError(f"`block_size` is for quantize='int4', one of {sizes}; got {block_size!r} with {mode!r}.")
     if not hasattr(batch_size, "__index__") or batch_size < 1:
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
+    if batch_size != 1 and (TARGETS[target].gpu or TARGETS[target].labels_inside):
+        raise ValueError(f"target={target!r} takes one image per call, got batch_size={batch_size!r}.")
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
+
+
+def _checked_outputs(outputs, mode, target):
+    outputs = tuple(outputs)
+    if not set(outputs) <= set(OUTPUTS):
+        raise ValueError(f"`outputs` must be of {', '.join(OUTPUTS)}; got outputs={outputs!r}.")
+    if outputs and mode not in OUTPUT_MODES:
+        raise ValueError(f"`outputs` go with quantize {', '.join(OUTPUT_MODES)}; got {outputs!r} with {mode!r}.")
+    if outputs and TARGETS[target].labels_inside:
+        raise ValueError(f"target={target!r} reads one output; got outputs={outputs!r}.")
+    return outputs
 
 
 def _wish(mode, min_agreement, max_top1_drop, max_size):
@@ -339,10 +403,11 @@ def _input_description(preprocessing, input_dtype, batch_size):
     return text
 
 
-def _parity_message(mode, parity, verified_on, wanted):
+def _parity_message(mode, parity, verified_on, wanted, too_far):
+    besides = f" Besides: {', '.join(too_far)}." if too_far else ""
     return (
         f"The {mode} file is too far from the Keras model: it gives the same answer on "
         f"{parity.top1_agreement:.1%} of {parity.images} {verified_on} images (wanted {wanted.min_agreement:.1%}) at "
-        f"{parity.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB). Nothing was written. Use another mode, calibrate "
-        "on more typical images, or pass a `tolerance` of your own."
+        f"{parity.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB).{besides} Nothing was written. Use another mode, "
+        "calibrate on more typical images, or pass a `tolerance` of your own."
     )

@@ -35,6 +35,8 @@ class ExportReport:
         parity: the file against the Keras model.
         verified_on: `"verification"`, `"calibration"` or `"synthetic"` images.
         block_snr_db: signal-to-noise ratio of the tokens after each block, on the spec road.
+        others_snr_db: `{what: signal-to-noise ratio}` of outputs besides the logits, and for GPUs of the logits if all
+            is rounded to half precision.
         changed_answers: the images with another answer, those that the model was surest of first.
         input: what the file takes, and how a photo is resized to it.
         file: what the file contains.
@@ -54,6 +56,7 @@ class ExportReport:
     parity: ParityReport
     verified_on: str
     block_snr_db: tuple[float, ...]
+    others_snr_db: dict[str, float]
     changed_answers: tuple[ChangedAnswer, ...]
     input: str
     file: FileReport

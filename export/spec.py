@@ -127,10 +127,14 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A dense head on one token, or on the mean of the patch tokens where `token` is None."""
+    """A dense head on one token, or on the mean of the patch tokens where `token` is None.
+
+    Heads with the output `"logits"` add up; one with `"embedding"` gives the model's features, before its own heads.
+    """
 
     token: int | None
     dense: Dense
+    output: str = "logits"
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,11 +231,32 @@ class ViTSpec:
         squares += [] if self.norm is None else [self.norm.smallest_mean_square(x)]
         return float(max(scores)), float(min(squares))
 
-    def classify(self, x):
-        """Logits from the tokens after the last block."""
+    def classify(self, x, output="logits"):
+        """Logits, or the embedding, from the tokens after the last block."""
         x = x if self.norm is None else self.norm(x)
         patches = x[:, len(self.prefix) :]
-        return sum(head.dense(patches.mean(1) if head.token is None else x[:, head.token]) for head in self.heads)
+        heads = [head for head in self.heads if head.output == output]
+        return sum(head.dense(patches.mean(1) if head.token is None else x[:, head.token]) for head in heads)
+
+    def embedding(self, images):
+        """The features before the heads, `(B, D)` float64, of a spec that was read with them."""
+        return self.classify(self.streams(images)[-1], "embedding")
+
+    def attention_map(self, images):
+        """What the answer draws on in the last block, `(B, rows, columns)` float64: the mean over heads and over the
+        tokens that the heads read, or over all tokens where they read the mean."""
+        x = self.embed(images)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        last = self.blocks[-1]
+        weights = softmax(last.attention.scores(last.attention_input(x), self.pooled_tokens))
+        rows, columns = patch_grid(self.image_shape, self.patch_size)
+        return weights[..., len(self.prefix) :].mean((1, 2)).reshape(-1, rows, columns)
+
+    @property
+    def pooled_tokens(self):
+        """How many leading tokens hold all that the heads read; None is all."""
+        return None if any(head.token is None for head in self.heads) else 1 + max(head.token for head in self.heads)
 
 
 def softmax(scores):
@@ -247,12 +272,13 @@ def gelu(x):
     return x * 0.5 * (1 + tf.math.erf(x / np.sqrt(2)).numpy())
 
 
-def from_keras(model, pixel_scale, pixel_offset):
+def from_keras(model, pixel_scale, pixel_offset, embedding=False):
     """Reads a `ViTImageClassifier` or `SimpleViT` into a `ViTSpec`.
 
     Args:
         model: the Keras model, float.
         pixel_scale, pixel_offset: what turns pixels of 0..255 into its input, per channel or one number.
+        embedding: whether the spec gives the features before the heads too; of two heads' tokens the first.
 
     Raises:
         UnsupportedTopology: the model is of another class, or its head has an activation.
@@ -278,6 +304,8 @@ def from_keras(model, pixel_scale, pixel_offset):
     kernel = _array(projection.kernel)  # (height, width, C, D)
     channels, width = kernel.shape[2:]
     bias = np.zeros(width) if projection.bias is None else _array(projection.bias)
+    if embedding:
+        heads.append(Head(heads[0].token, Dense(np.eye(width), np.zeros(width)), "embedding"))
     tokens = trunk.tokens
     prefix = tokens.prefix()
     return ViTSpec(

@@ -111,6 +111,10 @@ FIRST_RUNTIME = {
 }
 
 
+MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4", "auto")
+INTEGERS_ON_GPU = "GPUs compute in float and would only unpack it; take 'float16'"
+
+
 @dataclass(frozen=True)
 class Target:
     """A runtime, and what was measured of it.
@@ -118,35 +122,56 @@ class Target:
     Attributes:
         runtime: its name.
         version: the TensorFlow Lite version it corresponds to.
-        modes: those that are right on it.
         refused: `{mode: why, and what to take instead}`.
+        input_dtypes: those it takes images in, the usual one first.
         integer_dense: whether its delegate runs dense layers in int8. Where it does not, `dynamic` and `int8` hold
             weights in int8 that become float when the file is loaded.
-        gelu: whether its delegate runs GELU. Where it does not, GELU is written in ops that the delegate runs.
+        gelu: `"op"`, or where its delegate does not run that, which of `lower.GELU_FORMS` it is written in.
+        gpu: whether it is a GPU: its graph keeps `gpu_rules`, and is checked in half precision.
+        labels_inside: whether it reads the class names from TFLite metadata and gives probabilities out.
     """
 
     runtime: str
     version: str
-    modes: tuple[str, ...]
     refused: dict[str, str] = field(default_factory=dict)
+    input_dtypes: tuple[str, ...] = ("uint8", "float32", "int8")
     integer_dense: bool = True
-    gelu: bool = True
+    gelu: str = "op"
+    gpu: bool = False
+    labels_inside: bool = False
+
+    @property
+    def modes(self):
+        """The modes that are right on it."""
+        return tuple(mode for mode in MODES if mode not in self.refused)
 
 
 TARGETS = {
-    "litert": Target(
-        "ai-edge-litert 2.x", "2.21", ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
-    ),
+    "litert": Target("ai-edge-litert 2.x", "2.21"),
     "tflite-runtime": Target(
         "tflite-runtime 2.14.0",
         "2.14",
-        ("float32", "float16", "dynamic", "int8", "int8-full"),
         refused={
             "int16x8": "it does not quantize pixels to 16 bits; take 'int8-full' for integers, 'int8' for accuracy",
             "int4": "it has no dense layers with weights of 4 bits; take 'int8', its smallest file",
         },
         integer_dense=False,
-        gelu=False,
+        gelu="float32",
+    ),
+    "gpu": Target(
+        "the GPU delegates of LiteRT",
+        "2.21",
+        refused=dict.fromkeys(("dynamic", "int8", "int8-full", "int16x8", "int4", "auto"), INTEGERS_ON_GPU)
+        | {"float32": "GPUs compute in half precision; take 'float16', which is made for that"},
+        input_dtypes=("float32",),
+        gelu="float16",
+        gpu=True,
+    ),
+    "mediapipe": Target(
+        "MediaPipe's ImageClassifier",
+        "2.21",
+        input_dtypes=("uint8", "float32"),
+        labels_inside=True,
     ),
 }
 
@@ -155,19 +180,20 @@ class UnsupportedByTarget(ValueError):
     """The graph holds an op that the target cannot run."""
 
 
-def check_target(op_versions, target, hybrid_ops=()):
+def check_target(op_versions, target, hybrid_ops=(), gpu_problems=()):
     """Raises `UnsupportedByTarget`, naming every op that the target cannot run.
 
     Args:
         op_versions: `{op name: highest version}` of a file; flex and custom ops by their own name.
         target: a key of `TARGETS`.
         hybrid_ops: names of the ops that quantize float activations on the fly.
+        gpu_problems: what a GPU would not run, in words.
     """
     runtime = TARGETS[target]
-    problems = []
+    problems = list(gpu_problems) if runtime.gpu else []
     if not runtime.integer_dense:
         # Per-channel ones load and answer wrong on tflite-runtime 2.14.
-        problems = [f"{op}: quantizes its input on the fly, which answers wrong there" for op in hybrid_ops]
+        problems += [f"{op}: quantizes its input on the fly, which answers wrong there" for op in hybrid_ops]
     for op, version in op_versions.items():
         first = _first_runtime(op, version)
         if op not in FIRST_RUNTIME:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .files import read_file
-from .flatbuffer import get_metadata, read
+from .flatbuffer import get_metadata, naming, read
 from .images import gather_labelled
 from .interpreter import Runner
 from .preprocessing import pixel_normalization, preprocessing_of
@@ -144,13 +144,17 @@ def verify(model, file, images, labels=None, mean=None, std=None, num_threads=No
         ValueError: images, labels or file do not fit the model.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
-    metadata = get_metadata(read(content))
+    with naming(file):
+        metadata = get_metadata(read(content))
+        taken = Runner(content).image_shape
     preprocessing = preprocessing_of(model)
-    taken = Runner(content).image_shape
     if taken != preprocessing.image_shape:
         raise ValueError(f"The file takes images of {taken}, the model of {preprocessing.image_shape}.")
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
     class_names, num_classes = metadata.get("labels") or (), model.output_shape[-1]
     pixels, labels = gather_labelled(images, labels, preprocessing, class_names, num_classes)
-    reference = keras_logits(model, pixels, scale, offset)
-    return compare(reference, tflite_logits(content, pixels, num_threads), labels)
+    reference, outputs = keras_logits(model, pixels, scale, offset), tflite_logits(content, pixels, num_threads)
+    if metadata.get("outputs", [None])[0] == "probabilities":  # their logarithms are the logits but for one number
+        outputs = np.log(np.maximum(outputs, np.finfo(np.float32).tiny))
+        outputs += (reference - outputs).mean(1, keepdims=True)
+    return compare(reference, outputs, labels)

@@ -116,7 +116,10 @@ def demo(output, as_json):
     "--prefer", default="speed", show_default=True, help="For int8: speed or accuracy. For auto: speed or size."
 )
 @click.option(
-    "--target", default="litert", show_default=True, help="The runtime the file is for: litert, tflite-runtime."
+    "--target",
+    default="litert",
+    show_default=True,
+    help="The runtime the file is for: litert, tflite-runtime, gpu, mediapipe.",
 )
 @weights_option
 @click.option(
@@ -128,10 +131,11 @@ def demo(output, as_json):
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
 @mean_option
 @std_option
-@click.option("--input-dtype", default="uint8", show_default=True, help="uint8, float32, or int8: pixels less 128.")
+@click.option("--input-dtype", help="uint8 (default; float32 for gpu), float32, or int8: pixels less 128.")
 @click.option("--output-dtype", default="float32", show_default=True, help="float32, or int8 or int16 as computed.")
 @click.option("--block-size", type=int, help="For int4: 32, 64, 128 or 256 inputs share a scale.")
 @click.option("--batch-size", default=1, show_default=True, help="Images per call.")
+@click.option("--outputs", default="", help="Besides logits: embedding, attention, or both with a comma between.")
 @click.option("--min-agreement", type=float, help="Share of same answers, 0..1, from which the file is written.")
 @click.option("--max-top1-drop", type=float, help="For auto: points of accuracy that may be lost.")
 @click.option("--max-size", type=float, metavar="MB", help="For auto: megabytes, of 10^6 bytes.")
@@ -156,6 +160,7 @@ def export(
     output_dtype,
     block_size,
     batch_size,
+    outputs,
     min_agreement,
     max_top1_drop,
     max_size,
@@ -184,6 +189,7 @@ def export(
         output_dtype=output_dtype,
         block_size=block_size,
         batch_size=batch_size,
+        outputs=tuple(filter(None, outputs.split(","))),
         verification=verification,
         tolerance=_tolerance(quantize, min_agreement, min_snr),
         report=report,
@@ -204,6 +210,7 @@ def export(
             "input": made.input,
             "same answers": f"{parity.top1_agreement:.1%} of {parity.images} {made.verified_on} images",
             "SNR": f"{parity.snr_db:.1f} dB",
+            **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in made.others_snr_db.items()},
             "ops": f"{sum(file.ops.values())} in {file.delegate_partitions} XNNPACK partition(s)",
             "graph": made.road if made.road == "spec" else f"as Keras emits it ({made.road_reason})",
             "rewrites": ", ".join(name for name, applied in made.rewrites.items() if applied) or "none",
@@ -309,26 +316,25 @@ def debug(model, tflite, calibration, images, weights, mean, std, picture, as_js
 
 @main.command()
 @click.argument("tflite", type=click.Path(dir_okay=False))
-@click.argument("images", nargs=-1, required=True, type=click.Path(dir_okay=False))
+@click.argument("images", nargs=-1, required=True)
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: those in the file.")
 @click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
 @json_option
 @_readable_errors
 def run(tflite, images, labels, threads, as_json):
-    """Classify IMAGES with TFLITE and print the top five of each."""
+    """Classify IMAGES with TFLITE and print the top five of each; exit code 1 if one cannot be read."""
     from keras_vit_plugin.export.classify import classify_files
 
     names = None if labels is None else _read_labels(labels)
     results = classify_files(tflite, images, names, TOP, threads)
     if as_json:
+        results = list(results)
         _print_json(results)
-        return
-    console = Console()
-    for result in results:
-        table = Table("class", "probability", title=result["file"])
-        for answer in result["top"]:
-            table.add_row(answer["label"], f"{answer['probability']:.1%}")
-        console.print(table)
+        unread = sum("error" in result for result in results)
+    else:
+        unread = sum(not _print_answer(result) for result in results)
+    if unread:
+        raise click.exceptions.Exit(1)
 
 
 @main.command()
@@ -355,11 +361,28 @@ def inspect(tflite, as_json):
             "XNNPACK partitions": str(report.delegate_partitions),
             "outside the delegate": outside or "nothing",
             **({"cannot be loaded": report.load_error} if report.load_error else {}),
-            "made as": f"{report.metadata['mode']} for {report.metadata['target']}"
-            if report.metadata
-            else "not by keras-vit",
+            **_metadata_in_words(report.metadata),
         },
     )
+
+
+def _metadata_in_words(metadata):
+    if not metadata:
+        return {"made as": "not by keras-vit"}
+    preprocessing, parity, labels = metadata["preprocessing"], metadata["parity"], metadata["labels"]
+    height, width = preprocessing["size"]
+    resized = preprocessing["resize"] or preprocessing["size"]
+    colour = {1: "grey", 3: "RGB"}.get(preprocessing["channels"], f"{preprocessing['channels']} channels")
+    prepared = f"{preprocessing['rule']} {resized[0]}x{resized[1]} ({preprocessing['interpolation']})"
+    return {
+        "made as": f"{metadata['mode']} for {metadata['target']} by keras-vit-plugin {metadata['keras_vit_plugin']}",
+        "gives": ", ".join(metadata["outputs"]),
+        "labels": "none" if labels is None else f"{len(labels)}: {', '.join(labels[:TOP])}, ...",
+        "photos": f"{prepared}, then the centre {height}x{width}, {colour}",
+        "same answers": f"{parity['top1_agreement']:.1%} of {parity['images']} {metadata['verified_on']} images",
+        "SNR": f"{parity['snr_db']:.1f} dB",
+        "weights": f"SHA-256 {metadata['weights_sha256'][:16]}...",
+    }
 
 
 def _open(model, weights):
@@ -423,6 +446,18 @@ def _print_candidates(made):
     console = Console()
     console.print(table)
     console.print(made.choice)
+
+
+def _print_answer(result):
+    """Prints the classes of an image, or why there are none; says which."""
+    if "error" in result:
+        click.echo(f"Error: {result['error']}", err=True)
+        return False
+    table = Table("class", "probability", title=result["file"])
+    for answer in result["top"]:
+        table.add_row(answer["label"], f"{answer['probability']:.1%}")
+    Console().print(table)
+    return True
 
 
 def _print_rewrites(made):

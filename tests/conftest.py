@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[1]
+DEIT = "deit_tiny_patch16_224"
 TINY_PRESETS = (
     "vit_test",
     "deit_distilled_test",
@@ -69,6 +71,34 @@ def randomize(model, seed=0):
     for weight in model.weights:
         if str(weight.dtype).startswith(("float", "bfloat")):
             weight.assign(np.asarray(weight) + generator.normal(0, 0.1, weight.shape).astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def deit_file(tmp_path_factory, worker_id):
+    """`deit_file(mode, target, **options)`: a file of the real DeiT-tiny, exported once for all test processes."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder if worker_id == "master" else folder.parent
+
+    def export(mode, target="litert", **options):
+        import keras_vit_plugin as kv
+
+        weights = real_data("weights", f"{DEIT}_in1k.npz")
+        name = "-".join([mode, target, *(f"{key}_{value}" for key, value in sorted(options.items()))])
+        path = folder / f"{name}.tflite"
+        with FileLock(f"{path}.lock"):
+            if not path.exists():
+                kv.export.export_tflite(
+                    kv.build(DEIT, weights=weights),
+                    path,
+                    quantize=mode,
+                    target=target,
+                    calibration=real_data("imagenet_calibration"),
+                    labels=real_data("imagenet_labels.txt").read_text().splitlines(),
+                    **options,
+                )
+        return path
+
+    return export
 
 
 def functional_model():

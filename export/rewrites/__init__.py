@@ -14,6 +14,7 @@ from .fold_pixel_normalization import fold_pixel_normalization
 from .fold_score_scale import fold_score_scale
 from .keep_pooled_tokens import keep_pooled_tokens
 from .rotate_stream import rotate_stream
+from .scale_stream import scale_stream
 
 # In the order in which they build on each other.
 PASSES = (
@@ -28,7 +29,8 @@ PASSES = (
     balance_heads,
     absorb_key_value,
 )
-MEASURED_PASSES = (balance_heads,)  # they take images too, and run only where there are some
+MEASURED_PASSES = (balance_heads, scale_stream)  # they take images too
+FLOAT16_PASSES = (scale_stream,)  # for runtimes that compute in it
 
 
 def apply_passes(spec, images=None, passes=PASSES):

@@ -9,7 +9,6 @@ from dataclasses import replace
 
 
 def keep_pooled_tokens(spec):
-    if any(head.token is None for head in spec.heads):
+    if spec.pooled_tokens is None:
         return spec
-    kept = 1 + max(head.token for head in spec.heads)
-    return replace(spec, blocks=(*spec.blocks[:-1], replace(spec.blocks[-1], kept_tokens=kept)))
+    return replace(spec, blocks=(*spec.blocks[:-1], replace(spec.blocks[-1], kept_tokens=spec.pooled_tokens)))

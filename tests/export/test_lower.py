@@ -7,10 +7,11 @@ from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import layers
+from keras_vit_plugin.explain import attention_maps, token_attention
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
 from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.lower import GELU_POLYNOMIAL, GELU_SATURATES, LARGEST_UNIT_SCORE, lower, lower_keras
+from keras_vit_plugin.export.lower import GELU_FORMS, LARGEST_UNIT_SCORE, lower, lower_keras
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras, gelu
@@ -44,19 +45,58 @@ def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_si
     assert not any(op.builtinOptions.adjX or op.builtinOptions.adjY for op in graph.of_kind("BATCH_MATMUL"))
 
 
-def test_gelu_without_its_op(tiny_model):
+@pytest.mark.parametrize("form, least_snr_db", [("float32", 95), ("float16", 65)])
+def test_gelu_without_its_op(tiny_model, form, least_snr_db):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
-    content = lower(spec, gelu_op=False)
-    assert snr_db(spec.forward(images), Runner(content)(images)) > 95
+    content = lower(spec, gelu=form)
+    assert snr_db(spec.forward(images), Runner(content)(images)) > least_snr_db
     assert "GELU" not in inspect(content).ops
 
 
-def test_the_polynomial_is_gelu_everywhere():
+@pytest.mark.parametrize("form, error", [("float32", 1.2e-6), ("float16", 2.6e-5)])
+def test_the_polynomial_is_gelu_everywhere(form, error):
+    coefficients, limit = GELU_FORMS[form]
     x = np.concatenate([np.linspace(-8, 8, 4001), [-1e4, -50, 50, 1e4]])
-    square = np.minimum(x * x, GELU_SATURATES)
-    computed = x * 0.5 * (1 + np.tanh(x * np.polynomial.polynomial.polyval(square, GELU_POLYNOMIAL) / 2))
-    np.testing.assert_allclose(computed, gelu(x), atol=1.2e-6)
+    square = np.minimum(x * x, limit)
+    computed = x * 0.5 * (1 + np.tanh(x * np.polynomial.polynomial.polyval(square, coefficients) / 2))
+    np.testing.assert_allclose(computed, gelu(x), atol=error)
+
+
+def test_the_coefficients_for_half_precision_are_no_subnormal_numbers():
+    assert min(map(abs, GELU_FORMS["float16"][0])) > np.finfo(np.float16).tiny
+
+
+@pytest.mark.parametrize("batch_size, for_gpu", [(1, False), (3, False), (1, True)])
+def test_embedding_and_attention_are_those_of_the_keras_model(tiny_model, batch_size, for_gpu):
+    images = pixels(tiny_model.image_shape, 4)
+    scale, offset = pixel_normalization(tiny_model, 3)
+    original = from_keras(tiny_model, scale, offset, embedding=True)
+    spec, _ = apply_passes(original, images)
+    content = lower(spec, batch_size, for_gpu=for_gpu, attention_map=True)
+    runner = Runner(content)
+    outputs = runner.outputs(images)
+    np.testing.assert_array_equal(outputs["logits"], runner(images))
+
+    inputs = images * np.float32(scale) + np.float32(offset)
+    np.testing.assert_allclose(outputs["embedding"], features(tiny_model, inputs), atol=2e-5)
+    for image, grid, expected in zip(inputs, outputs["attention"], original.attention_map(images)):
+        weights = attention_maps(tiny_model, image)[-1].mean(0)
+        tokens = original.pooled_tokens
+        if tokens in (None, 1) and (tokens == 1 or not len(original.prefix)):
+            np.testing.assert_allclose(grid, token_attention(tiny_model, weights), atol=1e-5)
+        np.testing.assert_allclose(grid, expected, atol=1e-5)
+
+
+def features(model, inputs):
+    """What the head of a Keras model reads."""
+    head = model.head if isinstance(model, kv.SimpleViT) else model.heads[0]
+    read = []
+    call = head.call
+    head.call = lambda x, **options: read.append(np.asarray(x)) or call(x, **options)
+    model(inputs)
+    head.call = call
+    return read[0]
 
 
 def test_the_layers_lower_cleanly_through_the_plain_converter(tiny_model):

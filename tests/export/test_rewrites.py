@@ -14,6 +14,7 @@ PREPARED_BY = {
     "centre_writers": (rewrites.fold_layer_scale,),
     "rotate_stream": (rewrites.fold_layer_scale, rewrites.fold_norm_affine, rewrites.centre_writers),
     "absorb_key_value": (rewrites.keep_pooled_tokens,),
+    "scale_stream": (rewrites.fold_layer_scale,),
 }
 
 
@@ -23,7 +24,7 @@ def assert_same_logits(before, after):
     np.testing.assert_allclose(after.forward(images), reference, rtol=0, atol=1e-9 * max(1, np.abs(reference).max()))
 
 
-@pytest.mark.parametrize("rewrite", rewrites.PASSES, ids=lambda rewrite: rewrite.__name__)
+@pytest.mark.parametrize("rewrite", (*rewrites.PASSES, *rewrites.FLOAT16_PASSES), ids=lambda rewrite: rewrite.__name__)
 @settings(max_examples=40, deadline=None)
 @given(spec=specs())
 def test_a_rewrite_preserves_the_function(rewrite, spec):

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, pixels, real_data
+from conftest import DEIT, REPOSITORY, pixels, real_data
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
@@ -12,7 +12,6 @@ from keras_vit_plugin.export.images import gather_images
 from keras_vit_plugin.export.preprocessing import preprocessing_of
 from keras_vit_plugin.export.verify import snr_db
 
-PRESET = "deit_tiny_patch16_224"
 PHOTOS = 1
 RUNTIMES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # of each target
 
@@ -34,11 +33,9 @@ def userland(arm, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def deit():
-    model = kv.build(PRESET, weights=real_data("weights", f"{PRESET}_in1k.npz"))
-    preprocessing = preprocessing_of(model)
-    calibration = gather_images(real_data("imagenet_calibration"), preprocessing, "calibration", 16)
-    return model, calibration, gather_images(real_data("imagenet_eval"), preprocessing, "images", PHOTOS)
+def photos():
+    preprocessing = preprocessing_of(kv.build(DEIT))
+    return gather_images(real_data("imagenet_eval"), preprocessing, "images", PHOTOS)
 
 
 @pytest.mark.parametrize(
@@ -51,18 +48,8 @@ def deit():
         ("int8-full", "tflite-runtime", 12),
     ],
 )
-def test_answers_there_are_those_here(mode, target, least_snr_db, arm, userland, deit, tmp_path):
-    model, calibration, photos = deit
-    path = tmp_path / "m.tflite"
-    kv.export.export_tflite(
-        model,
-        path,
-        quantize=mode,
-        target=target,
-        calibration=calibration,
-        verification=photos,
-        tolerance=kv.export.Tolerance(0, 8),
-    )
+def test_answers_there_are_those_here(mode, target, least_snr_db, arm, userland, photos, deit_file):
+    path = deit_file(mode, target)
     here = Runner(path.read_bytes())(photos)
     for cpu in arm.CPUS:
         there = arm.logits(userland, RUNTIMES[target], path, photos, cpu)

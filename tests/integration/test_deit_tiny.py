@@ -7,18 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import real_data
+from conftest import DEIT, real_data
 from judged import Judge
 
 import keras_vit_plugin as kv
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
-PRESET = "deit_tiny_patch16_224"
 
 
 @pytest.fixture(scope="module")
 def judge():
-    return Judge(kv.build(PRESET, weights=real_data("weights", f"{PRESET}_in1k.npz")))
+    return Judge(kv.build(DEIT, weights=real_data("weights", f"{DEIT}_in1k.npz")))
 
 
 @pytest.mark.parametrize(
@@ -33,12 +32,8 @@ def judge():
         pytest.param("auto", {"min_agreement": 0.99}, 0.985, 28.5, 0.86, 11.8, marks=pytest.mark.long),
     ],
 )
-def test_deit_tiny_on_500_photos(judge, mode, options, agreement, snr_db, top1, megabytes, tmp_path):
-    path = tmp_path / "m.tflite"
-    labels = real_data("imagenet_labels.txt").read_text().splitlines()
-    kv.export.export_tflite(
-        judge.model, path, quantize=mode, calibration=real_data("imagenet_calibration"), labels=labels, **options
-    )
+def test_deit_tiny_on_500_photos(judge, mode, options, agreement, snr_db, top1, megabytes, deit_file):
+    path = deit_file(mode, **options)
     assert path.stat().st_size <= megabytes * 1e6
     parity = judge.parity(path)
     assert parity.images == 500
@@ -52,14 +47,14 @@ def test_int8_by_the_command_line(judge, tmp_path):
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
-    weights = real_data("weights", f"{PRESET}_in1k.npz")
+    weights = real_data("weights", f"{DEIT}_in1k.npz")
     path = tmp_path / "m.tflite"
     exported = keras_vit_json(
-        *("export", PRESET, path, "--quantize", "int8", "--weights", weights),
+        *("export", DEIT, path, "--quantize", "int8", "--weights", weights),
         *("--calibration", real_data("imagenet_calibration"), "--labels", real_data("imagenet_labels.txt")),
     )
     assert exported["size_bytes"] <= 6.5e6
-    report = keras_vit_json("verify", PRESET, path, "--weights", weights, "--images", real_data("imagenet_eval"))
+    report = keras_vit_json("verify", DEIT, path, "--weights", weights, "--images", real_data("imagenet_eval"))
     assert report["images"] == 500
     assert report["top1_agreement"] >= 0.97 and report["snr_db"] >= 18.3
     assert report["top1_accuracy_model"] >= 0.86 and report["top1_accuracy_tflite"] >= 0.86

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, pixels, real_data
+from conftest import DEIT, REPOSITORY, pixels, real_data
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -17,7 +17,7 @@ from keras_vit_plugin.presets.digits import load_digits_split
 
 DEVICE_PYTHON = REPOSITORY / ".venv-device" / "bin" / "python"
 RUN_IMAGES = REPOSITORY / "benchmarks" / "run_images.py"
-CLASSIFY = REPOSITORY / "examples" / "on_device" / "classify.py"
+EXAMPLE = REPOSITORY / "examples" / "on_device" / "vit.py"
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def photos(tmp_path_factory):
 
 def classify(python, model, photos):
     printed = subprocess.run(
-        [python, CLASSIFY, model, *photos, "--json"], capture_output=True, text=True, check=True
+        [python, EXAMPLE, "classify", model, *photos, "--json"], capture_output=True, text=True, check=True
     ).stdout
     return [json.loads(line)["top"] for line in printed.splitlines()]
 
@@ -80,16 +80,11 @@ def test_every_mode_of_the_target_is_right_there(mode, agreement, snr_db, device
 
 
 @pytest.mark.parametrize("mode, agreement, snr_db", [("float32", 1.0, 80), ("int8", 0.97, 26), ("int8-full", 0.9, 14)])
-def test_deit_tiny_there_on_real_photos(mode, agreement, snr_db, device_python, tmp_path):
-    preset = "deit_tiny_patch16_224"
-    model = kv.build(preset, weights=real_data("weights", f"{preset}_in1k.npz"))
-    preprocessing = preprocessing_of(model)
-    photos, _ = gather_labelled(real_data("imagenet_eval"), None, preprocessing, (), 1000, limit=40)
-    path, calibration = tmp_path / "m.tflite", real_data("imagenet_calibration")
-    kv.export.export_tflite(
-        model, path, quantize=mode, target="tflite-runtime", calibration=calibration, verification=photos
-    )
+def test_deit_tiny_there_on_real_photos(mode, agreement, snr_db, device_python, deit_file, tmp_path):
+    model = kv.build(DEIT, weights=real_data("weights", f"{DEIT}_in1k.npz"))
+    photos, _ = gather_labelled(real_data("imagenet_eval"), None, preprocessing_of(model), (), 1000, limit=40)
     reference = keras_logits(model, photos, *pixel_normalization(model, 3))
+    path = deit_file(mode, "tflite-runtime")
     parity = compare(reference, device_logits(device_python, path, photos, tmp_path))
     assert parity.top1_agreement >= agreement and parity.snr_db >= snr_db
 

@@ -1,0 +1,33 @@
+"""The residual stream scaled by a power of two, so that the sums of squares that its norms take fit float16.
+
+A norm of c x is that of x, with c^2 times its epsilon; every writer is scaled by c. Tokens of a large ViT can have sums
+of squares beyond 65504, which are infinite in float16, and their norm is then 0. Applies to pre-norm encoders with
+LayerScale folded.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from .stream import every_reader_is_normed, layer_scale_is_folded, map_writers
+
+LENGTH = 64.0  # of the longest token, about: sixteen times the sum of its squares still fits
+
+
+def scale_stream(spec, images):
+    if not every_reader_is_normed(spec) or not layer_scale_is_folded(spec):
+        return spec
+    tokens = [spec.embed(images)]
+    for block in spec.blocks:
+        tokens += [block.after_attention(tokens[-1]), block(tokens[-1])]
+    longest = max(np.square(x).sum(-1).max() for x in tokens) ** 0.5
+    factor = 2.0 ** np.round(np.log2(LENGTH / longest))
+
+    def scaled(norm):
+        return replace(norm, epsilon=norm.epsilon * factor**2)
+
+    def scale_block(block):
+        return replace(block, attention_norm=scaled(block.attention_norm), mlp_norm=scaled(block.mlp_norm))
+
+    spec = map_writers(spec, factor * np.eye(spec.width))
+    return replace(spec, blocks=tuple(map(scale_block, spec.blocks)), norm=scaled(spec.norm))

@@ -1,0 +1,122 @@
+"""Files for MediaPipe, in its own ImageClassifier."""
+
+import json
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+from conftest import DEIT, pixels, randomize, real_data
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import Runner, export_tflite, verify
+from keras_vit_plugin.export.images import gather_images
+from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
+from keras_vit_plugin.export.verify import compare, keras_logits
+
+# In a process of its own: it brings another TensorFlow Lite.
+CLASSIFY = """
+import json, sys
+import mediapipe, numpy
+from mediapipe.tasks.python import BaseOptions, vision
+
+pixels, *files = sys.argv[1:]
+for file in files:
+    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=file), max_results=3)
+    with vision.ImageClassifier.create_from_options(options) as classifier:
+        images = [mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=data) for data in numpy.load(pixels)]
+        answers = [classifier.classify(image).classifications[0].categories for image in images]
+        print(json.dumps([[[item.index, item.category_name, item.score] for item in answer] for answer in answers]))
+"""
+LABELS = ["ant", "bee", "cat", "dog", "eel"]
+MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
+
+
+def assert_same_answers(files, images, labels, folder):
+    """MediaPipe's answers are those of the interpreter, class by index and by name, and its score."""
+    np.save(folder / "pixels.npy", images)
+    done = subprocess.run(
+        [sys.executable, "-c", CLASSIFY, folder / "pixels.npy", *files], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[[")]
+    assert len(answers) == len(files)
+    for file, there in zip(files, answers):
+        here = Runner(file.read_bytes())(images)
+        assert len(there) == len(here)
+        for ((index, label, score), *_), probabilities in zip(there, here):
+            assert index == probabilities.argmax() and label == labels[index]
+            assert abs(score - probabilities.max()) < 2e-3  # int16 kernels of another build round elsewhere
+
+
+def test_its_image_classifier_takes_every_mode(tmp_path):
+    model = kv.build("vit_test")
+    randomize(model)
+    images = pixels(model.image_shape, 16)
+    options = {"calibration": images, "labels": LABELS, "tolerance": kv.export.Tolerance(0, 0), "target": "mediapipe"}
+    files = [tmp_path / f"{mode}.tflite" for mode in (*MODES, "float32 pixels")]
+    for mode, path in zip(MODES, files):
+        report = export_tflite(model, path, quantize=mode, **options)
+        assert report.file.inputs[0]["dtype"] == "uint8"
+        with zipfile.ZipFile(path) as archive:
+            assert archive.read("labels.txt").decode().split() == LABELS
+    export_tflite(model, files[-1], input_dtype="float32", **options)
+    assert_same_answers(files, images, LABELS, tmp_path)
+
+
+def test_verify_compares_probabilities_as_logits(tmp_path):
+    model = kv.build("vit_test")
+    randomize(model)
+    images = pixels(model.image_shape, 16)
+    for target in ("litert", "mediapipe"):
+        path = tmp_path / f"{target}.tflite"
+        export_tflite(model, path, quantize="dynamic", target=target, labels=LABELS)
+    reference = keras_logits(model, images, *pixel_normalization(model, 3))
+    logits = Runner((tmp_path / "litert.tflite").read_bytes())(images)
+    logits += (reference - logits).mean(1, keepdims=True)  # probabilities do not tell
+    found = verify(model, tmp_path / "mediapipe.tflite", images)
+    assert abs(found.snr_db - compare(reference, logits).snr_db) < 0.1
+
+
+def test_deit_tiny_on_real_photos(deit_file, tmp_path):
+    path, labels = deit_file("dynamic", "mediapipe"), real_data("imagenet_labels.txt").read_text().splitlines()
+    model = kv.build(DEIT, weights=real_data("weights", f"{DEIT}_in1k.npz"))
+    photos = gather_images(real_data("imagenet_eval"), preprocessing_of(model), "images", 20)
+    assert_same_answers([path], photos, labels, tmp_path)
+    parity = verify(model, path, photos)
+    assert parity.top1_agreement >= 0.95 and parity.snr_db > 25
+
+
+def test_run_calls_its_classes_by_name(tmp_path):
+    from PIL import Image
+
+    from keras_vit_plugin.export.classify import classify_files
+
+    model = kv.build("vit_test")
+    export_tflite(model, tmp_path / "m.tflite", target="mediapipe", labels=LABELS)
+    Image.fromarray(pixels(model.image_shape, 1)[0]).save(tmp_path / "a.png")
+    (result,) = classify_files(tmp_path / "m.tflite", [tmp_path / "a.png"])
+    assert sorted(answer["label"] for answer in result["top"]) == LABELS
+    assert abs(sum(answer["probability"] for answer in result["top"]) - 1) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "preset, arguments, match",
+    [
+        ("vit_test", {}, "needs `labels` and RGB images, got labels=None"),
+        ("vit_digits", {"labels": list("0123456789")}, "RGB images, .* and 1 channel"),
+        ("vit_test", {"labels": LABELS, "outputs": ("attention",)}, "reads one output"),
+        ("vit_test", {"labels": LABELS, "batch_size": 2}, "one image per call"),
+    ],
+)
+def test_what_it_cannot_take_is_refused(preset, arguments, match, tmp_path):
+    with pytest.raises(ValueError, match=match):
+        export_tflite(kv.build(preset), tmp_path / "m.tflite", target="mediapipe", **arguments)
+    assert not (tmp_path / "m.tflite").exists()
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mediapipe", None)
+    with pytest.raises(ImportError, match="needs the package mediapipe: pip install"):
+        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", target="mediapipe", labels=LABELS)
