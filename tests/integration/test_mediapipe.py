@@ -7,7 +7,7 @@ import zipfile
 
 import numpy as np
 import pytest
-from conftest import DEIT, pixels, randomize, real_data
+from conftest import DEIT, REPOSITORY, pixels, randomize, real_data
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner, export_tflite, verify
@@ -15,20 +15,7 @@ from keras_vit_plugin.export.images import gather_images
 from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.verify import compare, keras_logits
 
-# In a process of its own: it brings another TensorFlow Lite.
-CLASSIFY = """
-import json, sys
-import mediapipe, numpy
-from mediapipe.tasks.python import BaseOptions, vision
-
-pixels, *files = sys.argv[1:]
-for file in files:
-    options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=file), max_results=3)
-    with vision.ImageClassifier.create_from_options(options) as classifier:
-        images = [mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=data) for data in numpy.load(pixels)]
-        answers = [classifier.classify(image).classifications[0].categories for image in images]
-        print(json.dumps([[[item.index, item.category_name, item.score] for item in answer] for answer in answers]))
-"""
+RUN_MEDIAPIPE = REPOSITORY / "benchmarks" / "run_mediapipe.py"
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
 MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
 
@@ -37,7 +24,7 @@ def assert_same_answers(files, images, labels, folder):
     """MediaPipe's answers are those of the interpreter, class by index and by name, and its score."""
     np.save(folder / "pixels.npy", images)
     done = subprocess.run(
-        [sys.executable, "-c", CLASSIFY, folder / "pixels.npy", *files], capture_output=True, text=True
+        [sys.executable, RUN_MEDIAPIPE, folder / "pixels.npy", *files], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[[")]

@@ -1,0 +1,82 @@
+"""The matrix: every mode on every runtime."""
+
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export.verify import keras_logits
+from keras_vit_plugin.presets.digits import load_digits_split
+
+
+@pytest.fixture(scope="module")
+def matrix():
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+    import matrix
+
+    yield matrix
+    sys.path.remove(str(REPOSITORY / "benchmarks"))
+
+
+@pytest.fixture(scope="module")
+def digits(matrix, tmp_path_factory):
+    """The files of two modes for two targets, images, and what the Keras model answers."""
+    _, model, options, images = matrix.subject(REPOSITORY / "no data here")
+    folder = tmp_path_factory.mktemp("matrix")
+    modes, targets = ("dynamic", "int4"), ("litert", "tflite-runtime")
+    files = {
+        (mode, target): matrix.export(model, mode, target, options, folder) for mode in modes for target in targets
+    }
+    return files, images[:20], keras_logits(model, images[:20], 1 / 127.5, -1.0)
+
+
+def test_a_cell_is_measured_or_says_why_not(matrix, digits, tmp_path):
+    files, images, reference = digits
+    here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter")
+    dynamic, int4 = matrix.measure(here, files, images, reference, tmp_path)
+    assert (dynamic.status, int4.status) == ("right", "right")
+    assert dynamic.images == 20 and dynamic.agreement == 1.0 and dynamic.snr_db > 30 and dynamic.milliseconds > 0
+
+    nowhere = matrix.Python("old", "tflite-runtime", REPOSITORY / "no such python", "tflite_runtime.interpreter")
+    dynamic, int4 = matrix.measure(nowhere, files, images, reference, tmp_path)
+    assert dynamic.status == "not measured" and "make .venv-device" in dynamic.reason
+    assert int4.status == "refused" and "no dense layers with weights of 4 bits" in int4.reason
+
+    without_module = matrix.Python("none", "litert", sys.executable, "no_such_module")
+    assert (
+        "No module named 'no_such_module'"
+        in matrix.measure(without_module, files, images, reference, tmp_path)[0].reason
+    )
+
+
+def test_wrong_answers_are_called_wrong(matrix, digits, tmp_path):
+    files, images, reference = digits
+    here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter", foreign=True)
+    cells = matrix.measure(here, files, images, -reference, tmp_path)
+    assert [cell.status for cell in cells] == ["wrong", "wrong"] and cells[0].milliseconds is None
+    assert "| **wrong**, 0%, " in matrix.as_markdown(cells, "digits")
+
+
+def test_the_page_numbers_its_reasons(matrix):
+    def cell(mode, runtime, **values):
+        return matrix.Cell(mode, "litert", runtime, foreign=False, **values)
+
+    measured = {"images": 9, "agreement": 0.99, "snr_db": 28.1}
+    cells = [
+        cell("int8", "A", status="right", milliseconds=9.123, **measured),
+        cell("int4", "A", status="refused", reason="no kernels"),
+        cell("int8", "B", status="right", instructions=139_400_000, **measured),
+        cell("int4", "B", status="not measured", reason="no qemu"),
+    ]
+    page = matrix.as_markdown(cells, "digits")
+    assert "| A | 9 | 99%, 28.1 dB, 9.12 ms | refused (1) |" in page
+    assert "| B | 9 | 99%, 28.1 dB, 139 M | not measured (2) |" in page
+    assert "1. no kernels" in page and "2. no qemu" in page
+
+
+def test_the_subject_is_what_the_package_ships_where_there_is_no_data(matrix):
+    preset, model, options, images = matrix.subject(REPOSITORY / "no data here")
+    assert preset == "vit_digits" and isinstance(model, kv.ViTImageClassifier) and len(options["labels"]) == 10
+    np.testing.assert_array_equal(images, load_digits_split()[1][0][:100])
