@@ -41,20 +41,13 @@ def test_deit_tiny_on_500_photos(judge, mode, options, agreement, snr_db, top1, 
     assert parity.top1_accuracy_model >= 0.86 and parity.top1_accuracy_tflite >= top1
 
 
-def test_int8_by_the_command_line(judge, tmp_path):
-    def keras_vit_json(*arguments):
-        result = subprocess.run([COMMAND, *map(str, arguments), "--json"], capture_output=True, text=True)
-        assert result.returncode == 0, result.stderr
-        return json.loads(result.stdout)
-
-    weights = real_data("weights", f"{DEIT}_in1k.npz")
-    path = tmp_path / "m.tflite"
-    exported = keras_vit_json(
-        *("export", DEIT, path, "--quantize", "int8", "--weights", weights),
-        *("--calibration", real_data("imagenet_calibration"), "--labels", real_data("imagenet_labels.txt")),
-    )
-    assert exported["size_bytes"] <= 6.5e6
-    report = keras_vit_json("verify", DEIT, path, "--weights", weights, "--images", real_data("imagenet_eval"))
+def test_int8_by_the_command_line(judge, deit_file):
+    weights, path = real_data("weights", f"{DEIT}_in1k.npz"), deit_file("int8")
+    assert path.stat().st_size <= 6.5e6
+    arguments = ("verify", DEIT, path, "--weights", weights, "--images", real_data("imagenet_eval"), "--json")
+    result = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
     assert report["images"] == 500
     assert report["top1_agreement"] >= 0.97 and report["snr_db"] >= 18.3
     assert report["top1_accuracy_model"] >= 0.86 and report["top1_accuracy_tflite"] >= 0.86

@@ -1,0 +1,376 @@
+"""`examples/on_device/vit.py`, every command, on both runtimes."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.presets.digits import load_digits_split
+
+VIT = REPOSITORY / "examples" / "on_device" / "vit.py"
+PYTHONS = {
+    "ai-edge-litert": sys.executable,
+    "tflite-runtime": str(REPOSITORY / ".venv-device" / "bin" / "python"),
+}
+LABELS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+def vit(python, *arguments, code=0, **options):
+    """Runs a command and returns what it printed on standard output and on standard error."""
+    if "--threads" not in arguments:
+        arguments = (*arguments, "--threads", 1)  # the tests of other processes need the other cores
+    result = subprocess.run([python, VIT, *map(str, arguments)], capture_output=True, **options)
+    printed, said = result.stdout.decode(), result.stderr.decode()
+    assert result.returncode == code, said
+    assert "Traceback" not in said
+    return printed, "\n".join(line for line in said.splitlines() if "INFO" not in line)
+
+
+@pytest.fixture(params=PYTHONS)
+def python(request):
+    if not os.path.exists(PYTHONS[request.param]):
+        pytest.skip(f"no device environment at {PYTHONS[request.param]}: run `make .venv-device/installed`")
+    return PYTHONS[request.param]
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """The model, a hundred held-out digits as `(8, 8)`, and what they are."""
+    images, labels = load_digits_split()[1]
+    return kv.build("vit_digits", weights="pretrained"), images[:100, ..., 0], labels[:100]
+
+
+@pytest.fixture(scope="module")
+def files(digits, tmp_path_factory):
+    """Files by mode, for both runtimes, and one of other weights."""
+    folder = tmp_path_factory.mktemp("files")
+    options = {"calibration": load_digits_split()[0][0][:32], "target": "tflite-runtime", "labels": LABELS}
+    for mode in ("float32", "int8"):
+        kv.export.export_tflite(digits[0], folder / f"{mode}.tflite", quantize=mode, **options)
+    integers = {"input_dtype": "int8", "output_dtype": "int8"}
+    kv.export.export_tflite(digits[0], folder / "integers.tflite", quantize="int8-full", **options, **integers)
+    kv.export.export_tflite(digits[0], folder / "floats.tflite", input_dtype="float32", **options)
+    kv.export.export_tflite(kv.build("vit_digits"), folder / "other.tflite")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(digits, tmp_path_factory):
+    """A folder with labels.csv."""
+    folder = tmp_path_factory.mktemp("photos")
+    rows = ["file,label"]
+    for i, (image, label) in enumerate(zip(*digits[1:])):
+        Image.fromarray(image).save(folder / f"{i:02}.png")
+        rows.append(f"{i:02}.png,{LABELS[label]}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def rows_of(printed):
+    return list(csv.DictReader(io.StringIO(printed)))
+
+
+@pytest.mark.parametrize("name, tolerance", [("float32", 1e-4), ("floats", 1e-4), ("int8", 0.02), ("integers", 0.2)])
+def test_classify_answers_as_keras_does(name, tolerance, python, files, photos, digits):
+    paths = sorted(photos.glob("*.png"))[:40]
+    printed, _ = vit(python, "classify", files / f"{name}.tflite", *paths, "--json", "--threads", 1)
+    answers = [json.loads(line) for line in printed.splitlines()]
+    assert [answer["file"] for answer in answers] == list(map(str, paths))
+    logits = digits[0].predict(digits[1][:40, ..., None], verbose=0).astype(np.float64)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    for answer, probabilities in zip(answers, expected):
+        assert len(answer["top"]) == 5
+        for place in answer["top"][:1]:
+            assert place["label"] == LABELS[place["index"]]
+            assert abs(place["probability"] - probabilities[place["index"]]) <= tolerance
+    same = [answer["top"][0]["index"] == best for answer, best in zip(answers, expected.argmax(1))]
+    assert np.mean(same) >= (1.0 if tolerance < 0.01 else 0.95)
+    people, _ = vit(python, "classify", files / f"{name}.tflite", paths[0])
+    assert people.splitlines()[0] == str(paths[0]) and LABELS[expected[0].argmax()] in people.splitlines()[1]
+
+
+def test_folder_prints_a_table_and_the_accuracy(python, files, photos, digits):
+    printed, said = vit(python, "folder", files / "float32.tflite", photos)
+    rows = rows_of(printed)
+    answers = digits[0].predict(digits[1][..., None], verbose=0).argmax(1)
+    assert [(row["file"], row["label"]) for row in rows] == [(f"{i:02}.png", LABELS[a]) for i, a in enumerate(answers)]
+    assert all(0 < float(row["probability"]) <= 1 for row in rows)
+    right = int((answers == digits[2]).sum())
+    assert f"accuracy {right / 100:.1%}: {right} of the 100" in said
+
+
+def test_folder_goes_on_after_an_unreadable_image(python, files, photos, tmp_path):
+    for i in (3, 7):
+        (tmp_path / f"{i}.png").write_bytes((photos / f"{i:02}.png").read_bytes())
+    (tmp_path / "5.png").write_bytes(b"")
+    (tmp_path / "notes.txt").write_text("no image")
+    printed, said = vit(python, "folder", files / "float32.tflite", tmp_path, code=1)
+    assert [row["file"] for row in rows_of(printed)] == ["3.png", "7.png"]
+    assert f"{tmp_path / '5.png'} is no image" in said and "accuracy" not in said
+    (tmp_path / "labels.csv").write_text("file,label\n7.png,1000\nmissing.png,2\n")
+    printed, said = vit(python, "folder", files / "float32.tflite", tmp_path, code=1)
+    assert [row["file"] for row in rows_of(printed)] == ["7.png"]
+    assert "missing.png is no image" in said and "accuracy 0.0%: 0 of the 1 images" in said
+
+
+def test_folder_reads_labels_as_names_as_numbers_and_as_folders(python, files, digits, tmp_path):
+    for i, (image, label) in enumerate(zip(*digits[1:])):
+        for style, name in (("names", LABELS[label]), ("numbers", str(label)), ("others", f"cat {label}")):
+            (tmp_path / style / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(tmp_path / style / name / f"{i}.png")
+    for style in ("names", "numbers"):
+        assert "of the 100 images" in vit(python, "folder", files / "float32.tflite", tmp_path / style)[1]
+    assert "no accuracy" in vit(python, "folder", files / "float32.tflite", tmp_path / "others")[1]
+
+
+@pytest.fixture(scope="module")
+def video(digits, tmp_path_factory):
+    """Twelve frames as Motion JPEG, GIF and WebP, and what they are."""
+    folder = tmp_path_factory.mktemp("video")
+    logits = digits[0].predict(digits[1][..., None], verbose=0)
+    clear = np.sort((logits.max(1) - np.partition(logits, -2)[:, -2]).argsort()[-12:])  # resizing must not change them
+    frames = [Image.fromarray(image).resize((64, 64), Image.Resampling.NEAREST) for image in digits[1][clear]]
+    thumbnail = io.BytesIO()
+    frames[0].resize((16, 16)).save(thumbnail, "JPEG")
+    exif = Image.Exif()
+    exif[0x010E] = thumbnail.getvalue().decode("latin-1")  # a JPEG in a JPEG, as cameras write it
+    with open(folder / "video.mjpeg", "wb") as file:
+        file.write(b"--boundary\r\nContent-Type: image/jpeg\r\n\r\n")
+        for i, frame in enumerate(frames):
+            frame.save(file, "JPEG", quality=95, exif=b"" if i % 2 else exif, progressive=i % 3 == 0)
+            file.write(b"\r\n--boundary\r\n" if i % 4 == 0 else b"")
+    frames[0].save(folder / "video.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "video.webp", save_all=True, append_images=frames[1:], lossless=True)
+    return folder, [LABELS[answer] for answer in logits[clear].argmax(1)]
+
+
+def labels_of(printed):
+    return [line.split()[-1] for line in printed.splitlines()]
+
+
+@pytest.mark.parametrize("suffix", ["mjpeg", "gif", "webp"])
+def test_camera_answers_for_every_frame(suffix, python, files, video):
+    folder, labels = video
+    printed, said = vit(python, "camera", files / "int8.tflite", folder / f"video.{suffix}")
+    assert labels_of(printed) == labels and said == ""
+    assert all(float(line.split("fps")[0].split()[-1]) > 0 for line in printed.splitlines())
+    every, _ = vit(python, "camera", files / "int8.tflite", folder / f"video.{suffix}", "--every", 5)
+    assert labels_of(every) == labels[::5] and every.startswith("frame 1 ")
+
+
+def test_camera_reads_a_video_whose_last_frame_is_cut(python, files, video, tmp_path):
+    folder, labels = video
+    content = (folder / "video.mjpeg").read_bytes()
+    last = content.rindex(b"\xff\xd8\xff")
+    for cut in (last + 3, last + 200, len(content) - 2):
+        printed, said = vit(python, "camera", files / "int8.tflite", "-", input=content[:cut])
+        assert labels_of(printed)[:11] == labels[:11] and len(labels_of(printed)) <= 12
+        assert cut == len(content) - 2 or "frame 12 cannot be read" in said
+    damaged = content[: last - 60] + content[last:]  # the last but one loses its end; the last is whole
+    printed, _ = vit(python, "camera", files / "int8.tflite", "-", input=damaged)
+    assert labels_of(printed)[-1] == labels[-1]
+    (tmp_path / "cut.gif").write_bytes((folder / "video.gif").read_bytes()[:-600])
+    printed, said = vit(python, "camera", files / "int8.tflite", tmp_path / "cut.gif")
+    assert 1 < len(labels_of(printed)) < 12 and "cut.gif ends here" in said
+    for nothing in (b"", b"text " * 1000):
+        assert "no JPEG, GIF or WebP" in vit(python, "camera", files / "int8.tflite", "-", input=nothing, code=1)[1]
+
+
+def test_camera_answers_at_once_and_ends_cleanly(python, files, video):
+    folder, labels = video
+    command = [python, VIT, "camera", files / "int8.tflite", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdin.write((folder / "video.mjpeg").read_bytes())
+        process.stdin.flush()  # and stays open
+        assert [process.stdout.readline().split()[-1].decode() for _ in labels] == labels
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+        assert process.wait() == 0
+    assert "stopped after 12 frames" in said and "Traceback" not in said
+
+
+def test_embed_and_search(python, files, photos, tmp_path):
+    (tmp_path / "more").mkdir()
+    for path in [*sorted(photos.glob("*.png"))[:30], photos / "05.png"]:
+        (tmp_path / "more" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "more" / "broken.png").write_bytes(b"no image")
+    index = tmp_path / "index.npz"
+    printed, said = vit(python, "embed", files / "float32.tflite", tmp_path / "more", index, code=1)
+    assert "30 images, centred logits of 10 numbers" in printed and "broken.png is no image" in said
+    with np.load(index) as stored:
+        np.testing.assert_allclose(np.linalg.norm(stored["vectors"], axis=1), 1, atol=1e-6)
+        vectors, names = stored["vectors"], stored["files"].tolist()
+    found, _ = vit(python, "search", files / "float32.tflite", index, photos / "05.png", "--count", 4)
+    lines = [line.split() for line in found.splitlines()]
+    asked = vectors[names.index(str(tmp_path / "more" / "05.png"))]
+    order = (vectors @ asked).argsort()[::-1][:4]
+    assert [name for _, name in lines] == [names[i] for i in order]
+    np.testing.assert_allclose([float(value) for value, _ in lines], (vectors @ asked)[order], atol=1e-3)
+    # Another precision of the same weights can be compared with; other weights cannot.
+    assert "05.png" in vit(python, "search", files / "int8.tflite", index, photos / "05.png")[0]
+    _, said = vit(python, "search", files / "other.tflite", index, photos / "05.png", code=1)
+    assert "embed the folder again" in said
+    index.write_bytes(index.read_bytes()[:-300])
+    assert "no index" in vit(python, "search", files / "float32.tflite", index, photos / "05.png", code=1)[1]
+    assert "*.npz" in vit(python, "embed", files / "float32.tflite", tmp_path / "more", "index", code=1)[1]
+
+
+def test_embed_takes_the_embedding_where_the_file_has_it(files, photos, tmp_path):
+    """The signature is renamed here, so that the example's choice does not depend on what the exporter offers."""
+    from keras_vit_plugin.export.flatbuffer import read, write
+
+    model = read((files / "float32.tflite").read_bytes())
+    (output,) = model.signatureDefs[0].outputs
+    extra = type(output)(name=b"embedding", tensorIndex=output.tensorIndex)
+    model.signatureDefs[0].outputs = [extra, output]
+    model.subgraphs[0].outputs = [output.tensorIndex, output.tensorIndex]
+    (tmp_path / "m.tflite").write_bytes(write(model))
+    printed, _ = vit(sys.executable, "embed", tmp_path / "m.tflite", photos, tmp_path / "i.npz")
+    assert "100 images, embedding of 10 numbers" in printed
+    with np.load(tmp_path / "i.npz") as stored:
+        assert np.abs(stored["vectors"].mean(1)).max() > 0.01  # centred logits have a mean of 0
+    _, said = vit(sys.executable, "search", files / "float32.tflite", tmp_path / "i.npz", photos / "05.png", code=1)
+    assert "holds embedding of the weights" in said and "gives centred logits" in said
+
+
+def test_benchmark_reports_each_thread_count(python, files):
+    runtime = next(name for name, path in PYTHONS.items() if path == python)
+    arguments = ("benchmark", files / "int8.tflite", "--runs", 5, "--threads", 1, 2)
+    report = json.loads(vit(python, *arguments, "--json")[0])
+    assert report["runtime"].startswith(f"{runtime} 2.") and report["runs"] == 5 and report["batch"] == 1
+    assert report["megabytes"] == (files / "int8.tflite").stat().st_size / 1e6
+    assert [result["threads"] for result in report["results"]] == [1, 2]
+    assert all(0 < result["median_ms"] <= result["p90_ms"] for result in report["results"])
+    assert report["runtime"] in vit(python, *arguments)[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (("classify", "nowhere.tflite", "p.png"), "nowhere.tflite: there is no such file"),
+        (("folder", "MODEL", "nowhere"), "nowhere: there is no such folder"),
+        (("camera", "MODEL", "nowhere.mjpeg"), "No such file or directory: 'nowhere.mjpeg'"),
+        (("search", "MODEL", "nowhere.npz", "p.png"), "nowhere.npz is no index that can be read"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(arguments, message, files):
+    arguments = [files / "int8.tflite" if argument == "MODEL" else argument for argument in arguments]
+    printed, said = vit(sys.executable, *arguments, code=1)
+    assert printed == "" and message in said and said.count("\n") == 0
+
+
+def test_numbers_are_checked(files):
+    _, said = vit(sys.executable, "classify", files / "int8.tflite", "p.png", "--threads", 0, code=2)
+    assert "--threads: must be a whole number of at least 1, got '0'" in said
+
+
+# ---- Runtimes that are missing or broken ----
+
+WITHOUT = "raise ModuleNotFoundError('No module of this name', name={!r})"
+BROKEN = "raise ImportError('numpy.core.multiarray failed to import')"
+WORKING = "class Interpreter: pass"
+ASK = """
+import sys
+sys.path[:0] = sys.argv[1:]
+import numpy
+{before}
+try:
+    print({call})
+except ImportError as error:
+    print("ImportError:", error)
+"""
+
+
+def stub(folder, **modules):
+    """Packages that shadow the real ones and do what is told when they are imported."""
+    for package in ("ai_edge_litert", "tflite_runtime", "tensorflow"):
+        code = modules.get(package, WITHOUT.format(package))
+        (folder / package).mkdir()
+        (folder / package / "__init__.py").write_text(code if package == "tensorflow" else "")
+        if package != "tensorflow":
+            (folder / package / "interpreter.py").write_text(code)
+    return folder
+
+
+def loaded(folder, before="", package=False):
+    """What the loader of the example, or of the package, says with these packages in front."""
+    if package:
+        call, paths = "interpreter_class()", [folder]
+        before += "\nfrom keras_vit_plugin.export.interpreter import interpreter_class"
+    else:
+        call, paths = "vit.load_runtime()", [folder, VIT.parent]
+        before += "\nimport vit"
+    code = ASK.format(before=before, call=call)
+    result = subprocess.run([sys.executable, "-c", code, *map(str, paths)], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_the_first_runtime_that_works_is_taken(package, tmp_path):
+    both = {"ai_edge_litert": WORKING, "tflite_runtime": WORKING}
+    for name, modules, before, taken in (
+        ("both", both, "", "ai_edge_litert.interpreter.Interpreter"),
+        ("old", both | {"ai_edge_litert": BROKEN}, "numpy.__version__ = '1.26.4'", "tflite_runtime.interpreter"),
+        ("tensorflow", {"tensorflow": "class lite:\n    class Interpreter: pass"}, "", "tensorflow.lite.Interpreter"),
+    ):
+        (tmp_path / name).mkdir()
+        said = loaded(stub(tmp_path / name, **modules), before, package)
+        assert taken in said
+        assert ("ai-edge-litert is installed but cannot be used: numpy.core.multiarray" in said) == (name == "old")
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_without_a_runtime_it_is_said_what_to_install(package, tmp_path):
+    assert "pip install ai-edge-litert" in loaded(stub(tmp_path), package=package)
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_a_broken_runtime_is_named(package, tmp_path):
+    said = loaded(stub(tmp_path, ai_edge_litert=BROKEN), package=package)
+    assert "ai-edge-litert is installed but cannot be used: numpy.core.multiarray failed to import" in said
+    assert "ImportError:" in said and "tensorflow is installed" not in said
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_tflite_runtime_with_numpy_2_is_not_tried(package, tmp_path):
+    """It can be imported there, and fails when a file is loaded."""
+    said = loaded(stub(tmp_path, tflite_runtime=WORKING), "numpy.__version__ = '2.4.0'", package)
+    assert "tflite-runtime is installed but cannot be used: it needs NumPy 1 and this is 2.4.0" in said
+    assert 'pip install "numpy<2"' in said or package
+
+
+@pytest.mark.parametrize(
+    "machine, version, advice",
+    [
+        ("aarch64", (3, 13, 1), "pip install ai-edge-litert"),
+        ("armv7l", (3, 11, 2), 'pip install tflite-runtime "numpy<2"'),
+        ("armv7l", (3, 13, 1), "Nothing is made for Python"),
+    ],
+)
+def test_the_advice_is_for_this_python(machine, version, advice, tmp_path):
+    before = f"import platform; platform.machine = lambda: {machine!r}; sys.version_info = {version}"
+    assert advice in loaded(stub(tmp_path), before)
+
+
+def test_run_of_the_command_says_what_to_install(files, photos, tmp_path):
+    path = stub(tmp_path, ai_edge_litert=BROKEN, tensorflow="__version__ = '2'")
+    result = subprocess.run(
+        [Path(sys.executable).with_name("keras-vit"), "run", files / "int8.tflite", photos / "00.png"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(path)},
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "ai-edge-litert is installed but cannot be used" in result.stderr
+    assert "Try: pip install ai-edge-litert" in result.stderr

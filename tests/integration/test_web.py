@@ -1,0 +1,434 @@
+"""The web page of examples/web in headless Chromium: a person's photos and files, against Python's interpreter."""
+
+import base64
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, pixels, real_data
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import Runner
+from keras_vit_plugin.export.preprocessing import INTERPOLATIONS, Preprocessing, image_files
+from keras_vit_plugin.export.verify import snr_db
+from keras_vit_plugin.presets.digits import load_digits_split
+
+WEB = REPOSITORY / "examples" / "web"
+PHOTOS = 20
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
+    import browser
+
+    sys.path.remove(str(REPOSITORY / "benchmarks"))
+    if missing := browser.missing_tools():
+        pytest.skip(f"the web page needs what is missing: {missing}")
+    with browser.Browser(webgpu=True) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def site(browser, tmp_path_factory):
+    """A copy of examples/web with what prepare.py makes of the shipped model."""
+    folder = tmp_path_factory.mktemp("web")
+    command = [sys.executable, WEB / "prepare.py", "--output", folder / "site"]
+    made = subprocess.run(command, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr[-3000:]
+    for path in WEB.iterdir():
+        if path.name not in ("site", "__pycache__"):
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture
+def page(browser, site):
+    page = browser.open(site)
+    settle(page)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def digits_files(tmp_path_factory):
+    """`digits_files(mode, **options)`: a file of the shipped model."""
+    folder = tmp_path_factory.mktemp("digits")
+
+    def export(mode, **options):
+        path = folder / f"{mode}-{'-'.join(map(str, options.values()))}.tflite"
+        calibration = load_digits_split()[0][0][:64]
+        kv.export.export_tflite(
+            kv.build("vit_digits", weights="pretrained"), path, quantize=mode, calibration=calibration, **options
+        )
+        return path
+
+    return export
+
+
+def settle(page):
+    """Waits until the page has nothing left to do."""
+    page.wait_for_function("document.querySelector('#status').textContent !== 'Loading…'")
+    for _ in range(2):  # what a click began may ask for more
+        page.evaluate("vit.idle()")
+        page.wait_for_timeout(20)
+
+
+def give(page, kind, *paths):
+    """Picks files as a person does, `kind` being photo or model, and returns what the page then says is wrong."""
+    for path in paths:
+        page.set_input_files(f"#{kind}", path)
+        settle(page)
+    return page.inner_text("#error") if page.is_visible("#error") else None
+
+
+def answer(page):
+    return page.evaluate("({...vit.answer, logits: [...vit.answer.logits], attention: null})")
+
+
+# Photos
+
+
+@pytest.mark.parametrize("rule", ["cover", "pad", "stretch"])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_photos_are_resized_as_pillow_does(interpolation, rule, browser, tmp_path):
+    generator = np.random.default_rng(0)
+    for (width, height), size, resize, channels in [
+        ((300, 200), (64, 64), (73, 73), 3),
+        ((41, 90), (64, 48), None, 3),  # tall: Pillow resizes the height first
+        ((64, 64), (64, 64), None, 3),  # as it is
+        ((100, 3), (32, 32), None, 1),  # thin, and grey
+        ((100, 80), (48, 48), (40, 40), 3),  # cropped to more than it was resized to
+    ]:
+        colours = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        path = tmp_path / "photo.png"
+        Image.fromarray(colours).save(path)
+        preprocessing = Preprocessing(size, channels, resize, interpolation, rule)
+        found = browser.pixels(path.read_bytes(), preprocessing)
+        np.testing.assert_array_equal(found, preprocessing.load(path), err_msg=f"{size} {resize} {channels}")
+
+
+def test_photos_of_every_kind_are_read_as_pillow_does(browser, tmp_path):
+    preprocessing = Preprocessing((64, 64), 3, (73, 73))
+    photo = Image.effect_mandelbrot((160, 120), (-2, -1.5, 1, 1.5), 100).convert("RGB")
+    photo.paste((200, 30, 90), (10, 10, 50, 60))
+    exif = Image.Exif()
+    kinds = {
+        "grey.png": photo.convert("L"),
+        "palette.png": photo.convert("P"),
+        "photo.webp": photo,
+        "bw.png": photo.convert("1"),
+    }
+    for name, image in kinds.items():
+        image.save(tmp_path / name, **({"lossless": True} if name.endswith("webp") else {}))
+    for orientation in range(1, 9):
+        exif[0x0112] = orientation
+        photo.save(tmp_path / f"{orientation}.jpg", exif=exif, quality=90)
+    linear = PngInfo()
+    linear.add(b"gAMA", (100_000).to_bytes(4, "big"))
+    photo.save(tmp_path / "gamma.png", pnginfo=linear)  # a browser shows it brighter; the colours stored count
+    for path in sorted(tmp_path.iterdir()):
+        difference = np.abs(browser.pixels(path.read_bytes(), preprocessing).astype(int) - preprocessing.load(path))
+        assert difference.max() <= 2, path.name
+
+
+# Real photos on DeiT-tiny
+
+
+@pytest.mark.parametrize("mode, least_snr_db", [("float32", 80), ("dynamic", 25), ("int8", 18), ("int8-full", 80)])
+def test_deit_tiny_answers_here_as_in_python(mode, least_snr_db, page, deit_file):
+    path = deit_file(mode)
+    photos = image_files(real_data("imagenet_eval"))[0]
+    photos = [photos[i] for i in np.linspace(0, len(photos) - 1, PHOTOS).astype(int)]
+    content = path.read_bytes()
+    preprocessing = Preprocessing.from_dict(kv.export.inspect(path).metadata["preprocessing"])
+    expected = Runner(content)(np.stack([preprocessing.load(photo) for photo in photos]))
+    assert give(page, "model", path) is None
+    found = []
+    for photo in photos:
+        assert give(page, "photo", photo) is None
+        shown = answer(page)
+        assert shown["photo"] == photo.name and shown["labels"][0].startswith("tench")
+        assert page.inner_text("#status") == shown["labels"][int(np.argmax(shown["logits"]))]
+        found.append(shown["logits"])
+    found = np.asarray(found, np.float32)
+    np.testing.assert_array_equal(found.argmax(1), expected.argmax(1))
+    assert snr_db(expected, found) >= least_snr_db
+
+
+# Which way a file is run
+
+
+@pytest.mark.parametrize("mode", ["float32", "int8-full"])
+def test_threads_answer_as_one_thread_does(mode, browser, site):
+    assert browser.page.evaluate("crossOriginIsolated")
+    content, images = (site / "site" / f"{mode}.tflite").read_bytes(), load_digits_split()[1][0][:20]
+    one, _ = browser.run(content, images)
+    two, ms = browser.run(content, images, threads=2, rounds=3)
+    assert snr_db(one, two) >= 60 and ms > 0
+    assert snr_db(Runner(content)(images), two) >= 60
+
+
+def test_threads_that_answer_wrong_are_not_used(browser, site):
+    """Whatever the reason: here the runtime is changed to be fast and wrong wherever it has threads."""
+
+    def sabotage(page):
+        code = (WEB / "runtime.js").read_text()
+        wrong = "outputs[name] = (await result.data()).slice().map((value) => (threads > 1 ? 1 - value : value))"
+        slow = "performance.now() - started + (threads > 1 ? 0 : 1000)"
+        changed = code.replace("outputs[name] = (await result.data()).slice()", wrong)
+        changed = changed.replace("performance.now() - started", slow)
+        assert wrong in changed and slow in changed
+        page.route("**/runtime.js", lambda route: route.fulfill(body=changed, content_type="text/javascript"))
+
+    page = browser.open(site, sabotage)
+    settle(page)
+    assert answer(page)["backend"] == "single"
+    assert "2 threads is not used: its answers differ" in page.inner_text("#note")
+    assert page.is_disabled("input[value=threads]")
+    expected = Runner((site / "site" / "float32.tflite").read_bytes())(load_digits_split()[1][0][:1])
+    assert snr_db(expected[0], np.asarray(answer(page)["logits"], np.float32)) >= 80
+    page.close()
+
+
+def test_faster_threads_are_used(browser, site):
+    def slow_down(page):
+        code = (WEB / "runtime.js").read_text()
+        changed = code.replace("performance.now() - started", "performance.now() - started + (threads > 1 ? 0 : 1000)")
+        assert changed != code
+        page.route("**/runtime.js", lambda route: route.fulfill(body=changed, content_type="text/javascript"))
+
+    page = browser.open(site, slow_down)
+    settle(page)
+    assert answer(page)["backend"] == "threads"
+    expected = Runner((site / "site" / "float32.tflite").read_bytes())(load_digits_split()[1][0][:1])
+    assert snr_db(expected[0], np.asarray(answer(page)["logits"], np.float32)) >= 80
+    page.close()
+
+
+def test_without_isolation_there_are_no_threads(browser, site):
+    def drop_headers(page):
+        def answered(route):
+            reply = route.fetch()
+            headers = {name: value for name, value in reply.headers.items() if not name.startswith("cross-origin")}
+            route.fulfill(response=reply, headers=headers)
+
+        page.route("**/*", answered)
+
+    page = browser.open(site, drop_headers)
+    settle(page)
+    assert answer(page)["backend"] == "single"
+    assert "2 threads is not used: the page is not cross-origin isolated" in page.inner_text("#note")
+    page.close()
+
+
+def test_webgpu_is_used_for_files_made_for_it_only(page, digits_files):
+    """A file for `litert` compiles there and answers wrong, which LiteRT.js does not say."""
+    page.click("label:has(input[value=webgpu])")
+    settle(page)
+    assert answer(page)["backend"] != "webgpu" and "WebGPU is not used: its answers differ" in page.inner_text("#note")
+    path = digits_files("float16", target="gpu")
+    assert give(page, "model", path) is None
+    page.click("label:has(input[value=webgpu])")
+    settle(page)
+    assert answer(page)["backend"] == "webgpu"
+    expected = Runner(path.read_bytes())(load_digits_split()[1][0][:1])
+    assert snr_db(expected[0], np.asarray(answer(page)["logits"], np.float32)) >= 40
+
+
+# The page as shipped
+
+
+def test_the_digits_page(page, site):
+    images, labels = load_digits_split()[1]
+    modes = page.locator("#models .choice")
+    assert [text.split()[0] for text in modes.all_inner_texts()] == ["float32", "dynamic", "int8", "int8-full"]
+    samples = page.locator("#samples button")
+    assert samples.count() == 12
+    for mode in range(4):
+        modes.nth(mode).click()
+        settle(page)
+        content = (site / "site" / f"{answer(page)['model']}.tflite").read_bytes()
+        expected = Runner(content)(images[:12])
+        for index in range(12):
+            samples.nth(index).click()
+            settle(page)
+            assert page.inner_text("#status") == str(labels[index])
+            assert page.locator("#top li").count() == 5
+            assert snr_db(expected[index], np.asarray(answer(page)["logits"], np.float32)) >= 25
+    assert page.inner_text("#size") == f"{(site / 'site' / 'int8-full.tflite').stat().st_size / 1e3:.0f} kB"
+    assert page.inner_text("#time").endswith("ms")
+    assert page.locator("iframe").count() == 1  # what is not used is freed
+
+
+def test_the_attention_is_drawn_where_the_file_has_it(page):
+    def drawn():
+        content = page.evaluate("document.querySelector('#view').toDataURL()").split(",")[1]
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(content))).convert("RGB"), int)
+
+    with_attention = drawn()
+    page.uncheck("#show-attention")
+    without = drawn()
+    assert np.ptp(without, axis=-1).max() == 0  # a grey digit
+    attention = page.evaluate("({...vit.answer.attention, values: [...vit.answer.attention.values]})")
+    values = np.reshape(attention["values"], (attention["rows"], attention["columns"]))
+    assert values.min() >= 0 and values.std() > 0
+    colour = np.ptp(with_attention, axis=-1)
+    patches = np.asarray(Image.fromarray(colour.astype(np.float32)).resize(values.shape[::-1], Image.Resampling.BOX))
+    assert np.corrcoef(patches.ravel(), values.ravel())[0, 1] > 0.8
+    page.locator("#models .choice").nth(3).click()  # int8-full has none
+    settle(page)
+    assert not page.is_visible("#show-attention")
+
+
+def test_digits_can_be_drawn(page):
+    page.click("#draw")
+    box = page.locator("#view").bounding_box()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.1)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.9, steps=20)
+    page.mouse.up()
+    settle(page)
+    assert answer(page)["photo"] == "Drawing"
+    assert page.inner_text("#status") == "1"
+
+
+def test_nothing_is_fetched_from_elsewhere(browser, site):
+    requests, errors = [], []
+
+    def listen(page):
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+
+    page = browser.open(site, listen)
+    settle(page)
+    assert any(url.endswith(".wasm") for url in requests)
+    assert all(url.startswith((page.url, "data:", "blob:")) for url in requests)
+    assert errors == []
+    page.close()
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+def test_the_page_fits_its_window(width, page):
+    page.set_viewport_size({"width": width, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("#view").bounding_box()["width"] >= min(width, 480) * 0.75
+    for control in page.locator(".buttons button:visible, .button:visible, .choice:visible").all():
+        box = control.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["height"] >= 32
+
+
+def test_the_page_works_by_keyboard(page):
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.name"))
+    assert {"photo", "camera", "draw", "show-attention", "model", "backend"} <= reached
+    page.focus("#models input:checked")
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    assert answer(page)["model"] == "dynamic"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_contrast(scheme, browser, site):
+    page = browser.open(site, color_scheme=scheme)
+    settle(page)
+    for selector in ("h1", "header p", "dt", "dd", ".choice small", "legend", "#top li", ".button.primary", "#status"):
+        text, behind = page.eval_on_selector(
+            selector,
+            """(element) => {
+                let ancestor = element;
+                const behind = () => getComputedStyle(ancestor).backgroundColor;
+                while (behind() === "rgba(0, 0, 0, 0)") ancestor = ancestor.parentElement;
+                const numbers = (colour) => colour.match(/[0-9.]+/g).slice(0, 3).map(Number);
+                return [numbers(getComputedStyle(element).color), numbers(behind())];
+            }""",
+        )
+        light, dark = sorted([_luminance(text), _luminance(behind)], reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, selector
+    page.close()
+
+
+def _luminance(colour):
+    """Relative luminance of sRGB, as WCAG defines it."""
+    shares = np.asarray(colour) / 255
+    linear = np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return linear @ (0.2126, 0.7152, 0.0722)
+
+
+# Other files, bad files and bad photos
+
+
+def _foreign_file(function, shape):
+    """Bytes of a TensorFlow function of one float tensor as its own converter writes them."""
+    import tensorflow as tf
+
+    call = tf.function(function).get_concrete_function(tf.TensorSpec(shape))
+    return tf.lite.TFLiteConverter.from_concrete_functions([call]).convert()
+
+
+def test_a_file_of_another_origin_runs_with_class_numbers(page, tmp_path):
+    import tensorflow as tf
+
+    colours = tf.constant([[0.2, -0.4, 0.1, 0.3], [0.5, 0.3, 0.1, 0.2], [0.1, 0.6, 0.2, 0.2]])
+    content = _foreign_file(lambda images: tf.reduce_mean(images, (1, 2)) @ colours, (1, 20, 24, 3))
+    model, photo = tmp_path / "other.tflite", tmp_path / "photo.png"
+    model.write_bytes(content)
+    Image.fromarray(pixels((40, 40, 3), 1)[0]).save(photo)
+    assert give(page, "model", model) is None
+    assert give(page, "photo", photo) is None
+    expected = Runner(content)(Preprocessing((20, 24)).load(photo)[None])[0]
+    assert snr_db(expected, np.asarray(answer(page)["logits"], np.float32)) >= 80
+    assert page.inner_text("#status") == f"class {expected.argmax()}"
+    assert page.inner_text("#parity") == "not known"
+
+
+def test_bad_files_get_a_sentence_and_the_page_goes_on(page, site, digits_files, tmp_path):
+    content = (site / "site" / "float32.tflite").read_bytes()
+    damaged = bytearray(content)
+    damaged[len(damaged) // 2] ^= 1
+    bad = {
+        "empty.tflite": (b"", "is empty"),
+        "text.tflite": (b"This is a letter, not a model.", "is no TFLite model"),
+        "short.tflite": (content[:2000], "is damaged"),
+        "damaged.tflite": (bytes(damaged), "is damaged: it is not what was exported"),
+        "integers.tflite": (digits_files("int8-full", input_dtype="int8").read_bytes(), "has INT8 inputs or outputs"),
+        "vector.tflite": (_foreign_file(lambda numbers: 2 * numbers, (1, 5)), "this page runs models of photos"),
+        "open.tflite": (_foreign_file(lambda images: 2 * images, (None, 8, 8, 1)), "leaves its batch size open"),
+    }
+    for name, (wrong, sentence) in bad.items():
+        (tmp_path / name).write_bytes(wrong)
+        said = give(page, "model", tmp_path / name)
+        assert said and name in said and sentence in said, (name, said)
+        assert page.locator("#models .choice").count() == 4 and page.locator("iframe").count() == 1
+    page.locator("#samples button").first.click()
+    settle(page)
+    assert not page.is_visible("#error") and page.inner_text("#status") == str(load_digits_split()[1][1][0])
+
+
+def test_bad_photos_get_a_sentence_and_the_page_goes_on(page, tmp_path):
+    noise = io.BytesIO()
+    Image.fromarray(pixels((64, 64, 3), 1)[0]).save(noise, "PNG")
+    bomb = io.BytesIO()
+    Image.new("1", (20000, 20000)).save(bomb, "PNG")
+    bad = {
+        "empty.jpg": (b"", "is empty"),
+        "text.jpg": (b"This is a letter, not a photo.", "is no image"),
+        "short.png": (noise.getvalue()[:40], "is no image"),
+        "bomb.png": (bomb.getvalue(), "20000 × 20000 pixels"),
+        "model.bin": (bytes(100), "is no image"),
+    }
+    shown = page.inner_text("#status")
+    for name, (wrong, sentence) in bad.items():
+        (tmp_path / name).write_bytes(wrong)
+        said = give(page, "photo", tmp_path / name)
+        assert said and name in said and sentence in said, (name, said)
+        assert page.inner_text("#status") == shown
+    good = tmp_path / "good.png"
+    good.write_bytes(noise.getvalue())
+    assert give(page, "photo", good) is None
