@@ -119,7 +119,10 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
 
     file = Graph(content)
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
-    files = FloatFiles(model, preprocessing.image_shape, scale, offset, calibration, batch_size, target=made["target"])
+    outputs = tuple(made["outputs"][1:])
+    files = FloatFiles(
+        model, preprocessing.image_shape, scale, offset, calibration, batch_size, target=made["target"], outputs=outputs
+    )
     if files.road == "generic":
         raise ValueError(f"`model` is exported as Keras emits it ({files.road_reason}): no operator has a block.")
     twin = Graph(files.lowered(made["mode"], made["prefer"]))

@@ -44,6 +44,7 @@ def as_page(report, images, labels):
         "size": f"{report.size_bytes / 1e6:.2f} MB",
         "same answers": f"{parity.top1_agreement:.1%}",
         "SNR": f"{parity.snr_db:.1f} dB",
+        **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in report.others_snr_db.items()},
         "largest error": f"{parity.max_abs_error:.3g}",
     }
     if parity.top1_accuracy_model is not None:

@@ -1,10 +1,11 @@
 """How a photo becomes the pixels a model takes, and pixels become its input."""
 
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 INTERPOLATIONS = {
@@ -13,6 +14,12 @@ INTERPOLATIONS = {
     "lanczos3": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
+SPARE = 4  # to at least so many times the sides wanted
+THINNEST = 50  # times as long as wide
+STRIP = 64  # rows of a shrunk photo that are made at a time
+HUNGRY_FORMATS = ("AVIF", "JPEG2000", "WEBP")  # their decoders hold an image several times,
+HUNGRY_PIXELS = 40_000_000  # so that larger ones are refused
 
 
 @dataclass(frozen=True)
@@ -41,18 +48,42 @@ class Preprocessing:
     def load(self, path):
         """One image file as uint8 pixels `(height, width, channels)`.
 
+        It is the first frame of an animation, turned upright as EXIF says. Transparency is dropped as training
+        pipelines drop it: the colours count that are stored under it. A photo of more than 16 megapixels is shrunk by
+        a whole number first, to four times the sides wanted or more, so that little memory is needed.
+
         Raises:
-            ValueError: the file is no readable image; names it.
+            ValueError: the file is no readable image, more than 50 times as long as wide, or too large: more than
+                twice `PIL.Image.MAX_IMAGE_PIXELS`, or 40 megapixels of WebP; names it.
         """
         try:
-            with Image.open(path) as image:
-                image = _eight_bits(ImageOps.exif_transpose(image)).convert("L" if self.channels == 1 else "RGB")
-        except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path} is no image that can be read: {error}") from error
-        resized = self._resized(image, self.resize or self.size)
+            resized = self._resized(self._upright(path), self.resize or self.size)
+        except Exception as error:  # whatever a damaged image makes its decoder do
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{path} is no image that can be read: {reason}") from error
         left, top = (resized.width - self.size[1]) // 2, (resized.height - self.size[0]) // 2
         cropped = resized.crop((left, top, left + self.size[1], top + self.size[0]))
         return np.asarray(cropped, np.uint8).reshape(self.image_shape)
+
+    def _upright(self, path):
+        if not Path(path).is_file():  # opening a pipe would wait
+            raise FileNotFoundError("there is no such file")
+        mode = "L" if self.channels == 1 else "RGB"
+        with (
+            warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+            Image.open(path) as image,
+        ):
+            _check_size(image)
+            sides = self.resize or self.size
+            factor = _excess(image, sides)
+            if factor > 1:
+                image.draft(None, (image.width // factor, image.height // factor))  # a JPEG decodes to fewer pixels
+            image.load()
+            image.info.pop("transparency", None)  # what `convert` would warn about
+            upright = _shrunk(image, mode, _excess(image, sides))
+            upright.getexif()[ExifTags.Base.Orientation] = image.getexif().get(ExifTags.Base.Orientation, 1)
+            ImageOps.exif_transpose(upright, in_place=True)
+        return upright
 
     def _resized(self, image, size):
         height, width = size
@@ -72,11 +103,37 @@ class Preprocessing:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
-def _eight_bits(image):
-    """16-bit grey images scaled to 8 bits; Pillow's `convert` would clip them to white."""
-    if not image.mode.startswith("I"):
-        return image
-    return Image.fromarray((np.asarray(image).astype(np.float64) / 257).clip(0, 255).astype(np.uint8))
+def _check_size(image):
+    width, height = image.size
+    if max(image.size) > THINNEST * min(image.size):
+        raise ValueError(f"{width} x {height} pixels are more than {THINNEST} times as long as wide")
+    if image.format in HUNGRY_FORMATS and width * height > HUNGRY_PIXELS:
+        raise ValueError(f"{width} x {height} pixels of {image.format} take too much memory; JPEG does not")
+
+
+def _excess(image, sides):
+    """The whole number by which an image may be shrunk before it is resized; 1 where it is not large."""
+    return max(1, min(image.size) // (SPARE * max(sides))) if image.width * image.height > LARGE else 1
+
+
+def _shrunk(image, mode, factor):
+    """The image in a mode, each side divided by `factor`; strip by strip, or memory would hold it twice."""
+    if factor == 1:
+        return _converted(image, mode)
+    small = Image.new(mode, tuple(-(-side // factor) for side in image.size))
+    for top in range(0, image.height, STRIP * factor):
+        strip = image.crop((0, top, image.width, min(top + STRIP * factor, image.height)))
+        small.paste(_converted(strip, mode).reduce(factor), (0, top // factor))
+    return small
+
+
+def _converted(image, mode):
+    """An image in the mode "L" or "RGB"; 16-bit greys are scaled to 8 bits, which `convert` would clip to white."""
+    if image.mode == "F":
+        raise ValueError("its pixels are floats of an unknown range")
+    if image.mode.startswith("I"):
+        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+    return image.convert(mode)
 
 
 def preprocessing_of(model):

@@ -426,10 +426,11 @@ def test_an_image_with_changed_bytes_is_read_or_refused(suffix, tmp_path):
 
 
 MEMORY = """
-import resource, sys
+import sys
 from keras_vit_plugin.export.preprocessing import Preprocessing
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def peak():  # of this program alone; `getrusage` begins with that of the process which started it
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 before = peak()
 try:
     said = Preprocessing((224, 224), 3, (256, 256)).load(sys.argv[1]).mean()
@@ -466,6 +467,7 @@ def large_images(tmp_path_factory):
     return folder
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="memory is measured as Linux tells it")
 @pytest.mark.parametrize(
     "name, megabytes",
     [("rgba_turned.png", 600), ("wide.png", 400), ("baseline.jpg", 60), ("p.webp", 300)],
@@ -479,7 +481,7 @@ def test_memory_is_bounded_on_large_images(name, megabytes, large_images, tmp_pa
     assert float(used) < megabytes and float(used_there) < megabytes
     assert said == said_there
     if name == "p.webp":
-        assert "42000000" in said or "7000 x 6000 pixels of WEBP" in said
+        assert "7000 x 6000 pixels of WEBP" in said
         return
     loaded = Preprocessing((32, 32)).load(path)[..., 0]
     np.testing.assert_array_equal(

@@ -61,6 +61,17 @@ def test_verify(digits):
     assert "top-1, file" in people.stdout and people.stderr == ""
 
 
+def test_a_file_with_more_outputs_says_what_it_carries(tmp_path):
+    path = tmp_path / "m.tflite"
+    report = keras_vit_json("export", "vit_digits", path, "--quantize", "dynamic", "--outputs", "embedding,attention")
+    assert min(report["others_snr_db"]["embedding"], report["others_snr_db"]["attention"]) > 20
+    metadata = keras_vit_json("inspect", path)["metadata"]
+    assert metadata["outputs"] == ["logits", "embedding", "attention"] and metadata["mode"] == "dynamic"
+    printed = " ".join(keras_vit("inspect", path).stdout.replace("│", " ").split())
+    for told in ("dynamic for litert", "10: 0, 1, 2, 3, 4", "8x8, grey", "16 synthetic images", "SHA-256"):
+        assert told in printed
+
+
 def test_run_prints_the_top_five_with_names(digits):
     result = keras_vit_json("run", digits / "m.tflite", digits / "test" / "0.png", digits / "test" / "1.png")
     labels = [row.split(",")[1] for row in (digits / "test" / "labels.csv").read_text().splitlines()[1:3]]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import pixels
+from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Tolerance, advice, debug, export_tflite, flatbuffer
@@ -86,6 +86,21 @@ def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
     arguments = {"batch_size": 3, "input_dtype": "float32", "tolerance": Tolerance(0, 0)}
     made = export_tflite(tiny_model, path, quantize="int8", calibration=images, **arguments)
     assert debug(tiny_model, path, images).logits_snr_db == pytest.approx(made.parity.snr_db, abs=3)
+
+
+@pytest.mark.parametrize(
+    "mode, target, outputs",
+    [("dynamic", "litert", ("embedding", "attention")), ("float16", "gpu", ()), ("dynamic", "mediapipe", ())],
+)
+def test_files_with_more_outputs_and_for_other_runtimes(mode, target, outputs, tmp_path):
+    model = kv.build("vit_test")
+    randomize(model)
+    images, path = pixels(model.image_shape, 16), tmp_path / "m.tflite"
+    arguments = {"target": target, "outputs": outputs, "labels": list("abcde"), "tolerance": Tolerance(0, 0)}
+    made = export_tflite(model, path, quantize=mode, calibration=images, **arguments)
+    report = debug(model, path, images)
+    assert report.logits_snr_db == pytest.approx(made.parity.snr_db, abs=1.5)
+    assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
 
 
 def test_the_picture_is_drawn(digits, tmp_path):

@@ -21,7 +21,7 @@ def refused(match, tmp_path, model=None, error=ValueError, path="m.tflite", **ar
     "arguments, match",
     [
         ({"quantize": "int8full"}, "quantize='int8full'. Did you mean 'int8-full'"),
-        ({"target": "coral"}, "`target` must be one of litert, tflite-runtime; got target='coral'"),
+        ({"target": "coral"}, "`target` must be one of litert, tflite-runtime, gpu, mediapipe; got target='coral'"),
         ({"input_dtype": "int4"}, "`input_dtype` must be one of uint8, float32, int8"),
         (
             {"input_dtype": "int8"},

@@ -1,0 +1,490 @@
+"""A vision transformer on a device. Copy this file and a .tflite there; it needs an interpreter, NumPy and Pillow.
+
+pip install ai-edge-litert numpy pillow         # 32-bit ARM: tflite-runtime "numpy<2" pillow, Python 3.11 or older
+
+python vit.py classify m.tflite photo.jpg ...   # the five most likely classes of each photo
+python vit.py folder m.tflite photos            # a table of a folder's photos, and the accuracy if labels are there
+python vit.py camera m.tflite -                 # of every frame: rpicam-vid --codec mjpeg -t 0 -o - | python vit.py ...
+python vit.py embed m.tflite photos index.npz   # a vector per photo of a folder
+python vit.py search m.tflite index.npz p.jpg   # the most similar photos of that folder
+python vit.py benchmark m.tflite                # milliseconds per thread count
+"""
+
+import argparse
+import csv
+import hashlib
+import importlib
+import importlib.metadata
+import io
+import json
+import operator
+import os
+import platform
+import re
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, ImageSequence
+
+TOP = 5
+SMALLEST = 4096  # bytes of a model; by then a file of the exporter has its metadata,
+LONGEST_METADATA = 1 << 22  # which are shorter than this
+RUNTIMES = (  # package, module, where the class is in it
+    ("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter"),
+    ("tflite-runtime", "tflite_runtime.interpreter", "Interpreter"),
+    ("tensorflow", "tensorflow", "lite.Interpreter"),
+)
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+
+# ---- The model ----
+
+
+def load_runtime():
+    """The `Interpreter` class of the first runtime that works here, and the name of its package."""
+    broken = []
+    for package, module, name in RUNTIMES:
+        try:
+            interpreter = operator.attrgetter(name)(importlib.import_module(module))
+            if package == "tflite-runtime" and not np.__version__.startswith("1."):
+                raise ImportError(f'it needs NumPy 1 and this is {np.__version__}: pip install "numpy<2"')
+        except Exception as error:  # a library of other binaries raises what it likes
+            if not (isinstance(error, ModuleNotFoundError) and error.name == module.split(".")[0]):
+                broken.append(f"{package} is installed but cannot be used: {error}.")
+            continue
+        for reason in broken:
+            note(f"{reason} Taking {package}.")
+        return interpreter, package
+    raise ImportError(" ".join(["There is no TFLite interpreter here.", *broken, what_to_install()]))
+
+
+def what_to_install():
+    python = f"Python {platform.python_version()} on {platform.machine()}"
+    if platform.machine() not in ("armv6l", "armv7l", "armv8l"):
+        return f"For {python}: pip install ai-edge-litert"
+    if sys.version_info < (3, 12):
+        return f'For {python}: pip install tflite-runtime "numpy<2"'
+    return f"Nothing is made for {python}: take Python 3.11 with tflite-runtime and NumPy 1, or a 64-bit system."
+
+
+def read_metadata(path):
+    """What the exporter stored in the file: class names, how to resize. Other files have none, but a hash.
+
+    A damaged file is refused: it can make an interpreter crash. The exporter stored the SHA-256 of the file, taken with
+    zeros in the place where that is written.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"{path}: there is no such file")
+    content = Path(path).read_bytes()
+    if content[4:8] != b"TFL3" or len(content) < SMALLEST:
+        raise ValueError(f"{path} is no TFLite model: too short ({len(content)} bytes), or without the identifier TFL3")
+    start, stored = content.find(b'{"keras_vit_plugin":'), re.search(rb'"content_sha256": "(.{64})"', content)
+    if start < 0 and not stored:
+        return {"weights_sha256": hashlib.sha256(content).hexdigest()}
+    digest, view = hashlib.sha256(), memoryview(content)
+    if stored:
+        for part in (view[: stored.start(1)], b"0" * 64, view[stored.end(1) :]):
+            digest.update(part)
+    if start < 0 or not stored or digest.hexdigest().encode() != stored.group(1):
+        raise ValueError(f"{path} is damaged: it is not what was exported; copy or export it again")
+    return json.JSONDecoder().raw_decode(content[start : start + LONGEST_METADATA].decode("ascii", "ignore"))[0]
+
+
+class Model:
+    """A .tflite as a function from an image's pixels to its answers."""
+
+    def __init__(self, path, threads=None):
+        self.metadata = read_metadata(path)
+        interpreter_class, self.package = load_runtime()
+        try:
+            self.interpreter = interpreter_class(model_path=str(path), num_threads=threads or os.cpu_count())
+            self.interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{path}: {self.package} cannot load this file: {error}") from error
+        inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
+        if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["shape"][3] not in (1, 3):
+            shapes = [entry["shape"].tolist() for entry in inputs]
+            raise ValueError(f"{path} does not take one image (1, height, width, 1 or 3), but {shapes}")
+        self.input, self.outputs = inputs[0], {"logits": outputs[0]}
+        for signature in self.interpreter.get_signature_list():
+            self.outputs.update(self.interpreter.get_signature_runner(signature).get_output_details())
+        if len(self.outputs["logits"]["shape"]) != 2:
+            raise ValueError(f"{path} is no classifier: its output is {outputs[0]['shape'].tolist()}")
+        classes = self.outputs["logits"]["shape"][1]
+        self.labels = self.metadata.get("labels") or [f"class {index}" for index in range(classes)]
+
+    def to_pixels(self, image):
+        """An image of Pillow's as the raw pixels that this file takes."""
+        return to_pixels(image, self.input["shape"][1:].tolist(), self.metadata.get("preprocessing", {}))
+
+    def answers(self, pixels):
+        """All outputs, by name, for the raw pixels of one image."""
+        scale, zero_point = self.input["quantization"]
+        if scale:
+            limits = np.iinfo(self.input["dtype"])
+            pixels = np.clip(np.round(pixels / scale) + zero_point, limits.min, limits.max)
+        batch = np.repeat(pixels[None], self.input["shape"][0], axis=0).astype(self.input["dtype"])
+        self.interpreter.set_tensor(self.input["index"], batch)
+        self.interpreter.invoke()
+        return {name: self.read_output(entry) for name, entry in self.outputs.items()}
+
+    def read_output(self, entry):
+        values = self.interpreter.get_tensor(entry["index"])[0].astype(np.float64)
+        scale, zero_point = entry["quantization"]
+        return (values - zero_point) * scale if scale else values
+
+    def best(self, pixels, count=TOP):
+        """The most likely classes, the likeliest first."""
+        probabilities = self.answers(pixels)["logits"]
+        if probabilities.min() < 0 or abs(probabilities.sum() - 1) > 1e-2:  # else the model ends in a softmax
+            exponentials = np.exp(probabilities - probabilities.max())
+            probabilities = exponentials / exponentials.sum()
+        best = probabilities.argsort()[::-1][:count].tolist()
+        return [{"index": i, "label": self.labels[i], "probability": float(probabilities[i])} for i in best]
+
+    def vector(self, pixels):
+        """The image as a vector of length 1: the file's `embedding`, else its logits less their mean."""
+        answers = self.answers(pixels)
+        vector = answers["embedding"] if "embedding" in answers else answers["logits"] - answers["logits"].mean()
+        return (vector / max(np.linalg.norm(vector), 1e-12)).astype(np.float32)
+
+    @property
+    def vectors_are(self):
+        """What `vector` gives, and of which weights: vectors of others cannot be compared with it."""
+        return "embedding" if "embedding" in self.outputs else "centred logits", self.metadata["weights_sha256"]
+
+
+# ---- Images ----
+
+LONGEST_FRAME = 1 << 26  # bytes of a JPEG image in a stream
+LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
+SPARE = 4  # to at least so many times the sides wanted
+THINNEST = 50  # times as long as wide
+STRIP = 64  # rows of a shrunk photo that are made at a time
+HUNGRY_FORMATS = ("AVIF", "JPEG2000", "WEBP")  # their decoders hold an image several times,
+HUNGRY_PIXELS = 40_000_000  # so that larger ones are refused
+ORIENTATION = 0x0112  # in EXIF
+
+
+def read_pixels(path, to_pixels):
+    """What `to_pixels` makes of an image file; one that cannot be read raises a `ValueError` that names it."""
+    try:
+        if not os.path.isfile(path):  # opening a pipe would wait
+            raise FileNotFoundError("there is no such file")
+        with Image.open(path) as image:
+            return to_pixels(image)
+    except Exception as error:  # whatever a damaged image makes its decoder do
+        raise ValueError(f"{path} is no image that can be read: {str(error) or type(error).__name__}") from error
+
+
+def to_pixels(image, shape, preprocessing):
+    """Raw pixels (height, width, channels), resized as the file says, else to cover and centre cropped.
+
+    The first frame counts, upright as EXIF says; transparency is dropped, as in training.
+    """
+    height, width, channels = shape
+    resized_height, resized_width = preprocessing.get("resize") or (height, width)
+    method = preprocessing.get("interpolation", "bicubic").upper().replace("LANCZOS3", "LANCZOS")
+    rule = preprocessing.get("rule", "cover")
+    image = upright(image, "L" if channels == 1 else "RGB", max(resized_height, resized_width))
+    if rule == "pad":
+        image = ImageOps.pad(image, (resized_width, resized_height), Image.Resampling[method])
+    else:
+        if rule == "cover":
+            scale = max(resized_height / image.height, resized_width / image.width)
+            resized_height, resized_width = round(image.height * scale), round(image.width * scale)
+        image = image.resize((resized_width, resized_height), Image.Resampling[method])
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return np.asarray(image.crop((left, top, left + width, top + height)), np.uint8).reshape(shape)
+
+
+def upright(image, mode, side):
+    if max(image.size) > THINNEST * min(image.size):
+        raise ValueError(f"{image.width} x {image.height} pixels are more than {THINNEST} times as long as wide")
+    if image.format in HUNGRY_FORMATS and image.width * image.height > HUNGRY_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels of {image.format} take too much memory; JPEG does not")
+    factor = excess(image, side)
+    if factor > 1:
+        image.draft(None, (image.width // factor, image.height // factor))  # a JPEG decodes to fewer pixels
+    image.load()
+    image.info.pop("transparency", None)  # what `convert` would warn about
+    small = shrink(image, mode, excess(image, side))
+    small.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+    ImageOps.exif_transpose(small, in_place=True)
+    return small
+
+
+def excess(image, side):
+    """The whole number by which an image may be shrunk before it is resized; 1 where it is not large."""
+    return max(1, min(image.size) // (SPARE * side)) if image.width * image.height > LARGE else 1
+
+
+def shrink(image, mode, factor):
+    """The image in a mode, each side divided by `factor`; strip by strip, or memory would hold it twice."""
+    if factor == 1:
+        return convert(image, mode)
+    small = Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    for top in range(0, image.height, STRIP * factor):
+        strip = image.crop((0, top, image.width, min(top + STRIP * factor, image.height)))
+        small.paste(convert(strip, mode).reduce(factor), (0, top // factor))
+    return small
+
+
+def convert(image, mode):
+    if image.mode == "F":
+        raise ValueError("its pixels are floats of an unknown range")
+    if image.mode.startswith("I"):  # 16-bit grey, which `convert` would clip to white
+        image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
+    return image.convert(mode)
+
+
+def photos_of(folder):
+    """`[(path, label or None)]`, from labels.csv (file, label), a sub-folder per class, or just images."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: there is no such folder")
+    table = folder / "labels.csv"
+    if table.exists():
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        if not rows or not all(row.get("file") and row.get("label") for row in rows):
+            raise ValueError(f"{table} must have the columns file and label, and both in every row")
+        return [(folder / row["file"], row["label"]) for row in rows]
+    images = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+    photos = [(path, path.parent.name) for path in images]
+    images = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    photos = photos or [(path, None) for path in images]
+    if not photos:
+        raise ValueError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
+    return photos
+
+
+def jpegs_in(stream):
+    """The JPEG images in a stream, one after the other, each as bytes as soon as it is there; the last may be cut."""
+    buffer, start = bytearray(), -1
+    while chunk := stream.read1(1 << 16):
+        buffer += chunk
+        while (start := buffer.find(b"\xff\xd8\xff")) >= 0 and (end := end_of_jpeg(buffer, start)):
+            yield bytes(buffer[start:end])
+            del buffer[:end]
+        lost = len(buffer) - 2 if start < 0 else start + 2 if len(buffer) > LONGEST_FRAME else start
+        del buffer[: max(0, lost)]
+    if start >= 0:
+        yield bytes(buffer)
+
+
+def end_of_jpeg(data, start):
+    """Where the JPEG that begins at `start` ends; None where that is not there yet."""
+    place = start + 2
+    while place + 2 <= len(data):
+        if data[place] != 0xFF or data[place + 1] == 0xD8:
+            return place  # damaged: here something else begins
+        if data[place + 1] == 0xD9:
+            return place + 2
+        scan = data[place + 1] == 0xDA
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")  # a segment begins with its length
+        if scan:  # pixels: they go on to the next marker
+            marker = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]").search(data, place)
+            place = marker.start() if marker else len(data)
+    return None
+
+
+def frames_of(source):
+    """The frames of an animation, or of a stream of JPEG images; "-" is the standard input."""
+    if source == "-":
+        yield from (io.BytesIO(jpeg) for jpeg in jpegs_in(sys.stdin.buffer))
+        return
+    with open(source, "rb") as stream:
+        start = stream.peek(12)
+        if start[:3] != b"GIF" and start[8:12] != b"WEBP":
+            yield from (io.BytesIO(jpeg) for jpeg in jpegs_in(stream))
+            return
+    try:
+        with Image.open(source) as animation:
+            yield from (frame.copy() for frame in ImageSequence.Iterator(animation))
+    except Exception as error:  # whatever a damaged image makes its decoder do
+        note(f"{source} ends here: {str(error) or type(error).__name__}")
+
+
+# ---- The commands ----
+
+unreadable = []
+
+
+def note(sentence):
+    print(f"vit.py: {sentence}", file=sys.stderr, flush=True)
+
+
+def each(photos, model):
+    """`(path, pixels)` of one photo after the other; one that cannot be read is named and left out."""
+    for path in photos:
+        try:
+            pixels = read_pixels(path, model.to_pixels)
+        except ValueError as error:
+            note(error)
+            unreadable.append(path)
+            continue
+        yield path, pixels
+
+
+def classify(arguments):
+    model = Model(arguments.model, arguments.threads)
+    for photo, pixels in each(arguments.photos, model):
+        answers = model.best(pixels)
+        if arguments.json:
+            print(json.dumps({"file": str(photo), "top": answers}), flush=True)
+            continue
+        print(photo)
+        for answer in answers:
+            print(f"  {answer['probability']:6.1%}  {answer['label']}", flush=True)
+
+
+def folder(arguments):
+    truth = dict(photos_of(arguments.folder))
+    model = Model(arguments.model, arguments.threads)
+    labels = {label for label in truth.values() if label is not None}
+    known = "label" if labels <= set(model.labels) else "index" if all(map(str.isdecimal, labels)) else None
+    table, read, right = csv.writer(sys.stdout, lineterminator="\n"), 0, 0
+    table.writerow(["file", "label", "probability"])
+    for path, pixels in each(truth, model):
+        answer = model.best(pixels)[0]
+        table.writerow([os.path.relpath(path, arguments.folder), answer["label"], f"{answer['probability']:.4f}"])
+        read += 1
+        right += known is not None and str(answer[known]) == truth[path]
+    if labels and known is None:
+        note("no accuracy: the labels are neither class names of the file nor numbers")
+    elif labels and read:
+        note(f"accuracy {right / read:.1%}: {right} of the {read} images that could be read")
+
+
+def camera(arguments):
+    model = Model(arguments.model, arguments.threads)
+    seen, rate, before = 0, None, time.perf_counter()
+    try:
+        for seen, frame in enumerate(frames_of(arguments.source), 1):
+            if (seen - 1) % arguments.every:
+                continue
+            try:
+                pixels = model.to_pixels(frame if isinstance(frame, Image.Image) else Image.open(frame))
+            except Exception as error:  # whatever a damaged image makes its decoder do
+                note(f"frame {seen} cannot be read: {str(error) or type(error).__name__}")
+                continue
+            answer = model.best(pixels)[0]
+            now = time.perf_counter()
+            rate = 1 / (now - before) if rate is None else 0.9 * rate + 0.1 / (now - before)
+            before = now
+            print(f"frame {seen}  {rate:5.1f} fps  {answer['probability']:6.1%}  {answer['label']}", flush=True)
+    except KeyboardInterrupt:
+        note(f"stopped after {seen} frames")
+    if not seen:
+        raise ValueError(f"{arguments.source}: no JPEG, GIF or WebP image in it")
+
+
+def embed(arguments):
+    if not arguments.index.endswith(".npz"):
+        raise ValueError(f"the index must be called *.npz, got {arguments.index!r}")
+    photos = [path for path, _ in photos_of(arguments.folder)]
+    model = Model(arguments.model, arguments.threads)
+    found = {str(path): model.vector(pixels) for path, pixels in each(photos, model)}
+    if not found:
+        raise ValueError(f"no image of {arguments.folder} can be read")
+    files, vectors = list(found), np.stack(list(found.values()))
+    np.savez(arguments.index, files=files, vectors=vectors, vectors_are=model.vectors_are)
+    print(f"{arguments.index}: {len(files)} images, {model.vectors_are[0]} of {vectors.shape[1]} numbers")
+
+
+def search(arguments):
+    try:
+        with np.load(arguments.index) as index:
+            files, vectors, vectors_are = index["files"], index["vectors"], tuple(index["vectors_are"].tolist())
+    except Exception as error:  # whatever a damaged archive does
+        raise ValueError(f"{arguments.index} is no index that can be read: {error}") from error
+    model = Model(arguments.model, arguments.threads)
+    if vectors_are != model.vectors_are:
+        ours, theirs = (f"{kind} of the weights {weights[:8]}" for kind, weights in (model.vectors_are, vectors_are))
+        raise ValueError(f"{arguments.index} holds {theirs}; {arguments.model} gives {ours}: embed the folder again")
+    similarities = vectors @ model.vector(read_pixels(arguments.photo, model.to_pixels))
+    for nearest in similarities.argsort()[::-1][: arguments.count]:
+        print(f"{similarities[nearest]:7.4f}  {files[nearest]}")
+
+
+def benchmark(arguments):
+    counts = arguments.threads or [count for count in (1, 2, 4) if count <= os.cpu_count()] or [1]
+    models, seconds = {count: Model(arguments.model, count) for count in counts}, {count: [] for count in counts}
+    noise = np.random.default_rng(0)
+    for model in models.values():
+        model.answers(noise.integers(0, 256, model.input["shape"][1:], np.uint8))
+    for turn in range(arguments.warm_up + arguments.runs):
+        for count, model in models.items():  # in turn, so that what else the machine does falls on all
+            start = time.perf_counter()
+            model.interpreter.invoke()
+            if turn >= arguments.warm_up:
+                seconds[count].append(time.perf_counter() - start)
+    results = [
+        {"threads": count, "median_ms": np.median(taken) * 1e3, "p90_ms": np.quantile(taken, 0.9) * 1e3}
+        for count, taken in seconds.items()
+    ]
+    report = {
+        "file": arguments.model,
+        "megabytes": os.path.getsize(arguments.model) / 1e6,
+        "batch": int(model.input["shape"][0]),
+        "runtime": f"{model.package} {importlib.metadata.version(model.package)}",
+        "python": f"{platform.python_version()} on {platform.machine()}",
+        "runs": arguments.runs,
+    }
+    if arguments.json:
+        print(json.dumps({**report, "results": results}))
+        return
+    for name, value in report.items():
+        print(f"{name:10} {value}")
+    for result in results:
+        print("{threads:3} threads: median {median_ms:8.3f} ms, 90 % within {p90_ms:8.3f} ms".format(**result))
+
+
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    def command(function, *positional, threads=None):
+        added = commands.add_parser(function.__name__)
+        added.set_defaults(run=function)
+        added.add_argument("model", help="a .tflite")
+        for name in positional:
+            added.add_argument(name.rstrip("*"), nargs="+" if name.endswith("*") else None)
+        added.add_argument("--threads", type=positive, nargs=threads, help="of the interpreter; default: every core")
+        return added
+
+    command(classify, "photos*").add_argument("--json", action="store_true", help="one object a line")
+    command(folder, "folder")
+    command(camera, "source").add_argument("--every", type=positive, default=1, help="take every so many frames")
+    command(embed, "folder", "index")
+    command(search, "index", "photo").add_argument("--count", type=positive, default=TOP)
+    timed = command(benchmark, threads="+")
+    timed.add_argument("--runs", type=positive, default=50)
+    timed.add_argument("--warm-up", type=int, default=5)
+    timed.add_argument("--json", action="store_true")
+    arguments = parser.parse_args()
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photos are shrunk while they are read
+    try:
+        arguments.run(arguments)
+    except BrokenPipeError:  # as of `python vit.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (ValueError, OSError, ImportError) as error:
+        note(error)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return int(bool(unreadable))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
