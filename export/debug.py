@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .arguments import check_model
 from .files import read_file
 from .flatbuffer import get_metadata, read
 from .float_files import FloatFiles
@@ -12,7 +13,7 @@ from .graph import MOVES, Graph
 from .images import calibration_images, fingerprint, gather_images, images_for_search, synthetic_images
 from .interpreter import computed_tensors
 from .lower import EMBEDDING, stream_name
-from .pipeline import check_model, weights_hash
+from .pipeline import weights_hash
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
 

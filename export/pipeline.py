@@ -1,6 +1,5 @@
 """Keras model -> spec -> rewrites -> float file -> quantized file -> verified -> written."""
 
-import difflib
 import hashlib
 import json
 import time
@@ -12,8 +11,9 @@ import numpy as np
 from keras_vit_plugin.version import VERSION
 
 from . import flatbuffer
+from .arguments import check_arguments, check_model, checked_labels, checked_outputs, wish_of
 from .files import check_writable, write_atomically
-from .float_files import OUTPUTS, FloatFiles
+from .float_files import FloatFiles
 from .gpu_rules import gpu_problems
 from .half_precision import half_precision_logits
 from .images import (
@@ -30,21 +30,17 @@ from .interpreter import Runner
 from .mediapipe_metadata import require_mediapipe, with_softmax, with_tflite_metadata
 from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
-from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
+from .quantize import NEEDS_CALIBRATION
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
-from .search import ORDERS, Wish, explanation, search
+from .search import explanation, search
 from .streams import snr_per_block
 from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, snr_db, tflite_logits
 
-MIN_AGREEMENT = 0.99  # what `"auto"` keeps where nothing is wished for
 METADATA_BYTES = 1500  # at most, but for labels and preprocessing
 STREAMED_IMAGES = 8
 SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
-OUTPUT_MODES = ("float32", "float16", "dynamic", "int8")  # those that may give more than logits
-INPUT_DTYPES = ("uint8", "float32", "int8")
-OUTPUT_DTYPES = ("float32", "int8", "int16")
 
 
 def export_tflite(
@@ -131,9 +127,9 @@ def export_tflite(
     started = time.perf_counter()
     if input_dtype is None and target in TARGETS:
         input_dtype = TARGETS[target].input_dtypes[0]
-    _check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
-    outputs = _checked_outputs(outputs, quantize, target)
-    wish = _wish(quantize, min_agreement, max_top1_drop, max_size)
+    check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    outputs = checked_outputs(outputs, quantize, target)
+    wish = wish_of(quantize, min_agreement, max_top1_drop, max_size)
     batch_size = int(batch_size)
     if quantize in (*NEEDS_CALIBRATION, "auto") and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
@@ -144,7 +140,7 @@ def export_tflite(
     check_model(model)
     preprocessing = preprocessing_of(model)
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
-    labels = _checked_labels(labels, model)
+    labels = checked_labels(labels, model)
     if TARGETS[target].labels_inside:
         require_mediapipe()
         if labels is None or preprocessing.channels != 3:
@@ -217,6 +213,7 @@ def export_tflite(
             "target": target,
             "outputs": ["probabilities" if files.target.labels_inside else "logits", *outputs],
             "labels": labels,
+            "colour": preprocessing.colour,
             "preprocessing": preprocessing.to_dict(),
             "parity": parity.to_dict(),
             "verified_on": verified_on,
@@ -276,31 +273,6 @@ def _others_snr_db(content, images, expected, reference, gpu):
     return snr
 
 
-def check_model(model):
-    """Raises `ValueError` unless the model can be exported: TensorFlow backend, built, float, finite weights."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            f"Export needs the TensorFlow backend, this is {keras.backend.backend()}: save the model, set "
-            "KERAS_BACKEND=tensorflow, load it and export it there."
-        )
-    if not isinstance(model, keras.Model):
-        raise ValueError(f"`model` must be a keras.Model, got {type(model).__name__}.")
-    if not model.built:
-        raise ValueError("`model` is not built: call it once on images, or give it an input shape.")
-    for layer in model._flatten_layers():
-        if getattr(layer, "quantization_mode", None):
-            raise ValueError(
-                f"The layer {layer.path!r} is quantized by Keras ({layer.quantization_mode}). Export the float model: "
-                "the exporter quantizes."
-            )
-    for weight in model.weights:
-        values = np.asarray(keras.ops.convert_to_numpy(weight))
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            raise ValueError(f"The weight {weight.path!r} holds NaN or infinity; no file can be right.")
-
-
 def default_tolerance(mode, model, verified_on):
     """What a mode must keep: on synthetic images only the SNR of a quantized file counts, since their classes do not
     mean anything; a Keras model that computes in 16 bits is itself only good to about 30 dB."""
@@ -310,77 +282,6 @@ def default_tolerance(mode, model, verified_on):
     if any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers() if layer.weights):
         tolerance = Tolerance(min(tolerance.min_agreement, 0.9), min(tolerance.min_snr_db, 20.0))
     return tolerance
-
-
-def _check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance):
-    for name, value, allowed in (
-        ("quantize", mode, (*MODES, "auto")),
-        ("target", target, TARGETS),
-        ("prefer", prefer, ORDERS if mode == "auto" else PREFERENCES),
-        ("input_dtype", input_dtype, INPUT_DTYPES),
-        ("output_dtype", output_dtype, OUTPUT_DTYPES),
-    ):
-        if value not in allowed:
-            close = difflib.get_close_matches(str(value), allowed, n=1)
-            hint = f" Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
-    if mode in TARGETS[target].refused:
-        raise ValueError(
-            f"target={target!r} does not run quantize={mode!r}: {TARGETS[target].refused[mode]}. It runs "
-            f"{', '.join(TARGETS[target].modes)}."
-        )
-    inputs = ("uint8", "int8") if mode in INTEGER_ONLY else ("uint8", "float32")
-    outputs = ("float32", f"int{INTEGER_ONLY[mode]}") if mode in INTEGER_ONLY else ("float32",)
-    for name, value, fit in (("input_dtype", input_dtype, inputs), ("output_dtype", output_dtype, outputs)):
-        if value not in fit:
-            raise ValueError(f"quantize={mode!r} goes with `{name}` {' or '.join(fit)}, got {name}={value!r}.")
-    if input_dtype not in TARGETS[target].input_dtypes:
-        raise ValueError(
-            f"target={target!r} takes `input_dtype` {' or '.join(TARGETS[target].input_dtypes)}, got "
-            f"input_dtype={input_dtype!r}."
-        )
-    if block_size is not None and (mode != "int4" or block_size not in BLOCK_SIZES):
-        sizes = ", ".join(map(str, BLOCK_SIZES))
-        raise ValueError(f"`block_size` is for quantize='int4', one of {sizes}; got {block_size!r} with {mode!r}.")
-    if not hasattr(batch_size, "__index__") or batch_size < 1:
-        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
-    if batch_size != 1 and (TARGETS[target].gpu or TARGETS[target].labels_inside):
-        raise ValueError(f"target={target!r} takes one image per call, got batch_size={batch_size!r}.")
-    if tolerance is not None and not isinstance(tolerance, Tolerance):
-        raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
-
-
-def _checked_outputs(outputs, mode, target):
-    outputs = tuple(outputs)
-    if not set(outputs) <= set(OUTPUTS):
-        raise ValueError(f"`outputs` must be of {', '.join(OUTPUTS)}; got outputs={outputs!r}.")
-    if outputs and mode not in OUTPUT_MODES:
-        raise ValueError(f"`outputs` go with quantize {', '.join(OUTPUT_MODES)}; got {outputs!r} with {mode!r}.")
-    if outputs and TARGETS[target].labels_inside:
-        raise ValueError(f"target={target!r} reads one output; got outputs={outputs!r}.")
-    return outputs
-
-
-def _wish(mode, min_agreement, max_top1_drop, max_size):
-    wishes = {"min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "max_size": max_size}
-    made = {name: value for name, value in wishes.items() if value is not None}
-    if mode == "auto":
-        return Wish(**(made or {"min_agreement": MIN_AGREEMENT}))
-    if made:
-        raise ValueError(f"`{next(iter(made))}` goes with quantize='auto', got quantize={mode!r}.")
-    return None
-
-
-def _checked_labels(labels, model):
-    if labels is None:
-        return None
-    labels = [str(label) for label in labels]
-    shape = tuple(model.output_shape)
-    if len(shape) == 2 and len(labels) != shape[1]:
-        raise ValueError(
-            f"`labels` must hold one name per class: the model has {shape[1]} classes, got {len(labels)} names."
-        )
-    return labels
 
 
 def weights_hash(model):
@@ -395,9 +296,8 @@ def weights_hash(model):
 
 def _input_description(preprocessing, input_dtype, batch_size):
     height, width = preprocessing.size
-    colour = {1: "grey", 3: "RGB"}.get(preprocessing.channels, f"{preprocessing.channels}-channel")
     pixels = "pixels less 128, -128..127" if input_dtype == "int8" else "pixels 0..255"
-    text = f"{input_dtype} {colour} {pixels}, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
+    text = f"{input_dtype} {preprocessing.colour} {pixels}, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
     if preprocessing.resize and tuple(preprocessing.resize) != tuple(preprocessing.size):
         text += f"; resize to cover {preprocessing.resize[0]}x{preprocessing.resize[1]}, crop the centre"
     return text

@@ -42,6 +42,11 @@ class Preprocessing:
     rule: str = "cover"
 
     @property
+    def colour(self):
+        """The order of the channels, in words."""
+        return {1: "grey", 3: "RGB"}.get(self.channels, f"{self.channels}-channel")
+
+    @property
     def image_shape(self):
         return (*self.size, self.channels)
 

@@ -111,7 +111,6 @@ FIRST_RUNTIME = {
 }
 
 
-MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4", "auto")
 INTEGERS_ON_GPU = "GPUs compute in float and would only unpack it; take 'float16'"
 
 
@@ -139,11 +138,6 @@ class Target:
     gelu: str = "op"
     gpu: bool = False
     labels_inside: bool = False
-
-    @property
-    def modes(self):
-        """The modes that are right on it."""
-        return tuple(mode for mode in MODES if mode not in self.refused)
 
 
 TARGETS = {

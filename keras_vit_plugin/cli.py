@@ -12,6 +12,7 @@ from rich.table import Table
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.quiet import silence_native_stderr
+from keras_vit_plugin.tables import metadata_in_words, print_answer, print_candidates, print_pairs, print_rewrites
 
 TOP = 5
 
@@ -202,8 +203,8 @@ def export(
         return
     parity, file = made.parity, made.file
     if made.tried:
-        _print_candidates(made)
-    _print_pairs(
+        print_candidates(made)
+    print_pairs(
         f"{out}: {made.mode} for {target}",
         {
             "size": f"{made.size_bytes / 1e6:.2f} MB",
@@ -218,7 +219,7 @@ def export(
         },
     )
     if explain:
-        _print_rewrites(made)
+        print_rewrites(made)
     if report is not None:
         Console().print(f"Report: {report}", soft_wrap=True)
 
@@ -255,7 +256,7 @@ def verify(model, tflite, images, weights, mean, std, threads, as_json):
     if report.top1_accuracy_model is not None:
         pairs["top-1, Keras model"] = f"{report.top1_accuracy_model:.2%}"
         pairs["top-1, file"] = f"{report.top1_accuracy_tflite:.2%}"
-    _print_pairs(tflite, pairs)
+    print_pairs(tflite, pairs)
 
 
 @main.command()
@@ -332,7 +333,7 @@ def run(tflite, images, labels, threads, as_json):
         _print_json(results)
         unread = sum("error" in result for result in results)
     else:
-        unread = sum(not _print_answer(result) for result in results)
+        unread = sum(not print_answer(result) for result in results)
     if unread:
         raise click.exceptions.Exit(1)
 
@@ -348,7 +349,7 @@ def inspect(tflite, as_json):
         _print_json(report.to_dict())
         return
     outside = ", ".join(f"{count} {name}" for name, count in (report.nodes_outside_delegate or {}).items())
-    _print_pairs(
+    print_pairs(
         tflite,
         {
             "size": f"{report.size_bytes / 1e6:.2f} MB",
@@ -361,28 +362,9 @@ def inspect(tflite, as_json):
             "XNNPACK partitions": str(report.delegate_partitions),
             "outside the delegate": outside or "nothing",
             **({"cannot be loaded": report.load_error} if report.load_error else {}),
-            **_metadata_in_words(report.metadata),
+            **metadata_in_words(report.metadata),
         },
     )
-
-
-def _metadata_in_words(metadata):
-    if not metadata:
-        return {"made as": "not by keras-vit"}
-    preprocessing, parity, labels = metadata["preprocessing"], metadata["parity"], metadata["labels"]
-    height, width = preprocessing["size"]
-    resized = preprocessing["resize"] or preprocessing["size"]
-    colour = {1: "grey", 3: "RGB"}.get(preprocessing["channels"], f"{preprocessing['channels']} channels")
-    prepared = f"{preprocessing['rule']} {resized[0]}x{resized[1]} ({preprocessing['interpolation']})"
-    return {
-        "made as": f"{metadata['mode']} for {metadata['target']} by keras-vit-plugin {metadata['keras_vit_plugin']}",
-        "gives": ", ".join(metadata["outputs"]),
-        "labels": "none" if labels is None else f"{len(labels)}: {', '.join(labels[:TOP])}, ...",
-        "photos": f"{prepared}, then the centre {height}x{width}, {colour}",
-        "same answers": f"{parity['top1_agreement']:.1%} of {parity['images']} {metadata['verified_on']} images",
-        "SNR": f"{parity['snr_db']:.1f} dB",
-        "weights": f"SHA-256 {metadata['weights_sha256'][:16]}...",
-    }
 
 
 def _open(model, weights):
@@ -431,50 +413,5 @@ def _tolerance(mode, min_agreement, min_snr):
     )
 
 
-def _print_candidates(made):
-    table = Table("tried", "MB", "same answers", "with 90 %", "top-1", "SNR dB", title="Cheapest first")
-    for candidate in made.tried:
-        drop = "" if candidate.top1_drop is None else f"{-candidate.top1_drop:+.1f}"
-        table.add_row(
-            candidate.name,
-            f"{candidate.size_bytes / 1e6:.2f}",
-            f"{candidate.agreement:.2%}",
-            f"{candidate.agreement_kept:.2%}",
-            drop,
-            f"{candidate.snr_db:.1f}",
-        )
-    console = Console()
-    console.print(table)
-    console.print(made.choice)
-
-
-def _print_answer(result):
-    """Prints the classes of an image, or why there are none; says which."""
-    if "error" in result:
-        click.echo(f"Error: {result['error']}", err=True)
-        return False
-    table = Table("class", "probability", title=result["file"])
-    for answer in result["top"]:
-        table.add_row(answer["label"], f"{answer['probability']:.1%}")
-    Console().print(table)
-    return True
-
-
-def _print_rewrites(made):
-    from keras_vit_plugin.export.rewrites import condition
-
-    table = Table("rewrite", "what it changed", title="Rewrites, in their order")
-    for name, change in made.changes.items():
-        table.add_row(name, change or f"[dim]did not apply. {condition(name)}[/dim]")
-    Console().print(table)
-
-
 def _print_json(value):
     click.echo(json.dumps(value, indent=2, allow_nan=False))
-
-
-def _print_pairs(title, pairs):
-    table = Table(show_header=False, title=title, title_justify="left")
-    for name, value in pairs.items():
-        table.add_row(name, value)
-    Console().print(table)

@@ -1,0 +1,114 @@
+"""What `export_tflite` is given, checked before any long work."""
+
+import difflib
+
+import numpy as np
+
+from .float_files import OUTPUTS
+from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
+from .search import ORDERS, Wish
+from .targets import TARGETS
+from .verify import Tolerance
+
+MIN_AGREEMENT = 0.99  # what `"auto"` keeps where nothing is wished for
+OUTPUT_MODES = ("float32", "float16", "dynamic", "int8")  # those that may give more than logits
+INPUT_DTYPES = ("uint8", "float32", "int8")
+OUTPUT_DTYPES = ("float32", "int8", "int16")
+
+
+def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance):
+    """Raises `ValueError` for values that no export takes, and for those that do not go together."""
+    for name, value, allowed in (
+        ("quantize", mode, (*MODES, "auto")),
+        ("target", target, TARGETS),
+        ("prefer", prefer, ORDERS if mode == "auto" else PREFERENCES),
+        ("input_dtype", input_dtype, INPUT_DTYPES),
+        ("output_dtype", output_dtype, OUTPUT_DTYPES),
+    ):
+        if value not in allowed:
+            close = difflib.get_close_matches(str(value), allowed, n=1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
+    if reason := TARGETS[target].refused.get(mode):
+        runs = ", ".join(each for each in (*MODES, "auto") if each not in TARGETS[target].refused)
+        raise ValueError(f"target={target!r} does not run quantize={mode!r}: {reason}. It runs {runs}.")
+    inputs = ("uint8", "int8") if mode in INTEGER_ONLY else ("uint8", "float32")
+    outputs = ("float32", f"int{INTEGER_ONLY[mode]}") if mode in INTEGER_ONLY else ("float32",)
+    for name, value, fit in (("input_dtype", input_dtype, inputs), ("output_dtype", output_dtype, outputs)):
+        if value not in fit:
+            raise ValueError(f"quantize={mode!r} goes with `{name}` {' or '.join(fit)}, got {name}={value!r}.")
+    if input_dtype not in TARGETS[target].input_dtypes:
+        raise ValueError(
+            f"target={target!r} takes `input_dtype` {' or '.join(TARGETS[target].input_dtypes)}, got "
+            f"input_dtype={input_dtype!r}."
+        )
+    if block_size is not None and (mode != "int4" or block_size not in BLOCK_SIZES):
+        sizes = ", ".join(map(str, BLOCK_SIZES))
+        raise ValueError(f"`block_size` is for quantize='int4', one of {sizes}; got {block_size!r} with {mode!r}.")
+    if not hasattr(batch_size, "__index__") or batch_size < 1:
+        raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
+    if batch_size != 1 and (TARGETS[target].gpu or TARGETS[target].labels_inside):
+        raise ValueError(f"target={target!r} takes one image per call, got batch_size={batch_size!r}.")
+    if tolerance is not None and not isinstance(tolerance, Tolerance):
+        raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
+
+
+def checked_outputs(outputs, mode, target):
+    """The outputs besides logits, a tuple."""
+    outputs = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    if not set(outputs) <= set(OUTPUTS):
+        raise ValueError(f"`outputs` must be of {', '.join(OUTPUTS)}; got outputs={outputs!r}.")
+    if outputs and mode not in OUTPUT_MODES:
+        raise ValueError(f"`outputs` go with quantize {', '.join(OUTPUT_MODES)}; got {outputs!r} with {mode!r}.")
+    if outputs and TARGETS[target].labels_inside:
+        raise ValueError(f"target={target!r} reads one output; got outputs={outputs!r}.")
+    return outputs
+
+
+def wish_of(mode, min_agreement, max_top1_drop, max_size):
+    """The `Wish` of `"auto"`, or None for another mode."""
+    wishes = {"min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "max_size": max_size}
+    made = {name: value for name, value in wishes.items() if value is not None}
+    if mode == "auto":
+        return Wish(**(made or {"min_agreement": MIN_AGREEMENT}))
+    if made:
+        raise ValueError(f"`{next(iter(made))}` goes with quantize='auto', got quantize={mode!r}.")
+    return None
+
+
+def checked_labels(labels, model):
+    """The class names as text, or None."""
+    if labels is None:
+        return None
+    labels = [str(label) for label in labels]
+    shape = tuple(model.output_shape)
+    if len(shape) == 2 and len(labels) != shape[1]:
+        raise ValueError(
+            f"`labels` must hold one name per class: the model has {shape[1]} classes, got {len(labels)} names."
+        )
+    return labels
+
+
+def check_model(model):
+    """Raises `ValueError` unless the model can be exported: TensorFlow backend, built, float, finite weights."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Export needs the TensorFlow backend, this is {keras.backend.backend()}: save the model, set "
+            "KERAS_BACKEND=tensorflow, load it and export it there."
+        )
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"`model` must be a keras.Model, got {type(model).__name__}.")
+    if not model.built:
+        raise ValueError("`model` is not built: call it once on images, or give it an input shape.")
+    for layer in model._flatten_layers():
+        if getattr(layer, "quantization_mode", None):
+            raise ValueError(
+                f"The layer {layer.path!r} is quantized by Keras ({layer.quantization_mode}). Export the float model: "
+                "the exporter quantizes."
+            )
+    for weight in model.weights:
+        values = np.asarray(keras.ops.convert_to_numpy(weight))
+        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+            raise ValueError(f"The weight {weight.path!r} holds NaN or infinity; no file can be right.")
