@@ -12,12 +12,13 @@ from pathlib import Path
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.pipeline import OUTPUT_MODES
-from keras_vit_plugin.models import ViTImageClassifier
+from keras_vit_plugin.export.arguments import OUTPUT_MODES
+from keras_vit_plugin.models import SimpleViT, ViTImageClassifier
 from keras_vit_plugin.open_model import open_model
 from keras_vit_plugin.presets.digits import load_digits_split
 
 SITE = Path(__file__).parent / "site"
+CONTENT = "site.json"
 MODES = ("float32", "dynamic", "int8", "int8-full")
 DIGITS = 12
 PHOTOS = {"chelsea": "A cat", "coffee": "A cup of coffee", "rocket": "A rocket", "astronaut": "An astronaut"}
@@ -61,6 +62,8 @@ def main():
     parser.add_argument("--modes", nargs="+", default=MODES, metavar="MODE")
     parser.add_argument("--output", type=Path, default=SITE)
     arguments = parser.parse_args()
+    if arguments.output.exists() and any(arguments.output.iterdir()) and not (arguments.output / CONTENT).exists():
+        parser.error(f"--output is replaced, and {str(arguments.output)!r} holds something else")
 
     model = open_model(arguments.model, arguments.weights)
     calibration = calibration_of(arguments.model, arguments.calibration)
@@ -68,11 +71,12 @@ def main():
     modes = [mode for mode in arguments.modes if calibration is not None or mode in ("float32", "float16", "dynamic")]
     shutil.rmtree(arguments.output, ignore_errors=True)
     (arguments.output / "samples").mkdir(parents=True)
+    (arguments.output / CONTENT).write_text('{"models": [], "samples": []}')  # a run that is ended can be repeated
 
     models = []
     for mode in modes:
         path = arguments.output / f"{mode}.tflite"
-        outputs = ("attention",) if mode in OUTPUT_MODES and isinstance(model, ViTImageClassifier) else ()
+        outputs = ("attention",) if mode in OUTPUT_MODES and isinstance(model, (SimpleViT, ViTImageClassifier)) else ()
         report = kv.export.export_tflite(
             model, path, quantize=mode, calibration=calibration, labels=labels, outputs=outputs
         )
@@ -84,7 +88,7 @@ def main():
         image.save(arguments.output / file)
         shown.append({"file": file, "name": name})
     content = json.dumps({"models": models, "samples": shown}, indent=1)
-    (arguments.output / "site.json").write_text(content, encoding="utf-8")
+    (arguments.output / CONTENT).write_text(content, encoding="utf-8")
 
 
 if __name__ == "__main__":

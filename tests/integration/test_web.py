@@ -2,19 +2,30 @@
 
 import base64
 import io
+import os
+import shutil
+import signal
 import subprocess
 import sys
+import urllib.request
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY, pixels, real_data
+from conftest import DEIT, REPOSITORY, pixels, real_data
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
-from keras_vit_plugin.export.preprocessing import INTERPOLATIONS, Preprocessing, image_files
-from keras_vit_plugin.export.verify import snr_db
+from keras_vit_plugin.export.images import gather_labelled
+from keras_vit_plugin.export.preprocessing import (
+    INTERPOLATIONS,
+    Preprocessing,
+    image_files,
+    pixel_normalization,
+    preprocessing_of,
+)
+from keras_vit_plugin.export.verify import compare, keras_logits, snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
 WEB = REPOSITORY / "examples" / "web"
@@ -34,16 +45,29 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def site(browser, tmp_path_factory):
-    """A copy of examples/web with what prepare.py makes of the shipped model."""
-    folder = tmp_path_factory.mktemp("web")
-    command = [sys.executable, WEB / "prepare.py", "--output", folder / "site"]
-    made = subprocess.run(command, capture_output=True, text=True)
-    assert made.returncode == 0, made.stderr[-3000:]
-    for path in WEB.iterdir():
-        if path.name not in ("site", "__pycache__"):
-            (folder / path.name).symlink_to(path)
-    return folder
+def made(browser, tmp_path_factory):
+    """A copy of examples/web in which `make web` runs, and the address that it prints."""
+    root = tmp_path_factory.mktemp("clone")
+    ignored = shutil.ignore_patterns("site", "node_modules", "__pycache__")
+    shutil.copytree(WEB, root / "examples" / "web", ignore=ignored)
+    shutil.copy(REPOSITORY / "Makefile", root)
+    (root / ".venv").symlink_to(sys.prefix)
+    (root / "examples" / "web" / "node_modules").symlink_to(WEB / "node_modules")
+    installed = (".venv/installed", "examples/web/node_modules/installed")
+    command = ["make", *(f"--old-file={path}" for path in installed), "web", "PORT=0"]
+    with open(root / "errors.txt", "w") as errors:
+        server = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=errors, text=True, process_group=0)
+        printed = next((line for line in server.stdout if line.startswith("Open ")), None)
+    assert printed, (root / "errors.txt").read_text()[-3000:]
+    yield root / "examples" / "web", printed.split()[1]
+    os.killpg(server.pid, signal.SIGINT)
+    server.communicate()
+
+
+@pytest.fixture(scope="module")
+def site(made):
+    """The folder of a page with what prepare.py makes of the shipped model."""
+    return made[0]
 
 
 @pytest.fixture
@@ -240,7 +264,29 @@ def test_webgpu_is_used_for_files_made_for_it_only(page, digits_files):
     assert snr_db(expected[0], np.asarray(answer(page)["logits"], np.float32)) >= 40
 
 
+def test_deit_tiny_on_webgpu(browser, deit_file):
+    model = kv.build(DEIT, weights=real_data("weights", f"{DEIT}_in1k.npz"))
+    photos, _ = gather_labelled(real_data("imagenet_eval"), None, preprocessing_of(model), (), 1000, limit=2)
+    logits, _ = browser.run(deit_file("float16", "gpu").read_bytes(), photos, accelerator="webgpu")
+    parity = compare(keras_logits(model, photos, *pixel_normalization(model, 3)), logits)
+    assert parity.top1_agreement == 1.0 and parity.snr_db >= 40
+
+
 # The page as shipped
+
+
+def test_make_web_serves_the_page(made):
+    with urllib.request.urlopen(made[1]) as reply:
+        assert b"<h1>Vision Transformer" in reply.read()
+        assert reply.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+
+
+def test_prepare_replaces_no_folder_of_something_else(tmp_path):
+    (tmp_path / "letter.txt").touch()
+    command = [sys.executable, WEB / "prepare.py", "--output", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and f"{str(tmp_path)!r} holds something else" in done.stderr
+    assert (tmp_path / "letter.txt").exists()
 
 
 def test_the_digits_page(page, site):
