@@ -30,7 +30,8 @@ def print_answer(result):
     if "error" in result:
         click.echo(f"Error: {result['error']}", err=True)
         return False
-    table = Table("class", "probability", title=result["file"])
+    _print_title(result["file"])
+    table = Table("class", "probability")
     for answer in result["top"]:
         table.add_row(answer["label"], f"{answer['probability']:.1%}")
     Console().print(table)
@@ -49,10 +50,16 @@ def print_rewrites(made):
 
 def print_pairs(title, pairs):
     """Prints names and values, one a line."""
-    table = Table(show_header=False, title=title, title_justify="left")
+    _print_title(title)
+    table = Table(show_header=False)
     for name, value in pairs.items():
         table.add_row(name, value)
     Console().print(table)
+
+
+def _print_title(text):
+    """Above a table, in one line: a path is not to be broken."""
+    Console(highlight=False).print(text, style="italic", markup=False, soft_wrap=True)
 
 
 def metadata_in_words(metadata):
