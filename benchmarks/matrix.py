@@ -241,7 +241,7 @@ def measure(runtime, files, images, reference, folder):
             cells.append(judged(place, runtime, path, images[chosen], reference[chosen], folder))
             if cells[-1].status == "right":
                 right.append(mode)
-    if not right:
+    if not right or runtime.foreign:
         return cells
     costs = dict(zip(right, runtime.costs([made[mode] for mode in right], images[:1])))
     return [Cell(**{**asdict(cell), **costs.get(cell.mode, {})}) for cell in cells]
@@ -307,7 +307,7 @@ def _in_words(cell, reasons):
         return f"{cell.status} ({reasons.index(cell.reason) + 1})"
     words = [] if cell.status == "right" else ["**wrong**"]
     words += [f"{cell.agreement:.0%}", f"{cell.snr_db:.1f} dB"]
-    words += [] if cell.milliseconds is None else [f"{cell.milliseconds:.3g} ms"]
+    words += [] if cell.milliseconds is None else [f"{cell.milliseconds:,.{0 if cell.milliseconds > 100 else 1}f} ms"]
     words += [] if cell.instructions is None else [f"{cell.instructions / 1e6:,.0f} M"]
     return ", ".join(words)
 

@@ -71,7 +71,7 @@ def test_the_page_numbers_its_reasons(matrix):
         cell("int4", "B", status="not measured", reason="no qemu"),
     ]
     page = matrix.as_markdown(cells, "digits")
-    assert "| A | 9 | 99%, 28.1 dB, 9.12 ms | refused (1) |" in page
+    assert "| A | 9 | 99%, 28.1 dB, 9.1 ms | refused (1) |" in page
     assert "| B | 9 | 99%, 28.1 dB, 139 M | not measured (2) |" in page
     assert "1. no kernels" in page and "2. no qemu" in page
 
