@@ -1,0 +1,94 @@
+"""What an output of a model means, and what an error in it is worth.
+
+An error counts as far as it can change the answer. What no answer depends on is left out: the constant that softmax
+ignores, the mean that a regression has on every image.
+"""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+CLASSES, BINARY, MULTI_LABEL = "classes", "binary", "multi-label"
+REGRESSION, EMBEDDING, FEATURES = "regression", "embedding", "features"
+TASKS = (CLASSES, BINARY, MULTI_LABEL, REGRESSION, EMBEDDING, FEATURES)
+WITH_DECISIONS = (CLASSES, BINARY, MULTI_LABEL)
+LINEAR, SOFTMAX, SIGMOID = "linear", "softmax", "sigmoid"
+NO_SPREAD = 1e-10  # variance over mean square, below which values are the same on all images up to float32's rounding
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One output of a model.
+
+    Attributes:
+        name: of the output in the file's signature.
+        task: one of `TASKS`. `"classes"`: one of several classes, `(N, classes)`. `"binary"`: yes or no, `(N, 1)`.
+            `"multi-label"`: yes or no for every label, `(N, labels)`. `"regression"`: numbers, `(N, numbers)`.
+            `"embedding"`: a vector per image, `(N, D)`. `"features"`: any other shape `(N, ...)`.
+        activation: the last function: `"linear"`, `"softmax"` or `"sigmoid"`.
+    """
+
+    name: str
+    task: str
+    activation: str = LINEAR
+
+    @property
+    def has_decisions(self):
+        """Whether there is something to agree on."""
+        return self.task in WITH_DECISIONS
+
+    @property
+    def threshold(self):
+        """From which value on a binary answer or a label is a yes."""
+        return 0.5 if self.activation == SIGMOID else 0.0
+
+    def decisions(self, outputs):
+        """The class of every image, `(N,)` integers, or yes and no, `(N, labels)` booleans.
+
+        Raises:
+            ValueError: the task has no decisions.
+        """
+        if not self.has_decisions:
+            raise ValueError(f"The output {self.name!r} is {self.task}: it decides nothing.")
+        return outputs.argmax(1) if self.task == CLASSES else outputs >= self.threshold
+
+    def agreement(self, reference, outputs):
+        """The share of images, 0..1, with the same decision; of the worst label where there are several."""
+        return float((self.decisions(reference) == self.decisions(outputs)).mean(0).min())
+
+    def signal(self, reference):
+        """What of the model's outputs `(N, ...)` carries the answer, float64 of the same shape.
+
+        Of class scores, what differs between the classes; of all else, what differs between the images.
+        """
+        reference = np.asarray(reference, np.float64)
+        mean = reference.mean(-1, keepdims=True) if self.task == CLASSES else reference.mean(0, keepdims=True)
+        return reference - mean
+
+    def error(self, reference, outputs):
+        """What the outputs differ by, float64 of their shape; of logits under softmax less what it ignores."""
+        error = np.asarray(outputs, np.float64) - np.asarray(reference, np.float64)
+        if self.task == CLASSES and self.activation == LINEAR:
+            error = error - error.mean(-1, keepdims=True)
+        return error
+
+    def power(self, reference):
+        """The mean square of the signal; of a regression `(numbers,)`, one for each.
+
+        Where all images give the same, it is the mean square of the outputs themselves.
+        """
+        axes = 0 if self.task == REGRESSION else None
+        power = np.square(self.signal(reference)).mean(axes)
+        plain = np.square(np.asarray(reference, np.float64)).mean(axes)
+        return np.maximum(np.where(power > NO_SPREAD * plain, power, plain), 1e-300)
+
+    def noise(self, reference, outputs):
+        """The mean square of the error over that of the signal; of a regression that of the worst number."""
+        axes = 0 if self.task == REGRESSION else None
+        return float(np.max(np.square(self.error(reference, outputs)).mean(axes) / self.power(reference)))
+
+    def to_dict(self):
+        return asdict(self)
+
+
+LOGITS = Answer("logits", CLASSES)
