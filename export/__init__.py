@@ -1,5 +1,6 @@
 """Keras Vision Transformers to verified TFLite files: `export_tflite`, `verify`, `inspect`, `debug`."""
 
+from .answers import Answer
 from .debug import DebugReport, OpError, advice, debug
 from .flatbuffer import InvalidModelFile
 from .inspect import FileReport, inspect
@@ -11,6 +12,7 @@ from .targets import UnsupportedByTarget
 from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, verify
 
 __all__ = [
+    "Answer",
     "Candidate",
     "DebugReport",
     "OpError",

@@ -13,7 +13,8 @@ REGRESSION, EMBEDDING, FEATURES = "regression", "embedding", "features"
 TASKS = (CLASSES, BINARY, MULTI_LABEL, REGRESSION, EMBEDDING, FEATURES)
 WITH_DECISIONS = (CLASSES, BINARY, MULTI_LABEL)
 LINEAR, SOFTMAX, SIGMOID = "linear", "softmax", "sigmoid"
-NO_SPREAD = 1e-10  # variance over mean square, below which values are the same on all images up to float32's rounding
+# Of the mean square of the outputs: the least power of a signal. Float32's own rounding is 80 dB below it.
+LEAST_POWER = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,22 @@ class Answer:
             raise ValueError(f"The output {self.name!r} is {self.task}: it decides nothing.")
         return outputs.argmax(1) if self.task == CLASSES else outputs >= self.threshold
 
+    def probabilities(self, outputs):
+        """Of every class, or of a yes on every label, `(N, classes)` float64 in 0..1.
+
+        Raises:
+            ValueError: the task has no decisions.
+        """
+        if not self.has_decisions:
+            raise ValueError(f"The output {self.name!r} is {self.task}: it has no probabilities.")
+        outputs = np.asarray(outputs, np.float64)
+        if self.activation != LINEAR:
+            return outputs
+        if self.task == CLASSES:
+            exponentials = np.exp(outputs - outputs.max(-1, keepdims=True))
+            return exponentials / exponentials.sum(-1, keepdims=True)
+        return 0.5 * (1 + np.tanh(outputs / 2))  # a sigmoid that does not overflow
+
     def agreement(self, reference, outputs):
         """The share of images, 0..1, with the same decision; of the worst label where there are several."""
         return float((self.decisions(reference) == self.decisions(outputs)).mean(0).min())
@@ -75,12 +92,13 @@ class Answer:
     def power(self, reference):
         """The mean square of the signal; of a regression `(numbers,)`, one for each.
 
-        Where all images give the same, it is the mean square of the outputs themselves.
+        It is at least `LEAST_POWER` of the mean square of the outputs, so that float32's rounding of outputs that are
+        nearly the same on all images is no noise.
         """
         axes = 0 if self.task == REGRESSION else None
         power = np.square(self.signal(reference)).mean(axes)
         plain = np.square(np.asarray(reference, np.float64)).mean(axes)
-        return np.maximum(np.where(power > NO_SPREAD * plain, power, plain), 1e-300)
+        return np.maximum(np.maximum(power, LEAST_POWER * plain), 1e-300)
 
     def noise(self, reference, outputs):
         """The mean square of the error over that of the signal; of a regression that of the worst number."""

@@ -4,6 +4,7 @@ import difflib
 
 import numpy as np
 
+from .answers import BINARY, CLASSES
 from .float_files import OUTPUTS
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
 from .search import ORDERS, Wish
@@ -49,6 +50,8 @@ def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size,
         raise ValueError(f"`batch_size` must be a positive integer, got batch_size={batch_size!r}.")
     if batch_size != 1 and (TARGETS[target].gpu or TARGETS[target].labels_inside):
         raise ValueError(f"target={target!r} takes one image per call, got batch_size={batch_size!r}.")
+    if output_dtype != "float32" and TARGETS[target].labels_inside:
+        raise ValueError(f"target={target!r} takes `output_dtype` float32, got output_dtype={output_dtype!r}.")
     if tolerance is not None and not isinstance(tolerance, Tolerance):
         raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
 
@@ -76,15 +79,54 @@ def wish_of(mode, min_agreement, max_top1_drop, max_size):
     return None
 
 
+def check_answers(model, mode, target, outputs, tolerance):
+    """Raises `ValueError` where what the model gives does not go with the other arguments.
+
+    Args:
+        model: an `ImageModel`.
+        mode, target, outputs, tolerance: as for `export_tflite`.
+    """
+    answers = model.answers
+    tasks = ", ".join(f"{answer.name} ({answer.task})" for answer in answers)
+    decides = any(answer.has_decisions for answer in answers)
+    if tolerance is not None and tolerance.min_agreement is not None and not decides:
+        raise ValueError(
+            f"`tolerance` has min_agreement={tolerance.min_agreement}, but the model decides nothing: it gives {tasks}"
+            ". Pass Tolerance(None, min_snr_db), or say with `task` what its outputs mean."
+        )
+    if TARGETS[target].labels_inside and (len(answers) != 1 or not decides):
+        raise ValueError(f"target={target!r} takes a classifier with one output; the model gives {tasks}.")
+    clashing = set(outputs) & {answer.name for answer in answers}
+    if clashing:
+        raise ValueError(f"`outputs` has {sorted(clashing)}, which the model gives already.")
+
+
+def check_verification(images, answers):
+    """Raises `ValueError` where one image cannot tell how much the answers differ between images."""
+    others = [answer for answer in answers if answer.task != CLASSES]
+    if len(images) < 2 and others:
+        raise ValueError(
+            f"`verification` must hold two images or more, got {len(images)}: an error of {others[0].name!r} "
+            f"({others[0].task}) is measured by how much it differs between images."
+        )
+
+
 def checked_labels(labels, model):
-    """The class names as text, or None."""
+    """The class names as text, or None.
+
+    Args:
+        labels: what the caller passed.
+        model: an `ImageModel`.
+    """
     if labels is None:
         return None
     labels = [str(label) for label in labels]
-    shape = tuple(model.output_shape)
-    if len(shape) == 2 and len(labels) != shape[1]:
+    columns = {shape[0] for shape in model.shapes if len(shape) == 1}
+    wanted = {*columns, 2} if model.answer.task == BINARY else columns  # a no and a yes
+    if len(labels) not in wanted:
+        has = " or ".join(map(str, sorted(wanted))) or "no"
         raise ValueError(
-            f"`labels` must hold one name per class: the model has {shape[1]} classes, got {len(labels)} names."
+            f"`labels` must hold one name per class: the model has {has} classes, got {len(labels)} names."
         )
     return labels
 

@@ -1,18 +1,24 @@
-"""Classifying photos with a `.tflite` alone."""
+"""What a `.tflite` alone says of photos."""
 
 import numpy as np
 
+from .answers import BINARY, EMBEDDING, FEATURES, REGRESSION
 from .files import read_file
-from .flatbuffer import InvalidModelFile, get_metadata, naming, read
+from .flatbuffer import InvalidModelFile, naming, read
 from .interpreter import Runner
-from .preprocessing import Preprocessing
+from .metadata import guessed_answer, read_metadata
+from .preprocessing import RANGES, Preprocessing
+from .verify import outputs_of
+
+NO, YES = "no", "yes"
 
 
-def classify_files(file, images, labels=None, top=5, num_threads=None):
-    """The most likely classes of image files.
+def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=None):
+    """What a file says of image files.
 
-    The file's own metadata say how to resize and what the classes are called; without them an image is resized to
-    cover the input and cropped, and classes are called by their number.
+    The file's own metadata say how to resize, what the outputs mean and what the classes are called. Without them an
+    image is resized to cover the input and cropped, the last operator tells whether there are probabilities, and
+    classes are called by their number.
 
     Args:
         file: path of the `.tflite`.
@@ -20,52 +26,93 @@ def classify_files(file, images, labels=None, top=5, num_threads=None):
         labels: class names in index order, instead of the file's.
         top: how many classes to return.
         num_threads: threads of the interpreter; None is one per core.
+        pixels: for a file without this package's metadata, the range that it takes: `"0..1"`, `"-1..1"` or `"0..255"`.
 
     Yields:
         Per image, while no more than a batch of them is in memory, `{"file": path, "top": [{"index", "label",
-        "probability"}, ...]}`, most likely first; `{"file": path, "error": sentence}` for one that cannot be read.
+        "probability"}, ...]}`, most likely first, with a no and a yes where the file decides one thing and each label's
+        own probability where it decides several; `{"file": path, "values": [{"label", "value"}, ...]}` of a regression;
+        `{"file": path, "error": sentence}` for an image that cannot be read.
 
     Raises:
-        ValueError: the file cannot be read, or there are not as many labels as classes.
+        ValueError: the file cannot be read, gives an embedding or features, or there are not as many labels as
+            classes; or it has no metadata and `pixels` does not say what it takes.
     """
     content = read_file(file)
     with naming(file):
         runner = Runner(content, num_threads)
-        metadata = get_metadata(read(content))
-        answer = runner.output["shape"]
-        if runner.image_shape[2] not in (1, 3) or len(answer) != 2:
-            raise InvalidModelFile(f"no classifier of photos: {runner.image_shape} in, {tuple(map(int, answer))} out")
+        tree = read(content)
+        metadata = read_metadata(tree)
+        answer = metadata.answers[0] if metadata else guessed_answer(tree)
+        if runner.image_shape[2] not in (1, 3) or answer.task in (EMBEDDING, FEATURES):
+            gives = tuple(int(side) for side in runner.output["shape"])
+            raise InvalidModelFile(f"no classifier of photos: {runner.image_shape} in, {answer.task} {gives} out")
+    given = _given(file, metadata, pixels)
     if metadata:
-        preprocessing = Preprocessing.from_dict(metadata["preprocessing"])
+        preprocessing = metadata.preprocessing
     else:
         height, width, channels = runner.image_shape
         preprocessing = Preprocessing((height, width), channels)
-    classes = int(answer[1])
-    labels = labels or metadata.get("labels") or [f"class {index}" for index in range(classes)]
-    if len(labels) != classes:
-        raise ValueError(f"`labels` must hold one name per class: the file has {classes} classes, got {len(labels)}.")
+    columns = int(runner.output["shape"][-1])
+    names = class_names(answer, labels or (metadata.labels if metadata else None), columns)
+    if len(names) != (2 if answer.task == BINARY else columns):
+        raise ValueError(f"`labels` must hold one name per class: the file has {columns} classes, got {len(names)}.")
     for start in range(0, len(images), runner.batch_size):
-        results, pixels = [], []
+        results, read_pixels = [], []
         for path in images[start : start + runner.batch_size]:
             try:
-                pixels.append(preprocessing.load(path))
+                read_pixels.append(preprocessing.load(path))
                 results.append({"file": str(path)})
             except ValueError as error:
                 results.append({"file": str(path), "error": str(error)})
-        answers = iter(_softmax(runner(np.stack(pixels))) if pixels else ())
+        rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
         for result in results:
             if "error" not in result:
-                result["top"] = _best(next(answers), labels, top)
+                result |= _in_words(answer, next(rows), names, top)
             yield result
 
 
-def _best(probabilities, labels, count):
+def class_names(answer, labels=None, columns=0):
+    """What the classes, labels or numbers of an output are called, in index order.
+
+    Args:
+        answer: the `Answer`.
+        labels: names that somebody gave, or None.
+        columns: how many the output has, for those without a name.
+    """
+    if answer.task == BINARY:
+        if not labels:
+            return [NO, YES]
+        return list(labels) if len(labels) == 2 else [f"not {labels[0]}", labels[0]]
+    kind = "number" if answer.task == REGRESSION else "class"
+    return list(labels) if labels else [f"{kind} {index}" for index in range(columns)]
+
+
+def _given(file, metadata, pixels):
+    """`(scale, offset)` for a file that does not take raw pixels, or None."""
+    if metadata is not None:
+        if pixels is not None:
+            raise ValueError(f"`pixels` is for a file without this package's metadata; {file} takes raw pixels.")
+        return None
+    if pixels is None:
+        raise ValueError(
+            f"{file} was not made by keras-vit: it does not say what pixels it takes. Pass `pixels` (--pixels on the "
+            f"command line), one of {', '.join(RANGES)}."
+        )
+    if pixels not in RANGES:
+        raise ValueError(f"`pixels` must be one of {', '.join(RANGES)}; got pixels={pixels!r}.")
+    return RANGES[pixels]
+
+
+def _in_words(answer, row, names, count):
+    if answer.task == REGRESSION:
+        return {"values": [{"label": name, "value": float(value)} for name, value in zip(names, row)]}
+    probabilities = answer.probabilities(row[None])[0]
+    if answer.task == BINARY:
+        probabilities = np.array([1 - probabilities[0], probabilities[0]])
     best = probabilities.argsort()[::-1][:count]
-    return [{"index": int(index), "label": labels[index], "probability": float(probabilities[index])} for index in best]
-
-
-def _softmax(scores):
-    if scores.min() >= 0 and np.allclose(scores.sum(-1), 1, atol=1e-2):
-        return scores  # the model ends in a softmax
-    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
+    return {
+        "top": [
+            {"index": int(index), "label": names[index], "probability": float(probabilities[index])} for index in best
+        ]
+    }

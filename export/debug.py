@@ -6,16 +6,19 @@ import numpy as np
 
 from .arguments import check_model
 from .files import read_file
-from .flatbuffer import get_metadata, read
+from .flatbuffer import naming, read
 from .float_files import FloatFiles
 from .gradients import has_derivatives, logit_gradients, run_operator
 from .graph import MOVES, Graph
-from .images import calibration_images, fingerprint, gather_images, images_for_search, synthetic_images
+from .images import fingerprint, gather_images, synthetic_images
 from .interpreter import computed_tensors
+from .keras_model import ImageModel
 from .lower import EMBEDDING, stream_name
+from .metadata import read_metadata
 from .pipeline import weights_hash
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
+from .split import gather_calibration
 
 DEBUGGED_IMAGES = 8
 CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
@@ -80,7 +83,7 @@ class DebugReport:
         return groups
 
 
-def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
+def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pixels=None):
     """Compares every operator of a file that `export_tflite` made with its Keras model.
 
     Args:
@@ -90,7 +93,7 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
             that the file was quantized from depends on it.
         images: what to measure on, as for `calibration`, 8 of them; None takes the calibration images or synthetic
             ones.
-        mean, std: as for `export_tflite`.
+        mean, std, pixels: as for `export_tflite`.
 
     Returns:
         A `DebugReport`.
@@ -100,16 +103,17 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
             package rewrites.
     """
     content = read_file(tflite)
-    made = get_metadata(read(content))
-    if "calibration_sha256" not in made:
-        raise ValueError(
-            f"{str(tflite)!r} was not made by this package as it is now: no float file to compare it with."
-        )
+    with naming(tflite):
+        made = read_metadata(read(content))
+    if made is None:
+        raise ValueError(f"{str(tflite)!r} was not made by this package: there is no float file to compare it with.")
     check_model(model)
-    if made["weights_sha256"] != weights_hash(model):
+    if made.weights_sha256 != weights_hash(model):
         raise ValueError(f"{str(tflite)!r} was made from other weights than those of `model`.")
     preprocessing = preprocessing_of(model)
-    scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
+    tasks = {answer.name: answer.task for answer in made.answers}
+    task = next(iter(tasks.values())) if len(tasks) == 1 else tasks
+    keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
     calibration = _calibration(calibration, preprocessing, made, tflite)
     if images is not None:
         images = gather_images(images, preprocessing, "images", DEBUGGED_IMAGES)
@@ -120,29 +124,26 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None):
 
     file = Graph(content)
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
-    outputs = tuple(made["outputs"][1:])
-    files = FloatFiles(
-        model, preprocessing.image_shape, scale, offset, calibration, batch_size, target=made["target"], outputs=outputs
-    )
+    outputs = made.outputs[len(made.answers) :]
+    files = FloatFiles(keras_model, calibration, batch_size, target=made.target, outputs=outputs)
     if files.road == "generic":
         raise ValueError(f"`model` is exported as Keras emits it ({files.road_reason}): no operator has a block.")
-    twin = Graph(files.lowered(made["mode"], made["prefer"]))
+    twin = Graph(files.lowered(made.mode, made.prefer))
     if not has_derivatives(twin):
         raise ValueError("`model` has operators that have no derivative here.")
-    return _report(twin, file, content, images, made["mode"])
+    return _report(twin, file, content, images, made.mode)
 
 
 def _calibration(source, preprocessing, made, tflite):
     """The images that a file was calibrated on, or None."""
-    if made["calibration_sha256"] is None:
+    if made.calibration_sha256 is None:
         return None
     if source is None:
         raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
-    images = calibration_images(source, preprocessing, made["mode"])
-    if fingerprint(images) != made["calibration_sha256"]:
-        images, *_ = images_for_search(source, preprocessing)
-    if fingerprint(images) == made["calibration_sha256"]:
-        return images
+    for mode, held_out in ((made.mode, True), (made.mode, False), ("auto", True)):
+        images, *_ = gather_calibration(source, preprocessing, mode, held_out)
+        if fingerprint(images) == made.calibration_sha256:
+            return images
     raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")
 
 

@@ -148,11 +148,11 @@ def tensor_type(tensor):
     return next(name for name, value in vars(schema.TensorType).items() if value == tensor.type)
 
 
-def logits_first(content):
-    """Puts the signature's `logits` in front of the graph's other outputs, which the converter sorts by name."""
+def outputs_in_order(content, names):
+    """Puts the graph's outputs in the order of these names of its signature; the converter sorts them."""
     model = read(content)
     outputs = model.signatureDefs[0].outputs
-    order = sorted(outputs, key=lambda output: output.name != b"logits")
+    order = sorted(outputs, key=lambda output: names.index(output.name.decode()))
     model.subgraphs[0].outputs = [output.tensorIndex for output in order]
     return write(model)
 
@@ -343,15 +343,17 @@ def drop_unused_tensors(content):
     return write(model)
 
 
-def set_metadata(content, values):
+def set_metadata(content, values, length=0):
     """Stores a dictionary as JSON in the file, and `content_sha256`, which `check_whole` looks at.
 
-    Its text begins with the first key, so that a program without the schema can find it by searching for that.
+    Its text begins with the first key, so that a program without the schema can find it by searching for that. It is
+    filled up with blanks to `length` characters, so that a file's size can be known before what it says.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     model = read(content)
-    text = json.dumps({**values, "content_sha256": "0" * 64}).encode()
+    text = json.dumps({**values, "content_sha256": "0" * 64})
+    text = (text[:-1].ljust(length - 1) + "}").encode()
     stored = schema.BufferT(data=np.frombuffer(text, np.uint8))
     for item in model.metadata or []:
         if item.name.decode() == METADATA_NAME:
@@ -361,6 +363,18 @@ def set_metadata(content, values):
     entry = schema.MetadataT(name=METADATA_NAME.encode(), buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or []), entry]
     return write(model)
+
+
+def check_same_but_metadata(content, other):
+    """Raises `ValueError` unless two finished files of one length differ in this package's metadata alone."""
+
+    def rest(whole):
+        start = whole.find(METADATA_START)
+        end = whole.find(b"}", whole.find(SEAL))
+        return len(whole), start, whole[:start], whole[end:]
+
+    if rest(content) != rest(other):
+        raise ValueError("The file that would be written is not the one that was verified.")
 
 
 def get_metadata(model):

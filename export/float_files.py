@@ -1,7 +1,7 @@
 """The float `.tflite` that a mode is quantized from, of one Keras model."""
 
 from . import flatbuffer, spec
-from .images import synthetic_images
+from .images import spread, synthetic_images
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .quantize import INTEGER_ONLY
 from .rewrites import FLOAT16_PASSES, apply_passes
@@ -16,9 +16,7 @@ class FloatFiles:
     """Reads and rewrites a Keras model once, and lowers it as each mode wants attention and norms written.
 
     Args:
-        model: a Keras model.
-        image_shape: `(height, width, channels)`.
-        pixel_scale, pixel_offset: what turns pixels of 0..255 into its input.
+        model: an `ImageModel`.
         calibration: raw pixels `(N, H, W, C)`, or None.
         batch_size, input_dtype: as for `lower`.
         target: a key of `TARGETS`.
@@ -31,29 +29,18 @@ class FloatFiles:
         changes: `{pass: what it changed}`, in words.
     """
 
-    def __init__(
-        self,
-        model,
-        image_shape,
-        pixel_scale,
-        pixel_offset,
-        calibration,
-        batch_size=1,
-        input_dtype="uint8",
-        target="litert",
-        outputs=(),
-    ):
+    def __init__(self, model, calibration, batch_size=1, input_dtype="uint8", target="litert", outputs=()):
         self.target = TARGETS[target]
         self.road, self.road_reason, self.changes = "spec", "", {}
         self._calibration, self._form = calibration, (batch_size, input_dtype)
         self._outputs, self._original = outputs, None
-        self._keras = (model, image_shape, pixel_scale, pixel_offset)
+        self._keras = model
         try:
-            original = spec.from_keras(model, pixel_scale, pixel_offset, "embedding" in outputs)
+            original = spec.from_keras(model.model, model.scale, model.offset, "embedding" in outputs)
             self._spec, self.changes = apply_passes(original, calibration)
             if self.target.gpu:
-                images = synthetic_images(image_shape) if calibration is None else calibration
-                self._spec, changes = apply_passes(self._spec, images[:EXTREMES_IMAGES], FLOAT16_PASSES)
+                images = synthetic_images(model.image_shape) if calibration is None else calibration
+                self._spec, changes = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), FLOAT16_PASSES)
                 self.changes |= changes
             self._original = original if outputs else None
         except spec.UnsupportedTopology as reason:
@@ -64,7 +51,7 @@ class FloatFiles:
     def lowered(self, mode, prefer="speed"):
         """The float file, as bytes, that a mode is quantized from."""
         if self.road == "generic":
-            content = lower_keras(*self._keras, *self._form)
+            content = lower_keras(self._keras, *self._form)
         else:
             content = lower(self._spec, *self._form, **self._lowering(mode, prefer))
         return flatbuffer.add_missing_biases(content)
@@ -90,7 +77,7 @@ class FloatFiles:
         }
         if mode not in ("int8", "int8-full") or (mode == "int8" and not self.target.integer_dense):
             return form
-        largest_score, least_square = self._spec.extremes(self._calibration[:EXTREMES_IMAGES])
+        largest_score, least_square = self._spec.extremes(spread(self._calibration, EXTREMES_IMAGES))
         epsilon = max(norm.epsilon for norm in self._spec.norms())
         weights = "softmax"
         if mode == "int8-full":

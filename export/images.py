@@ -33,10 +33,10 @@ def gather_images(source, preprocessing, argument, limit=None):
         ValueError: no images, a file that is no image, or arrays of another shape, range or dtype.
     """
     if isinstance(source, (str, Path)):
-        paths = _spread(image_files(source)[0], limit)
+        paths = spread(image_files(source)[0], limit)
         return np.stack([preprocessing.load(path) for path in track(paths, "Reading images")])
     if hasattr(source, "shape"):
-        images = _spread(np.asarray(source), limit)
+        images = spread(np.asarray(source), limit)
     else:
         images = _from_iterable(source, preprocessing.image_shape, argument, limit)
     return _checked(images, preprocessing.image_shape, argument)
@@ -62,7 +62,7 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
             raise ValueError("`labels` is for an array of images; a folder brings its own.")
         paths, names = image_files(source)
         labels = None if names is None else _class_indices(names, class_names, num_classes)
-        paths, labels = _spread(paths, limit), None if labels is None else _spread(labels, limit)
+        paths, labels = spread(paths, limit), None if labels is None else spread(labels, limit)
         images = np.stack([preprocessing.load(path) for path in track(paths, "Reading images")])
     else:
         images = gather_images(source, preprocessing, argument, limit)
@@ -127,7 +127,7 @@ def synthetic_images(image_shape, count=16, seed=0):
     return np.clip(np.stack(images), 0, 255).astype(np.uint8)
 
 
-def _spread(items, limit):
+def spread(items, limit):
     if limit is None or len(items) <= limit:
         return items
     indices = np.linspace(0, len(items) - 1, limit).round().astype(int)

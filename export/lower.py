@@ -9,7 +9,8 @@ import numpy as np
 from keras_vit_plugin.geometry import patch_grid
 from keras_vit_plugin.quiet import quiet_stderr
 
-from .flatbuffer import logits_first
+from .flatbuffer import outputs_in_order
+from .keras_model import computing_in_float32
 from .targets import UnsupportedByTarget
 
 LARGEST_UNIT_SCORE = 30.0
@@ -214,31 +215,27 @@ def lower(
 
     signature = tf.TensorSpec((batch_size, *spec.image_shape), input_dtype, name="images")
     content = _convert(answers, signature, kernels.values())
-    return (
-        content if {head.output for head in spec.heads} == {"logits"} and not attention_map else logits_first(content)
-    )
+    names = [*dict.fromkeys(head.output for head in spec.heads), *(["attention"] if attention_map else [])]
+    return content if len(names) == 1 else outputs_in_order(content, sorted(names, key=lambda name: name != "logits"))
 
 
-def lower_keras(model, image_shape, pixel_scale, pixel_offset, batch_size=1, input_dtype="uint8"):
-    """Lowers any Keras classifier on the TensorFlow backend to a float32 TFLite file, its graph as Keras emits it.
+def lower_keras(model, batch_size=1, input_dtype="uint8"):
+    """Lowers any Keras model on the TensorFlow backend to a float32 TFLite file, its graph as Keras emits it.
 
     Args:
-        model: a Keras model from normalized images `(B, H, W, C)` to one output `(B, classes)`.
-        image_shape: `(height, width, channels)`.
-        pixel_scale, pixel_offset: what turns pixels of 0..255 into its input, per channel or one number.
+        model: an `ImageModel`.
         batch_size, input_dtype: as for `lower`.
 
     Returns:
-        The file as bytes.
+        The file as bytes; its outputs have the names and the order of the model's answers.
     """
     import tensorflow as tf
 
-    def logits(images):
-        x = tf.cast(images, tf.float32) * np.float32(pixel_scale) + np.float32(pixel_offset)
-        return {"logits": tf.cast(model(x, training=False), tf.float32)}
-
-    signature = tf.TensorSpec((batch_size, *image_shape), input_dtype, name="images")
-    return _convert(logits, signature, [variable.value for variable in model.variables])
+    signature = tf.TensorSpec((batch_size, *model.image_shape), input_dtype, name="images")
+    with computing_in_float32(model.model):
+        content = _convert(model.traced, signature, [variable.value for variable in model.model.variables])
+    names = [answer.name for answer in model.answers]
+    return content if len(names) == 1 else outputs_in_order(content, names)
 
 
 def _convert(function, signature, variables=()):

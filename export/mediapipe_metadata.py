@@ -23,8 +23,13 @@ def require_mediapipe():
         raise ImportError("target='mediapipe' needs the package mediapipe: pip install mediapipe")
 
 
-def with_softmax(content):
-    """Lets a file give probabilities instead of logits."""
+def with_activation(content, kind):
+    """Lets a file give probabilities instead of logits.
+
+    Args:
+        content: bytes of a file with one output.
+        kind: `"SOFTMAX"` or `"LOGISTIC"`, the operator that is added.
+    """
     from ai_edge_litert import schema_py_generated as schema
 
     model = flatbuffer.read(content)
@@ -34,15 +39,13 @@ def with_softmax(content):
         schema.TensorT(shape=graph.tensors[logits].shape, type=schema.TensorType.FLOAT32, name=b"probabilities")
     )
     probabilities = len(graph.tensors) - 1
-    graph.operators.append(
-        schema.OperatorT(
-            opcodeIndex=flatbuffer.operator_code(model, "SOFTMAX"),
-            inputs=[logits],
-            outputs=[probabilities],
-            builtinOptionsType=schema.BuiltinOptions.SoftmaxOptions,
-            builtinOptions=schema.SoftmaxOptionsT(beta=1.0),
-        )
+    operator = schema.OperatorT(
+        opcodeIndex=flatbuffer.operator_code(model, kind), inputs=[logits], outputs=[probabilities]
     )
+    if kind == "SOFTMAX":
+        operator.builtinOptionsType = schema.BuiltinOptions.SoftmaxOptions
+        operator.builtinOptions = schema.SoftmaxOptionsT(beta=1.0)
+    graph.operators.append(operator)
     graph.outputs = [probabilities]
     (output,) = model.signatureDefs[0].outputs
     output.name, output.tensorIndex = b"probabilities", probabilities

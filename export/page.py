@@ -7,6 +7,9 @@ import io
 
 from PIL import Image
 
+from .answers import MULTI_LABEL
+from .classify import class_names
+
 SHOWN_IMAGES = 5
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
@@ -42,20 +45,16 @@ def as_page(report, images, labels):
     parity = report.parity
     tiles = {
         "size": f"{report.size_bytes / 1e6:.2f} MB",
-        "same answers": f"{parity.top1_agreement:.1%}",
-        "SNR": f"{parity.snr_db:.1f} dB",
+        **parity.in_words(),
         **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in report.others_snr_db.items()},
-        "largest error": f"{parity.max_abs_error:.3g}",
     }
-    if parity.top1_accuracy_model is not None:
-        tiles["top-1, Keras model"] = f"{parity.top1_accuracy_model:.1%}"
-        tiles["top-1, this file"] = f"{parity.top1_accuracy_tflite:.1%}"
     title = f"{report.path or 'no file written'}: {report.mode} for {report.target}"
     verdict = "" if report.path else '<p class="tile failed">Too far from the Keras model: no file was written.</p>'
     sections = [
         f"<h1>{html.escape(title)}</h1>{verdict}",
         '<div class="tiles">' + "".join(map(_tile, tiles.items())) + "</div>",
-        f'<p class="note">Against the Keras model on {parity.images} {report.verified_on} images. '
+        f'<p class="note">Against the Keras model on {parity.images} {html.escape(report.verified_on)} images, by '
+        f"{html.escape(report.verified_by)}. "
         f"Input: {html.escape(report.input)}. The export took {report.seconds:.0f} s.</p>",
         _choice_section(report),
         _block_section(report),
@@ -72,7 +71,7 @@ def as_page(report, images, labels):
 
 def _tile(item):
     name, value = item
-    return f'<div class="tile"><b>{value}</b>{name}</div>'
+    return f'<div class="tile"><b>{html.escape(value)}</b>{html.escape(name)}</div>'
 
 
 def _choice_section(report):
@@ -115,20 +114,23 @@ def _draw_blocks(block_snr_db, logits_snr_db):
 
 
 def _changed_section(report, images, labels):
-    changed = report.changed_answers
-    if report.verified_on == "synthetic":
+    changed, answer = report.changed_answers, report.answers[0]
+    if report.verified_on == "synthetic" or not answer.has_decisions:
         return ""
     if not changed:
         return "<h2>Changed answers</h2><p>None: the file calls every image what the model calls it.</p>"
+    names = class_names(answer, labels)
 
-    def name(index):
-        return html.escape(labels[index] if labels else f"class {index}")
+    def words(index, probability):
+        name = names[index] if index < len(names) else f"class {index}"
+        share = f"yes at {probability:.0%}" if answer.task == MULTI_LABEL else f"{probability:.0%}"
+        return f"{html.escape(name)}, {share}"
 
     figures = [
-        f'<figure><img alt="image {answer.image}" src="{_png(_image_png(images[answer.image]))}"><figcaption>'
-        f"Keras: {name(answer.model_class)}, {answer.model_probability:.0%}<br>"
-        f"file: {name(answer.file_class)}, {answer.file_probability:.0%}</figcaption></figure>"
-        for answer in changed[:SHOWN_IMAGES]
+        f'<figure><img alt="image {each.image}" src="{_png(_image_png(images[each.image]))}"><figcaption>'
+        f"Keras: {words(each.model_class, each.model_probability)}<br>"
+        f"file: {words(each.file_class, each.file_probability)}</figcaption></figure>"
+        for each in changed[:SHOWN_IMAGES]
     ]
     return (
         f"<h2>Changed answers: {len(changed)} of {report.parity.images}</h2>"

@@ -1,7 +1,6 @@
 """Keras model -> spec -> rewrites -> float file -> quantized file -> verified -> written."""
 
 import hashlib
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -11,32 +10,37 @@ import numpy as np
 from keras_vit_plugin.version import VERSION
 
 from . import flatbuffer
-from .arguments import check_arguments, check_model, checked_labels, checked_outputs, wish_of
+from .arguments import (
+    check_answers,
+    check_arguments,
+    check_model,
+    check_verification,
+    checked_labels,
+    checked_outputs,
+    wish_of,
+)
 from .files import check_writable, write_atomically
+from .finish import Finish
 from .float_files import FloatFiles
 from .gpu_rules import gpu_problems
 from .half_precision import half_precision_logits
-from .images import (
-    calibration_images,
-    check_calibration,
-    fingerprint,
-    gather_images,
-    gather_labelled,
-    images_for_search,
-    synthetic_images,
-)
+from .images import fingerprint, spread
 from .inspect import inspect
 from .interpreter import Runner
-from .mediapipe_metadata import require_mediapipe, with_softmax, with_tflite_metadata
+from .keras_model import ImageModel
+from .mediapipe_metadata import require_mediapipe
+from .metadata import Metadata
 from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
 from .quantize import NEEDS_CALIBRATION
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
 from .search import explanation, search
+from .split import gather_all
 from .streams import snr_per_block
+from .target_runner import target_runner
 from .targets import TARGETS, check_target
-from .verify import TOLERANCES, ParityError, Tolerance, compare, keras_logits, snr_db, tflite_logits
+from .verify import TOLERANCES, ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db
 
 METADATA_BYTES = 1500  # at most, but for labels and preprocessing
 STREAMED_IMAGES = 8
@@ -59,21 +63,26 @@ def export_tflite(
     block_size=None,
     batch_size=1,
     outputs=(),
+    task=None,
+    pixels=None,
     verification=None,
     tolerance=None,
     report=None,
     min_agreement=None,
     max_top1_drop=None,
     max_size=None,
+    keep_rejected=False,
 ):
-    """Converts a Keras image classifier to a `.tflite`, compares it with the model, and writes it if it held.
+    """Converts a Keras model of images to a `.tflite`, compares it with the model, and writes it if it held.
 
-    The file has one signature, `serving_default`: `images`, raw pixels `(batch_size, H, W, C)`, to `logits`
-    `(batch_size, classes)` and the `outputs` asked for. Normalization is folded in; resizing is the caller's.
+    The file has one signature, `serving_default`: `images`, raw pixels `(batch_size, H, W, C)`, to the model's outputs
+    and the `outputs` asked for. A single output is called `logits`, `probabilities` where the model ends in a softmax
+    or sigmoid, `values` of a regression, `embedding` or `features`; several have their Keras names. Normalization is
+    folded in; resizing is the caller's. What is written is verified last, as the target opens it.
 
     Args:
-        model: a Keras model from images to class scores, on the TensorFlow backend. This package's classifiers are
-            rewritten and lowered to a faster graph; any other is converted as it is.
+        model: a built Keras model with one input of images, on the TensorFlow backend. This package's classifiers are
+            rewritten and lowered to a faster graph; any other is converted as it is, in float32 whatever its policy.
         path: where to write, ending in `.tflite`.
         quantize: `"float32"`, `"float16"` (weights), `"dynamic"` (int8 weights, activations quantized on the fly),
             `"int8"` (dense layers and attention matmuls in int8, the rest in float: the fastest on a CPU),
@@ -93,6 +102,7 @@ def export_tflite(
         prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model; for `"auto"`:
             `"speed"` or `"size"`, what is cheap.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
+        pixels: instead of those, the range of the model's input: `"0..1"`, `"-1..1"` or `"0..255"`.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255; or, where every tensor is integer,
             `"int8"` for pixels less 128. None is `"uint8"`, and `"float32"` for GPUs, which take nothing else.
         output_dtype: `"float32"`; or, where every tensor is integer, that of the activations, `"int8"` or `"int16"`,
@@ -103,8 +113,13 @@ def export_tflite(
         outputs: what the file gives besides `logits`: `"embedding"`, the features before the head `(batch_size, D)`,
             and `"attention"`, `(batch_size, rows, columns)`: how much of each patch the answer draws on in the last
             block. For this package's classifiers in `OUTPUT_MODES`; each is compared with the model's.
-        verification: images to compare on, as for `calibration`; None takes the calibration images, or synthetic ones.
-        tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`).
+        task: what the outputs mean: `"classes"`, `"binary"`, `"multi-label"`, `"regression"`, `"embedding"` or
+            `"features"`, or `{output name: task}`. None asks the model: its last activation, the loss it was compiled
+            with, the shape. It decides by what the file is judged.
+        verification: images to compare on, as for `calibration`; those that are calibrated on are left out. None
+            holds out some of the calibration images, which nothing is fitted on, or takes synthetic ones where there
+            are none.
+        tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`). Every output must keep it.
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
         min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's answer; 0.99 where nothing is
@@ -113,6 +128,8 @@ def export_tflite(
         max_top1_drop: for `"auto"`: accuracy that may be lost, in points of percent; the calibration folder needs
             labels.
         max_size: for `"auto"`: bytes. Alone it asks for the most accurate file of that size.
+        keep_rejected: whether a file that is too far from the model is kept as `NAME.rejected.tflite`, to be looked at
+            with `debug` and `verify`.
 
     Returns:
         An `ExportReport`.
@@ -139,8 +156,9 @@ def export_tflite(
         require_matplotlib()
     check_model(model)
     preprocessing = preprocessing_of(model)
-    scale, offset = pixel_normalization(model, preprocessing.channels, mean, std)
-    labels = checked_labels(labels, model)
+    keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
+    check_answers(keras_model, quantize, target, outputs, tolerance)
+    labels = checked_labels(labels, keras_model)
     if TARGETS[target].labels_inside:
         require_mediapipe()
         if labels is None or preprocessing.channels != 3:
@@ -148,81 +166,52 @@ def export_tflite(
                 f"target={target!r} needs `labels` and RGB images, got labels={labels!r} and {preprocessing.channels} "
                 "channel(s)."
             )
-
-    classes = model.output_shape[-1]
-    judged = judged_answers = None
-    if wish is not None:
-        calibration, judged, judged_answers = images_for_search(calibration, preprocessing, labels or (), classes)
-        if wish.max_top1_drop is not None and judged_answers is None:
-            raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")
-    elif calibration is not None:
-        calibration = calibration_images(calibration, preprocessing, quantize)
-    if calibration is not None:
-        check_calibration(calibration)
-    answers = None
-    if isinstance(verification, (str, Path)):
-        images, answers = gather_labelled(verification, None, preprocessing, labels or (), classes, "verification")
-        verified_on = "verification"
-    elif verification is not None:
-        images, verified_on = gather_images(verification, preprocessing, "verification"), "verification"
-    elif judged is not None:
-        images, answers, verified_on = judged, judged_answers, "calibration"
-    elif calibration is not None:
-        images, verified_on = calibration, "calibration"
-    else:
-        images, verified_on = synthetic_images(preprocessing.image_shape), "synthetic"
+    images = gather_all(calibration, verification, quantize, preprocessing, labels or (), keras_model.num_classes or 0)
+    check_verification(images.verification, keras_model.answers)
+    if wish is not None and wish.max_top1_drop is not None and images.judged_labels is None:
+        raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")
 
     float_input = "float32" if input_dtype == "float32" else "uint8"
-    files = FloatFiles(
-        model, preprocessing.image_shape, scale, offset, calibration, batch_size, float_input, target, outputs
-    )
-    expected = files.expected(images[:STREAMED_IMAGES])
-    streams = files.streams(images[:STREAMED_IMAGES])
+    files = FloatFiles(keras_model, images.calibration, batch_size, float_input, target, outputs)
+    seen = spread(images.verification, STREAMED_IMAGES)
+    expected, streams = files.expected(seen), files.streams(seen)
+    finish = _finish(model, keras_model, quantize, prefer, target, outputs, labels, preprocessing, images)
     tried, choice = (), ""
     if wish is not None:
-        reference = keras_logits(model, judged, scale, offset)
-        metadata_bytes = METADATA_BYTES + len(json.dumps([labels, preprocessing.to_dict()]))
+        reference = keras_model(images.judged)[0]
         content, chosen, tried = search(
-            files, calibration, judged, reference, judged_answers, wish, prefer, metadata_bytes
+            files, images.calibration, images.judged, reference, images.judged_labels, wish, prefer, METADATA_BYTES
         )
-        choice = explanation(chosen, tried, wish, prefer, len(judged))
+        choice = explanation(chosen, tried, wish, prefer, len(images.judged))
         quantize, prefer = chosen.mode, chosen.prefer
+        finish = replace(finish, metadata=replace(finish.metadata, mode=quantize, prefer=prefer))
     else:
         content = files.lowered(quantize, prefer)
         files.forget()
         integer_dense = files.target.integer_dense
         content = quantize_file(
-            content, quantize, calibration, prefer, input_dtype, output_dtype, block_size, integer_dense
+            content, quantize, images.calibration, prefer, input_dtype, output_dtype, block_size, integer_dense
         )
-    content = flatbuffer.dequantize_pixels(content)
-    tree = flatbuffer.read(content)
+    finished = finish(content)
+    tree = flatbuffer.read(finished)
     check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree))
 
-    reference, logits = keras_logits(model, images, scale, offset), tflite_logits(content, images)
-    parity = compare(reference, logits, answers)
-    others = _others_snr_db(content, images[:STREAMED_IMAGES], expected, reference, files.target.gpu)
-    block_snr_db = tuple(snr_per_block(content, streams, images[:STREAMED_IMAGES])) if streams else ()
-    if files.target.labels_inside:
-        content = with_softmax(content)
-    content = flatbuffer.set_metadata(
-        content,
-        {
-            "keras_vit_plugin": VERSION,
-            "mode": quantize,
-            "prefer": prefer,
-            "target": target,
-            "outputs": ["probabilities" if files.target.labels_inside else "logits", *outputs],
-            "labels": labels,
-            "colour": preprocessing.colour,
-            "preprocessing": preprocessing.to_dict(),
-            "parity": parity.to_dict(),
-            "verified_on": verified_on,
-            "weights_sha256": weights_hash(model),
-            "calibration_sha256": None if calibration is None else fingerprint(calibration),
-        },
-    )
-    if files.target.labels_inside:
-        content = with_tflite_metadata(content, labels, f"{model.name}, {quantize}", VERSION)
+    runner, verified_by = target_runner(finished, target)
+    references = as_file_gives(keras_model(images.verification), keras_model.answers, finish.answers)
+    computed = outputs_of(runner, images.verification, finish.answers)
+    parity = compare_all(references, computed, images.labels, finish.answers)
+    others = _others_snr_db(finished, seen, expected, references, finish.answers, files.target.gpu)
+    block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()
+    wanted = tolerance or default_tolerance(quantize, images.verified_on)
+    if tried and tolerance is None and images.verified_on == "verification":
+        wanted = replace(wanted, min_agreement=max(wanted.min_agreement or 0.0, wish.min_agreement or 0.0))
+    too_far = [
+        f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
+    ]
+    holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
+    message = "" if holds else _parity_message(quantize, parity, images.verified_on, wanted, too_far)
+    content = finish(content, parity, verified_by, message)
+    flatbuffer.check_same_but_metadata(content, finished)
     made = ExportReport(
         path=None,
         mode=quantize,
@@ -233,55 +222,75 @@ def export_tflite(
         changes=files.changes,
         size_bytes=len(content),
         parity=parity,
-        verified_on=verified_on,
+        verified_on=images.verified_on,
+        verified_by=verified_by,
+        answers=finish.answers,
         block_snr_db=block_snr_db,
         others_snr_db=others,
-        changed_answers=changed_answers(reference, logits),
+        changed_answers=changed_answers(references[0], computed[0], finish.answers[0]),
         input=_input_description(preprocessing, input_dtype, batch_size),
         file=inspect(content),
         seconds=time.perf_counter() - started,
         choice=choice,
         tried=tried,
     )
-    wanted = tolerance or default_tolerance(quantize, model, verified_on)
-    if tried and tolerance is None and verified_on == "verification":
-        wanted = replace(wanted, min_agreement=max(wanted.min_agreement, wish.min_agreement or 0.0))
-    too_far = [
-        f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
-    ]
-    holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
     if holds:
         write_atomically(path, content)
         made = replace(made, path=str(path), seconds=time.perf_counter() - started)
+    elif keep_rejected:
+        write_atomically(rejected_path(path), content)
     if report is not None:
-        write_atomically(report, as_page(made, images, labels).encode())
+        write_atomically(report, as_page(made, images.verification, labels).encode())
     if tried and not chosen.fits:
         raise ParityError(f"{choice} Nothing was written.", made)
     if not holds:
-        raise ParityError(_parity_message(quantize, parity, verified_on, wanted, too_far), made)
+        raise ParityError(message, made)
     return made
 
 
-def _others_snr_db(content, images, expected, reference, gpu):
-    """`{what: SNR}` of the outputs besides the logits, and of the logits in half precision."""
+def _finish(model, keras_model, mode, prefer, target, outputs, labels, preprocessing, images):
+    """The `Finish` of an export, with all that is known before the file is verified."""
+    metadata = Metadata(
+        version=VERSION,
+        mode=mode,
+        prefer=prefer,
+        target=target,
+        outputs=outputs,
+        answers=keras_model.answers,
+        labels=labels,
+        preprocessing=preprocessing,
+        parity={},
+        verified_on=images.verified_on,
+        verified_by="",
+        weights_sha256=weights_hash(model),
+        calibration_sha256=None if images.calibration is None else fingerprint(images.calibration),
+    )
+    return Finish(metadata, TARGETS[target].labels_inside, f"{model.name}, {mode}")
+
+
+def _others_snr_db(content, images, expected, references, answers, gpu):
+    """`{what: SNR}` of the outputs besides the model's own, and of the first of those in half precision."""
     computed = Runner(content).outputs(images) if expected else {}
     snr = {name: snr_db(values, computed[name]) for name, values in expected.items()}
     if gpu:
-        logits = half_precision_logits(content, images)
-        if logits is not None:
-            snr["logits in half precision"] = compare(reference[: len(images)], logits).snr_db
+        halves = half_precision_logits(content, images).reshape(len(images), *references[0].shape[1:])
+        reference = spread(references[0], len(images))
+        snr[f"{answers[0].name} in half precision"] = compare(reference, halves, answer=answers[0]).snr_db
     return snr
 
 
-def default_tolerance(mode, model, verified_on):
-    """What a mode must keep: on synthetic images only the SNR of a quantized file counts, since their classes do not
-    mean anything; a Keras model that computes in 16 bits is itself only good to about 30 dB."""
+def default_tolerance(mode, verified_on):
+    """What a mode must keep; on synthetic images only the SNR of a quantized file counts, since their classes do not
+    mean anything."""
     tolerance = TOLERANCES[mode]
     if verified_on == "synthetic" and mode not in ("float32", "float16"):
-        tolerance = replace(tolerance, min_agreement=0.0)
-    if any(layer.compute_dtype in ("float16", "bfloat16") for layer in model._flatten_layers() if layer.weights):
-        tolerance = Tolerance(min(tolerance.min_agreement, 0.9), min(tolerance.min_snr_db, 20.0))
+        tolerance = replace(tolerance, min_agreement=None)
     return tolerance
+
+
+def rejected_path(path):
+    """Where a file goes that is too far from its model and is to be kept: `m.tflite` becomes `m.rejected.tflite`."""
+    return Path(path).with_suffix(".rejected.tflite")
 
 
 def weights_hash(model):
@@ -304,10 +313,18 @@ def _input_description(preprocessing, input_dtype, batch_size):
 
 
 def _parity_message(mode, parity, verified_on, wanted, too_far):
+    measured = []
+    for each in (parity, *parity.others):
+        name = f"{each.name}: " if parity.others else ""
+        if each.agreement is not None and wanted.min_agreement is not None:
+            measured.append(
+                f"{name}the same answer on {each.agreement:.1%} of {each.images} {verified_on} images (wanted "
+                f"{wanted.min_agreement:.1%})"
+            )
+            name = ""
+        measured.append(f"{name}{each.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB)")
     besides = f" Besides: {', '.join(too_far)}." if too_far else ""
     return (
-        f"The {mode} file is too far from the Keras model: it gives the same answer on "
-        f"{parity.top1_agreement:.1%} of {parity.images} {verified_on} images (wanted {wanted.min_agreement:.1%}) at "
-        f"{parity.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB).{besides} Nothing was written. Use another mode, "
-        "calibrate on more typical images, or pass a `tolerance` of your own."
+        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} Nothing was written. Use "
+        "another mode, calibrate on more typical images, or pass a `tolerance` of your own."
     )

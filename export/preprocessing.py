@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from .keras_model import image_shape
+
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -14,6 +16,8 @@ INTERPOLATIONS = {
     "lanczos3": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+# What turns pixels of 0..255 into each range, `(scale, offset)`.
+RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
 THINNEST = 50  # times as long as wide
@@ -148,13 +152,8 @@ def preprocessing_of(model):
         ValueError: the model has no single input of a known height, width and channel count, or its image converter
             resizes to another size.
     """
-    shapes = [tuple(tensor.shape) for tensor in getattr(model, "inputs", None) or []]
-    if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
-        raise ValueError(
-            "`model` must have one input of images (batch, height, width, channels) with known sides; "
-            f"its inputs are {shapes or 'unknown: build it first'}."
-        )
-    size, channels = shapes[0][1:3], shapes[0][3]
+    *size, channels = image_shape(model)
+    size = tuple(size)
     converter = image_converter(model)
     if converter is None or converter.image_size is None:
         return Preprocessing(size, channels)
@@ -173,7 +172,7 @@ def image_converter(model):
     return getattr(getattr(model, "preprocessor", None), "image_converter", None)
 
 
-def pixel_normalization(model, channels, mean=None, std=None):
+def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
     """`(scale, offset)` that turn pixels of 0..255 into the model's input: `pixels * scale + offset`.
 
     Args:
@@ -187,6 +186,10 @@ def pixel_normalization(model, channels, mean=None, std=None):
     Raises:
         ValueError: neither the arguments nor the model say it, or not for this many channels.
     """
+    if pixels is not None:
+        if pixels not in RANGES:
+            raise ValueError(f"`pixels` must be one of {', '.join(RANGES)}; got pixels={pixels!r}.")
+        return tuple(_per_channel(value, channels, "pixels") for value in RANGES[pixels])
     if (mean is None) != (std is None):
         raise ValueError(f"Pass `mean` and `std` together, got mean={mean}, std={std}.")
     if std is not None:

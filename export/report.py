@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .answers import BINARY, CLASSES, LOGITS, Answer
 from .inspect import FileReport
 from .search import Candidate
 from .verify import ParityReport
@@ -11,7 +12,10 @@ from .verify import ParityReport
 
 @dataclass(frozen=True)
 class ChangedAnswer:
-    """An image that the file calls something else than the model does, with the softmax probability of each answer."""
+    """An image that the file decides otherwise than the model does, with the probability that each gives its answer.
+
+    Of several labels it is the first whose yes or no differs, in both classes, with the probability of a yes.
+    """
 
     image: int
     model_class: int
@@ -33,7 +37,10 @@ class ExportReport:
         changes: `{pass: what it changed}`, in words.
         size_bytes: size of the file.
         parity: the file against the Keras model.
-        verified_on: `"verification"`, `"calibration"` or `"synthetic"` images.
+        verified_on: `"verification"` images, `"held-out"` ones (of the calibration's, nothing was fitted on them), or
+            `"synthetic"` ones.
+        verified_by: the runtime that it was measured with.
+        answers: what the file's outputs mean.
         block_snr_db: signal-to-noise ratio of the tokens after each block, on the spec road.
         others_snr_db: `{what: signal-to-noise ratio}` of outputs besides the logits, and for GPUs of the logits if all
             is rounded to half precision.
@@ -55,6 +62,8 @@ class ExportReport:
     size_bytes: int
     parity: ParityReport
     verified_on: str
+    verified_by: str
+    answers: tuple[Answer, ...]
     block_snr_db: tuple[float, ...]
     others_snr_db: dict[str, float]
     changed_answers: tuple[ChangedAnswer, ...]
@@ -68,19 +77,24 @@ class ExportReport:
         return asdict(self)
 
 
-def changed_answers(reference, outputs):
-    """The `ChangedAnswer`s between logits `(N, classes)` of the model and of the file."""
-
-    def probabilities(logits):
-        exponentials = np.exp(logits - logits.max(1, keepdims=True))
-        return exponentials / exponentials.sum(1, keepdims=True)
-
-    model, file = probabilities(reference.astype(np.float64)), probabilities(outputs.astype(np.float64))
-    images = np.flatnonzero(model.argmax(1) != file.argmax(1))
+def changed_answers(reference, outputs, answer=LOGITS):
+    """The `ChangedAnswer`s between outputs `(N, classes)` of the model and of the file, as far as they decide."""
+    if not answer.has_decisions:
+        return ()
+    model, file = answer.probabilities(reference), answer.probabilities(outputs)
+    theirs, ours = answer.decisions(reference), answer.decisions(outputs)
+    rows = np.arange(len(reference))
+    if answer.task == CLASSES:
+        changed, columns = theirs != ours, (theirs, ours)
+        shown = model[rows, theirs], file[rows, ours]
+    else:
+        changed, label = (theirs != ours).any(1), (theirs != ours).argmax(1)
+        shown = model[rows, label], file[rows, label]
+        columns = (theirs[:, 0].astype(int), ours[:, 0].astype(int)) if answer.task == BINARY else (label, label)
+        if answer.task == BINARY:  # each of its own answer
+            shown = tuple(np.where(column == 1, share, 1 - share) for column, share in zip(columns, shown))
     answers = [
-        ChangedAnswer(
-            int(i), int(model[i].argmax()), model[i].max().item(), int(file[i].argmax()), file[i].max().item()
-        )
-        for i in images
+        ChangedAnswer(int(i), int(columns[0][i]), float(shown[0][i]), int(columns[1][i]), float(shown[1][i]))
+        for i in np.flatnonzero(changed)
     ]
-    return tuple(sorted(answers, key=lambda answer: -answer.model_probability))
+    return tuple(sorted(answers, key=lambda changed: -changed.model_probability))

@@ -1,0 +1,146 @@
+"""Which images are calibrated on, and which others the file is judged on: never the same."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .images import (
+    CALIBRATION_IMAGES,
+    JUDGED_IMAGES,
+    MORE_CALIBRATION_IMAGES,
+    check_calibration,
+    gather_images,
+    gather_labelled,
+    synthetic_images,
+)
+
+HELD_OUT_IMAGES = 128  # at most, to verify on
+FEWEST = 4  # images of which some can be held out
+SHARE = 4  # one of so many images is held out where there are few
+
+
+def split_indices(count, calibrating, held_out):
+    """Indices of the images to calibrate on, evenly spread, and of those held out, `(calibration, held out)`.
+
+    Args:
+        count: of all images.
+        calibrating: most images to calibrate on.
+        held_out: most images to hold out; 0 holds none.
+    """
+    spare = max(2, min(held_out, count // SHARE)) if held_out and count >= FEWEST else 0
+    calibration = np.unique(np.linspace(0, count - 1, min(calibrating, count - spare)).round().astype(int))
+    rest = np.setdiff1d(np.arange(count), calibration)
+    chosen = np.linspace(0, len(rest) - 1, min(held_out, len(rest))).round().astype(int)
+    return calibration, rest[chosen]
+
+
+def gather_split(source, preprocessing, calibrating, held_out, class_names=(), num_classes=0):
+    """Images to calibrate on, and others of the same source to judge on.
+
+    Args:
+        source: as for `gather_images`.
+        preprocessing: a `Preprocessing`.
+        calibrating, held_out: as for `split_indices`.
+        class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
+
+    Returns:
+        uint8 images to calibrate on, uint8 images held out, and the class indices of these or None.
+    """
+    limit = calibrating + held_out
+    if num_classes:
+        images, labels = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
+    else:
+        images, labels = gather_images(source, preprocessing, "calibration", limit), None
+    calibration, rest = split_indices(len(images), calibrating, held_out)
+    return images[calibration], images[rest], None if labels is None else labels[rest]
+
+
+def gather_calibration(source, preprocessing, mode, held_out=True, class_names=(), num_classes=0):
+    """As `gather_split`, with as many images as a mode takes.
+
+    Args:
+        mode: as for `export_tflite`.
+        held_out: whether some are held out; `"auto"` always holds out those that it judges by.
+    """
+    calibrating = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
+    most = JUDGED_IMAGES if mode == "auto" else HELD_OUT_IMAGES if held_out else 0
+    return gather_split(source, preprocessing, calibrating, most, class_names, num_classes)
+
+
+def without_calibration(images, labels, calibration):
+    """Verification images and their labels less those that were calibrated on.
+
+    Raises:
+        ValueError: none is left.
+    """
+    fitted = {image.tobytes() for image in calibration}
+    others = np.array([image.tobytes() not in fitted for image in images], bool)
+    if not others.any():
+        raise ValueError(
+            f"`verification` holds nothing but the {len(calibration)} images that the file is calibrated on; those "
+            "verify nothing. Pass others, or leave `verification` out: then some calibration images are held out."
+        )
+    if not others.all():
+        count = len(images) - others.sum()
+        warnings.warn(f"`verification`: {count} of {len(images)} images are calibrated on and left out.", stacklevel=3)
+    return images[others], None if labels is None else np.asarray(labels)[others]
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of one export, uint8 `(N, H, W, C)` each.
+
+    Attributes:
+        calibration: what weights, ranges and gains are fitted on; None where nothing is.
+        judged, judged_labels: what `quantize="auto"` chooses by, and their class indices or None.
+        verification, labels: what the file is verified on, and their class indices or None.
+        verified_on: `"verification"` (the caller's), `"held-out"` (calibration images that nothing was fitted on) or
+            `"synthetic"`.
+    """
+
+    calibration: np.ndarray | None
+    judged: np.ndarray | None
+    judged_labels: np.ndarray | None
+    verification: np.ndarray
+    labels: np.ndarray | None
+    verified_on: str
+
+
+def gather_all(calibration, verification, mode, preprocessing, class_names, num_classes):
+    """The `Images` of an export.
+
+    Args:
+        calibration, verification: what the caller passed, or None.
+        mode: as for `export_tflite`.
+        preprocessing, class_names, num_classes: as for `gather_labelled`.
+
+    Raises:
+        ValueError: images are unfit, or none is left to verify on.
+    """
+    judged = judged_labels = images = labels = None
+    verified_on = "synthetic"
+    if calibration is not None:
+        classes = num_classes if mode == "auto" else 0
+        calibration, rest, rest_labels = gather_calibration(
+            calibration, preprocessing, mode, verification is None, class_names, classes
+        )
+        check_calibration(calibration)
+        if mode == "auto":
+            judged, judged_labels = rest, rest_labels
+        if len(rest):
+            images, labels, verified_on = rest, rest_labels, "held-out"
+    if verification is not None:
+        verified_on = "verification"
+        if isinstance(verification, (str, Path)):
+            images, labels = gather_labelled(
+                verification, None, preprocessing, class_names, num_classes, "verification"
+            )
+        else:
+            images, labels = gather_images(verification, preprocessing, "verification"), None
+        if calibration is not None:
+            images, labels = without_calibration(images, labels, calibration)
+    if images is None:
+        images = synthetic_images(preprocessing.image_shape)
+    return Images(calibration, judged, judged_labels, images, labels, verified_on)
