@@ -207,8 +207,9 @@ def computing_in_float32(model):
     policies = [(layer, layer.dtype_policy) for layer in model._flatten_layers()]
     others = [(layer, policy) for layer, policy in policies if _is_of_other_precision(policy)]
     try:
-        for layer, _ in others:
-            layer.dtype_policy = keras.DTypePolicy("float32")
+        for layer, policy in others:
+            layer.dtype_policy = in_float32 = keras.DTypePolicy("float32")
+            in_float32._variable_dtype = policy.variable_dtype  # so that Keras casts weights of half precision
         yield
     finally:
         for layer, policy in others:

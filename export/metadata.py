@@ -74,11 +74,9 @@ def as_metadata(stored, model=None):
     values["version"] = values.get(PACKAGE)
     try:
         if schema == 1:
-            parity = values.get("parity") or {}
+            parity, name = values["parity"], values["outputs"][0]
             values["parity"] = {"agreement": parity.get("top1_agreement"), **parity}
-            activation = SOFTMAX if values.get("outputs", ["logits"])[0] == "probabilities" else LINEAR
-            first = Answer(values.get("outputs", ["logits"])[0], CLASSES, activation)
-            values["outputs"] = values.get("outputs", ["logits"])
+            first = Answer(name, CLASSES, SOFTMAX if name == "probabilities" else LINEAR)
             values["answers"] = [answers_of(model, (first,))[0].to_dict() if model else first.to_dict()]
         values["answers"] = tuple(Answer(**answer) for answer in values["answers"])
         values["outputs"] = tuple(values["outputs"])

@@ -239,10 +239,11 @@ def export_tflite(
         made = replace(made, path=str(path), seconds=time.perf_counter() - started)
     elif keep_rejected:
         write_atomically(rejected_path(path), content)
+        message += f" The file is kept as {rejected_path(path)}: `keras-vit debug` shows where its error comes from."
     if report is not None:
         write_atomically(report, as_page(made, images.verification, labels).encode())
     if tried and not chosen.fits:
-        raise ParityError(f"{choice} Nothing was written.", made)
+        raise ParityError(f"{choice} {message}", made)
     if not holds:
         raise ParityError(message, made)
     return made
@@ -325,6 +326,7 @@ def _parity_message(mode, parity, verified_on, wanted, too_far):
         measured.append(f"{name}{each.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB)")
     besides = f" Besides: {', '.join(too_far)}." if too_far else ""
     return (
-        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} Nothing was written. Use "
-        "another mode, calibrate on more typical images, or pass a `tolerance` of your own."
+        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} Nothing was "
+        "written. Use another mode, calibrate on more typical images, or pass a `tolerance` of your own; "
+        "keep_rejected=True (--keep-rejected) keeps the file for `keras-vit debug`, which shows where the error enters."
     )

@@ -54,7 +54,9 @@ class MediaPipeRunner:
             file, pixels = Path(folder) / "m.tflite", Path(folder) / "pixels.npy"
             file.write_bytes(self._content)
             np.save(pixels, np.asarray(images, np.uint8))
-            done = subprocess.run([sys.executable, RUN_MEDIAPIPE, pixels, file], capture_output=True, text=True)
+            # -P: modules of this folder must not stand in for Python's own
+            command = [sys.executable, "-P", RUN_MEDIAPIPE, pixels, file]
+            done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
             raise RuntimeError(f"MediaPipe's ImageClassifier does not run this file: {reason}")

@@ -62,20 +62,30 @@ def _print_title(text):
     Console(highlight=False).print(text, style="italic", markup=False, soft_wrap=True)
 
 
-def metadata_in_words(metadata):
+def metadata_in_words(stored):
     """`{name: value}` of what the exporter stored in a file."""
-    if not metadata:
+    from keras_vit_plugin.export.metadata import as_metadata
+
+    if not stored:
         return {"made as": "not by keras-vit"}
-    preprocessing, parity, labels = metadata["preprocessing"], metadata["parity"], metadata["labels"]
-    height, width = preprocessing["size"]
-    resized = preprocessing["resize"] or preprocessing["size"]
-    prepared = f"{preprocessing['rule']} {resized[0]}x{resized[1]} ({preprocessing['interpolation']})"
-    return {
-        "made as": f"{metadata['mode']} for {metadata['target']} by keras-vit-plugin {metadata['keras_vit_plugin']}",
-        "gives": ", ".join(metadata["outputs"]),
-        "labels": "none" if labels is None else f"{len(labels)}: {', '.join(labels[:FIRST_LABELS])}, ...",
-        "photos": f"{prepared}, then the centre {height}x{width}, {metadata['colour']}",
-        "same answers": f"{parity['top1_agreement']:.1%} of {parity['images']} {metadata['verified_on']} images",
-        "SNR": f"{parity['snr_db']:.1f} dB",
-        "weights": f"SHA-256 {metadata['weights_sha256'][:16]}...",
+    metadata = as_metadata(stored)
+    preprocessing, parity, labels = metadata.preprocessing, metadata.parity, metadata.labels
+    height, width = preprocessing.size
+    resized = preprocessing.resize or preprocessing.size
+    prepared = f"{preprocessing.rule} {resized[0]}x{resized[1]} ({preprocessing.interpolation})"
+    gives = {answer.name: f"{answer.name} ({answer.task}, {answer.activation})" for answer in metadata.answers}
+    words = {
+        "made as": f"{metadata.mode} for {metadata.target} by keras-vit-plugin {metadata.version}",
+        "gives": ", ".join(gives.get(name, name) for name in metadata.outputs),
+        "labels": "none" if not labels else f"{len(labels)}: {', '.join(labels[:FIRST_LABELS])}, ...",
+        "photos": f"{prepared}, then the centre {height}x{width}, {preprocessing.colour}",
     }
+    if parity.get("agreement") is not None:
+        words["same answers"] = f"{parity['agreement']:.1%} of {parity['images']} {metadata.verified_on} images"
+    if "snr_db" in parity:
+        words["SNR"] = f"{parity['snr_db']:.1f} dB"
+    if metadata.verified_by:
+        words["verified with"] = metadata.verified_by
+    if metadata.rejected:
+        words["rejected"] = metadata.rejected
+    return words | {"weights": f"SHA-256 {metadata.weights_sha256[:16]}..."}

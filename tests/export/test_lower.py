@@ -11,6 +11,7 @@ from keras_vit_plugin.explain import attention_maps, token_attention
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
 from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import GELU_FORMS, LARGEST_UNIT_SCORE, lower, lower_keras
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
@@ -100,7 +101,7 @@ def features(model, inputs):
 
 
 def test_the_layers_lower_cleanly_through_the_plain_converter(tiny_model):
-    content = lower_keras(tiny_model, tiny_model.image_shape, 1.0, 0.0)
+    content = lower_keras(ImageModel(tiny_model))
     report = inspect(content)
     assert not (SHAPE_ARITHMETIC - {"STRIDED_SLICE"} | {"NEG"}) & set(report.ops)
     assert report.max_rank <= 4 and report.flex_ops == 0
@@ -115,7 +116,7 @@ def test_every_dense_and_convolution_gets_a_bias():
     x = layers.MultiHeadSelfAttention(2, use_bias=False)(x)
     x = keras.layers.Dense(3, use_bias=False)(layers.MeanPooling()(x))
     model = keras.Model(images, x)
-    plain = lower_keras(model, (8, 8, 3), 1 / 255, 0.0)
+    plain = lower_keras(ImageModel(model, 1 / 255, 0.0))
     content = add_missing_biases(plain)
 
     def without_bias(file):

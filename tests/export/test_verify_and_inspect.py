@@ -20,7 +20,8 @@ def test_compare_computes_what_it_says():
     parity = compare(reference, outputs, labels=np.array([0, 2, 2]))
     assert parity.images == 3
     assert parity.top1_agreement == pytest.approx(2 / 3)
-    assert parity.snr_db == pytest.approx(10 * np.log10(15 / 2))
+    # Less their means over the classes the reference has the squares 6 + 2 + 2/3, the error 0 + 2 + 0.
+    assert parity.snr_db == pytest.approx(10 * np.log10((6 + 2 + 2 / 3) / 2))
     assert parity.max_abs_error == 1
     assert parity.top1_accuracy_model == pytest.approx(2 / 3)
     assert parity.top1_accuracy_tflite == 1
@@ -39,10 +40,10 @@ def test_compare_at_the_extremes():
 
 
 def test_a_tolerance_needs_both():
-    parity = compare(np.eye(4), np.eye(4) + 0.1)
+    parity = compare(np.eye(4), np.eye(4) + 0.25 * np.eye(4)[::-1])
     assert Tolerance(1.0, 10).holds(parity)
     assert not Tolerance(1.0, 30).holds(parity)
-    swapped = compare(np.array([[1.0, 0.9]]), np.array([[0.9, 1.0]]))
+    swapped = compare(np.array([[2.0, 1.9, -4.0]]), np.array([[1.9, 2.0, -4.0]]))
     assert swapped.top1_agreement == 0 and swapped.snr_db > 10
     assert not Tolerance(0.5, 10).holds(swapped)
     with pytest.raises(ValueError, match="0..1, got 98"):

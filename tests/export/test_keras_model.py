@@ -1,0 +1,211 @@
+"""Any Keras model as a function from pixels to named outputs, and what those mean."""
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from conftest import pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.keras_model import ImageModel
+
+SIDE = 8
+layers = keras.layers
+
+
+def model_with(head, structure=lambda images: images, policy="float32", dtype=None):
+    """A small convolutional model; `head` takes its vector and its map and gives the outputs."""
+    keras.utils.set_random_seed(0)
+    keras.config.set_dtype_policy(policy)
+    try:
+        images = keras.Input((SIDE, SIDE, 3), name="photo", dtype=dtype)
+        maps = layers.Conv2D(6, 3, activation="gelu", bias_initializer="normal")(
+            layers.Rescaling(1 / 127.5, -1)(images)
+        )
+        outputs = head(layers.GlobalAveragePooling2D()(maps), maps)
+        return keras.Model(structure(images), outputs)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def dense(units, activation=None, name=None):
+    return layers.Dense(units, activation=activation, name=name, kernel_initializer="he_normal")
+
+
+HEADS = {
+    "logits": (lambda v, m: dense(3)(v), "logits", "classes", "linear"),
+    "two heads' mean": (lambda v, m: (dense(3)(v) + dense(3)(v)) / 2, "logits", "classes", "linear"),
+    "softmax": (lambda v, m: dense(3, "softmax")(v), "probabilities", "classes", "softmax"),
+    "softmax layer": (lambda v, m: layers.Softmax()(dense(3)(v)), "probabilities", "classes", "softmax"),
+    "one sigmoid": (lambda v, m: dense(1, "sigmoid")(v), "probabilities", "binary", "sigmoid"),
+    "sigmoids": (lambda v, m: layers.Activation("sigmoid")(dense(4)(v)), "probabilities", "multi-label", "sigmoid"),
+    "one number": (lambda v, m: dense(1)(v), "values", "regression", "linear"),
+    "positive numbers": (lambda v, m: dense(2, "softplus")(v), "values", "regression", "linear"),
+    "pooled": (lambda v, m: v, "embedding", "embedding", "linear"),
+    "normed": (lambda v, m: layers.LayerNormalization()(v), "embedding", "embedding", "linear"),
+    "unit length": (lambda v, m: layers.UnitNormalization()(v), "embedding", "embedding", "linear"),
+    "residual": (lambda v, m: v + dense(6)(v), "embedding", "embedding", "linear"),
+    "maps": (lambda v, m: m, "features", "features", "linear"),
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_what_a_head_means_is_seen_and_verified(head, tmp_path):
+    function, name, task, activation = HEADS[head]
+    model = model_with(function)
+    images = pixels((SIDE, SIDE, 3), 24)
+    report = export_tflite(model, tmp_path / "m.tflite", calibration=images, pixels="0..255")
+    (answer,) = report.answers
+    assert (answer.name, answer.task, answer.activation) == (name, task, activation)
+    assert report.parity.task == task and report.parity.snr_db > 80
+    assert (report.parity.agreement is None) == (task in ("regression", "embedding", "features"))
+    assert inspect(tmp_path / "m.tflite").metadata["answers"] == [
+        {"name": name, "task": task, "activation": activation}
+    ]
+    parity = verify(model, tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 8, seed=5), pixels="0..255")
+    assert parity.task == task and parity.snr_db > 80
+
+
+@pytest.mark.parametrize(
+    "units, loss, task",
+    [
+        (1, keras.losses.BinaryCrossentropy(from_logits=True), "binary"),
+        (3, keras.losses.BinaryCrossentropy(from_logits=True), "multi-label"),
+        (3, "mse", "regression"),
+        (3, keras.losses.SparseCategoricalCrossentropy(from_logits=True), "classes"),
+        (3, "cosine_similarity", "embedding"),
+        (1, None, "regression"),
+    ],
+)
+def test_the_loss_tells_what_linear_outputs_mean(units, loss, task):
+    model = model_with(lambda vector, maps: dense(units)(vector))
+    if loss is not None:
+        model.compile("adam", loss)
+    found = ImageModel(model)
+    assert found.answer.task == task and found.told == (loss is not None,)
+    assert ImageModel(model, task="embedding").answer.task == "embedding"  # the caller knows best
+
+
+@pytest.mark.parametrize("task, match", [("labels", "one of classes, binary"), ("binary", "does not fit the output")])
+def test_a_task_that_does_not_fit_is_refused(task, match):
+    with pytest.raises(ValueError, match=match):
+        ImageModel(model_with(lambda vector, maps: dense(3)(vector)), task=task)
+
+
+def test_several_outputs_keep_their_names_and_are_all_verified(tmp_path):
+    images = pixels((SIDE, SIDE, 3), 24)
+    as_dict = model_with(lambda v, m: {"kind": dense(3, "softmax")(v), "age": dense(1)(v), "map": m})
+    as_list = model_with(lambda v, m: [dense(3, name="kind")(v), dense(1, "sigmoid", name="old")(v)])
+    for model, names in ((as_dict, ("age", "kind", "map")), (as_list, ("kind", "old"))):
+        for mode in ("float32", "dynamic"):
+            path = tmp_path / "m.tflite"
+            report = export_tflite(
+                model, path, mode, calibration=images, pixels="0..255", tolerance=Tolerance(0.5, 10.0)
+            )
+            assert tuple(answer.name for answer in report.answers) == names
+            assert tuple(other.name for other in (report.parity, *report.parity.others)) == names
+            computed = signature_outputs(path.read_bytes(), images[:1])
+            expected = dict(zip(names, ImageModel(model)(images[:1])))
+            for name in names:
+                np.testing.assert_allclose(computed[name], expected[name], atol=1e-5 if mode == "float32" else 0.2)
+
+
+def signature_outputs(content, images):
+    from ai_edge_litert.interpreter import Interpreter
+
+    return Interpreter(model_content=content).get_signature_runner("serving_default")(images=images)
+
+
+def test_a_wrong_second_output_refuses_the_file(tmp_path, monkeypatch):
+    model = model_with(lambda v, m: [dense(3, name="kind")(v), dense(1, name="age")(v)])
+    right = ImageModel.traced
+    monkeypatch.setattr(
+        ImageModel,
+        "traced",
+        lambda self, images: {k: v * (1 + 0.1 * (k == "age")) for k, v in right(self, images).items()},
+    )
+    with pytest.raises(ParityError, match=r"age: \d+.\d dB .wanted 80 dB"):
+        export_tflite(model, tmp_path / "m.tflite", calibration=pixels((SIDE, SIDE, 3), 24), pixels="0..255")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "structure", [lambda i: i, lambda i: [i], lambda i: {"photo": i}], ids=["tensor", "list", "dict"]
+)
+def test_a_model_is_called_by_its_own_structure(structure, tmp_path):
+    model = model_with(lambda vector, maps: dense(3)(vector), structure)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*structure of `inputs`.*")
+        assert export_tflite(model, tmp_path / "m.tflite", pixels="0..255").parity.snr_db > 80
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.hidden, self.head = layers.Conv2D(4, 3), dense(3, "softmax")
+
+    def call(self, images):
+        return self.head(layers.Flatten()(self.hidden(images / 255)))
+
+
+@pytest.mark.parametrize("known_by", ["a call", "fit", "predict"])
+def test_a_subclassed_model_exports_after_its_first_call(known_by, tmp_path):
+    model, images = Subclassed(), pixels((SIDE, SIDE, 3), 8)
+    if known_by == "fit":
+        model.compile("adam", "sparse_categorical_crossentropy")
+        model.fit(images.astype("float32"), np.zeros(8), verbose=0)
+    else:
+        (model if known_by == "a call" else model.predict_on_batch)(images.astype("float32"))
+    report = export_tflite(model, tmp_path / "m.tflite", pixels="0..255")
+    assert report.parity.snr_db > 80 and report.answers[0].activation == "softmax"
+    with pytest.raises(ValueError, match="call it once on images|is not built"):
+        export_tflite(Subclassed(), tmp_path / "n.tflite", pixels="0..255")
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_a_model_of_another_precision_is_exported_in_float32(policy, tmp_path):
+    model = model_with(lambda v, m: layers.Dense(3, dtype="float32", kernel_initializer="he_normal")(v), policy=policy)
+    report = export_tflite(model, tmp_path / "m.tflite", pixels="0..255")
+    assert report.parity.snr_db > 80
+    assert model.layers[2].dtype_policy.name == policy  # it is left as it was
+    images = pixels((SIDE, SIDE, 3), 8)
+    wanted = np.asarray(model(images.astype("float32")), np.float32)
+    computed = signature_outputs((tmp_path / "m.tflite").read_bytes(), images[:1])["logits"]
+    np.testing.assert_allclose(computed, wanted[:1], atol=0.05 * np.abs(wanted).max())
+
+
+def test_pixels_of_an_integer_input_go_in_as_they_are(tmp_path):
+    model = model_with(lambda vector, maps: dense(3)(vector), dtype="uint8")
+    images = pixels((SIDE, SIDE, 3), 24)
+    for input_dtype in ("uint8", "float32"):
+        path = tmp_path / f"{input_dtype}.tflite"
+        export_tflite(model, path, calibration=images, pixels="0..255", input_dtype=input_dtype)
+        computed = signature_outputs(path.read_bytes(), images[:1].astype(input_dtype))["logits"]
+        np.testing.assert_allclose(computed, np.asarray(model(images[:1])), atol=1e-5)  # called by the test, on uint8
+    with pytest.raises(ValueError, match="input is uint8: raw pixels go in as they are"):
+        ImageModel(model, 1 / 255, 0.0)
+
+
+def test_outputs_that_cannot_be_compared_are_refused():
+    counted = model_with(lambda vector, maps: keras.ops.argmax(vector, axis=-1))
+    with pytest.raises(ValueError, match="'.*' must be a float tensor with one row per image, it is int"):
+        ImageModel(counted)
+    mean = model_with(lambda vector, maps: keras.ops.mean(vector, axis=0))
+    with pytest.raises(ValueError, match="one row per image"):
+        ImageModel(mean)
+
+
+def test_agreement_is_refused_where_there_is_nothing_to_agree_on(tmp_path):
+    model = model_with(lambda vector, maps: dense(1)(vector))
+    with pytest.raises(ValueError, match=r"min_agreement=0.9, but the model decides nothing: it gives values \(regres"):
+        export_tflite(model, tmp_path / "m.tflite", pixels="0..255", tolerance=Tolerance(0.9, 10))
+    with pytest.raises(ValueError, match="must hold two images or more, got 1"):
+        export_tflite(model, tmp_path / "m.tflite", pixels="0..255", verification=pixels((SIDE, SIDE, 3), 1))
+    assert export_tflite(model, tmp_path / "m.tflite", pixels="0..255", tolerance=Tolerance(None, 10)).path
+
+
+def test_this_packages_models_of_half_precision_are_judged_in_float32(tmp_path):
+    model = kv.build("vit_test", dtype="mixed_float16")
+    assert export_tflite(model, tmp_path / "m.tflite").parity.snr_db > 80

@@ -1,0 +1,134 @@
+"""What a file says of itself: written, and read of every version."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import InvalidModelFile, export_tflite, inspect, verify
+from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+from keras_vit_plugin.export.metadata import SCHEMA, as_metadata, read_metadata
+from keras_vit_plugin.tables import metadata_in_words
+
+# As version 0.1.0 wrote it before there was a schema number.
+OLD = {
+    "keras_vit_plugin": "0.1.0",
+    "mode": "int8",
+    "prefer": "speed",
+    "target": "litert",
+    "outputs": ["logits"],
+    "labels": None,
+    "colour": "RGB",
+    "preprocessing": {
+        "size": [16, 16], "channels": 3, "resize": None, "interpolation": "bicubic", "rule": "cover",
+    },
+    "parity": {"images": 64, "top1_agreement": 0.95, "snr_db": 20.0, "max_abs_error": 0.1},
+    "verified_on": "calibration",
+    "weights_sha256": "0" * 64,
+    "calibration_sha256": None,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("metadata") / "m.tflite"
+    export_tflite(kv.build("vit_test"), path, calibration=pixels((16, 16, 3), 16), labels="abcde")
+    return path.read_bytes()
+
+
+def test_what_is_written_is_read(file):
+    metadata = read_metadata(read(file))
+    assert get_metadata(read(file))["schema"] == SCHEMA == 2
+    assert (metadata.mode, metadata.target, metadata.labels) == ("float32", "litert", list("abcde"))
+    assert metadata.answers[0].task == "classes" and metadata.outputs == ("logits",)
+    assert metadata.parity["agreement"] == 1.0 and metadata.verified_by.startswith("ai-edge-litert")
+    assert metadata.preprocessing.image_shape == (16, 16, 3)
+    assert {"SNR", "same answers", "verified with"} <= set(metadata_in_words(get_metadata(read(file))))
+
+
+def test_older_metadata_is_read(file):
+    old = set_metadata(file, OLD)
+    metadata = read_metadata(read(old))
+    assert metadata.parity["agreement"] == 0.95 and metadata.answers[0].activation == "linear"
+    assert metadata_in_words(inspect(old).metadata)["same answers"].startswith("95.0%")
+    assert verify(kv.build("vit_test"), old, pixels((16, 16, 3), 4)).images == 4
+
+
+@pytest.mark.parametrize("missing", ["mode", "outputs", "preprocessing", "weights_sha256", "parity"])
+def test_incomplete_metadata_is_a_sentence(missing):
+    with pytest.raises(InvalidModelFile, match=r"metadata .schema 1. is incomplete"):
+        as_metadata({name: value for name, value in OLD.items() if name != missing} | {"schema": 1})
+
+
+def test_metadata_of_a_newer_version_says_to_upgrade():
+    with pytest.raises(InvalidModelFile, match="made by keras-vit-plugin 9.9, .*schema 3.*upgrade"):
+        as_metadata({**OLD, "keras_vit_plugin": "9.9", "schema": 3})
+
+
+def test_a_file_is_as_large_as_it_was_judged(tmp_path):
+    """`max_size` is judged before parity is known."""
+    from keras_vit_plugin.export import pipeline
+
+    sizes = []
+
+    class Watched(pipeline.Finish):
+        def __call__(self, *args, **kwargs):
+            content = super().__call__(*args, **kwargs)
+            sizes.append(len(content))
+            return content
+
+    model = kv.build("vit_test")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "Finish", Watched)
+        report = export_tflite(model, tmp_path / "m.tflite")
+    assert len(set(sizes)) == 1 and sizes[0] == report.size_bytes == (tmp_path / "m.tflite").stat().st_size
+
+
+def test_the_written_bytes_are_those_that_were_verified(tmp_path, monkeypatch):
+    from keras_vit_plugin.export import pipeline
+
+    class Changing(pipeline.Finish):
+        def __call__(self, content, parity=None, *args):
+            if parity is not None:  # after it was verified
+                content = content.replace(b"logits", b"logit5")
+            return super().__call__(content, parity, *args)
+
+    monkeypatch.setattr(pipeline, "Finish", Changing)
+    with pytest.raises(ValueError, match="not the one that was verified"):
+        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_rejected_file_can_be_looked_at(tmp_path):
+    from keras_vit_plugin.export import ParityError, Tolerance, debug
+
+    model = kv.build("vit_test")
+    path = tmp_path / "m.tflite"
+    with pytest.raises(ParityError, match="m.rejected.tflite.*keras-vit debug"):
+        export_tflite(model, path, "dynamic", tolerance=Tolerance(0, 250), keep_rejected=True)
+    assert [each.name for each in tmp_path.iterdir()] == ["m.rejected.tflite"]
+    rejected = tmp_path / "m.rejected.tflite"
+    assert "too far" in read_metadata(read(rejected.read_bytes())).rejected
+    assert debug(model, rejected).ops and verify(model, rejected, pixels(model.image_shape, 4)).snr_db > 10
+
+
+def test_mediapipe_gets_no_second_softmax(tmp_path):
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(8, 3, activation="relu")(x))
+    for activation in ("softmax", "sigmoid", None):
+        model = keras.Model(images, keras.layers.Dense(4, activation=activation)(x))
+        if activation is None:
+            model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))  # labels of their own
+        path = tmp_path / f"{activation}.tflite"
+        report = export_tflite(model, path, target="mediapipe", labels="abcd", pixels="0..255")
+        assert report.verified_by.startswith("MediaPipe's ImageClassifier") and report.parity.snr_db > 60
+        photos = pixels((16, 16, 3), 2)
+        scores = np.asarray(model(photos.astype("float32")))
+        wanted = scores if activation else 1 / (1 + np.exp(-scores))
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=path.read_bytes())
+        got = interpreter.get_signature_runner("serving_default")(images=photos[:1])
+        np.testing.assert_allclose(got["probabilities"], wanted[:1], atol=1e-5)

@@ -1,0 +1,69 @@
+"""What a file is fitted on never verifies it."""
+
+import numpy as np
+import pytest
+from conftest import pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import Tolerance, export_tflite
+from keras_vit_plugin.export.images import fingerprint
+from keras_vit_plugin.export.preprocessing import Preprocessing
+from keras_vit_plugin.export.split import gather_calibration, split_indices, without_calibration
+
+
+@pytest.mark.parametrize("count, calibrating, held_out, sizes", [
+    (250, 64, 128, (64, 128)), (250, 256, 128, (188, 62)), (64, 64, 128, (48, 16)), (16, 64, 128, (12, 4)),
+    (4, 64, 128, (2, 2)), (3, 64, 128, (3, 0)), (250, 64, 0, (64, 0)), (1, 64, 128, (1, 0)),
+])  # fmt: skip
+def test_images_are_calibrated_on_or_held_out(count, calibrating, held_out, sizes):
+    calibration, rest = split_indices(count, calibrating, held_out)
+    assert (len(calibration), len(rest)) == sizes
+    assert not set(calibration) & set(rest) and len(set(rest)) == len(rest)
+    if count > 8:  # spread over a folder that is sorted by classes
+        halves = [np.count_nonzero(np.asarray(indices) < count / 2) / len(indices) for indices in (calibration, rest)]
+        assert all(0.4 <= share <= 0.6 for share, size in zip(halves, sizes) if size)
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "int8", "int4"])
+def test_an_export_verifies_on_what_nothing_was_fitted_on(mode, tmp_path, monkeypatch):
+    from keras_vit_plugin.export import pipeline
+
+    model = kv.build("vit_test")
+    images = pixels(model.image_shape, 40)
+    seen = {}
+    quantize, outputs_of = pipeline.quantize_file, pipeline.outputs_of
+    monkeypatch.setattr(
+        pipeline, "quantize_file", lambda *args, **kw: seen.update(fitted=args[2]) or quantize(*args, **kw)
+    )
+    monkeypatch.setattr(
+        pipeline,
+        "outputs_of",
+        lambda runner, judged, *args: seen.update(judged=judged) or outputs_of(runner, judged, *args),
+    )
+    report = export_tflite(model, tmp_path / "m.tflite", mode, calibration=images, tolerance=Tolerance(0, 0))
+    fitted, judged = ({image.tobytes() for image in seen[name]} for name in ("fitted", "judged"))
+    assert fitted and judged and not fitted & judged
+    assert report.verified_on == "held-out" and report.parity.images == len(judged) == 10
+    assert report.file.metadata["calibration_sha256"] == fingerprint(seen["fitted"])
+    again, *_ = gather_calibration(images, Preprocessing((16, 16)), mode)
+    assert fingerprint(again) == fingerprint(seen["fitted"])  # `debug` finds them again
+
+
+def test_few_calibration_images_are_not_asked_to_verify(tmp_path):
+    model = kv.build("vit_test")
+    with pytest.warns(UserWarning, match="fewer than 16"):
+        report = export_tflite(
+            model, tmp_path / "m.tflite", "dynamic", calibration=pixels(model.image_shape, 3), tolerance=Tolerance(0, 0)
+        )
+    assert report.verified_on == "synthetic"
+
+
+def test_verification_images_that_were_calibrated_on_are_left_out(tmp_path):
+    images = pixels((4, 4, 3), 10)
+    with pytest.warns(UserWarning, match="4 of 10 images are calibrated on and left out"):
+        left, labels = without_calibration(images, np.arange(10), images[:4])
+    assert labels.tolist() == [4, 5, 6, 7, 8, 9] and np.array_equal(left, images[4:])
+    model = kv.build("vit_test")
+    images = pixels(model.image_shape, 20)
+    with pytest.raises(ValueError, match="nothing but the 20 images that the file is calibrated on"):
+        export_tflite(model, tmp_path / "m.tflite", "dynamic", calibration=images, verification=images)
