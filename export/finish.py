@@ -57,7 +57,8 @@ class Finish:
         values |= {"verified_by": verified_by, "rejected": rejected}
         content = flatbuffer.set_metadata(content, values, length)
         if self.gives_probabilities:
-            content = with_tflite_metadata(content, self.metadata.labels, self.description, VERSION)
+            description = f"{self.description}, {self.metadata.mode}"
+            content = with_tflite_metadata(content, self.metadata.labels, description, VERSION)
         return content
 
 

@@ -266,7 +266,7 @@ def _finish(model, keras_model, mode, prefer, target, outputs, labels, preproces
         weights_sha256=weights_hash(model),
         calibration_sha256=None if images.calibration is None else fingerprint(images.calibration),
     )
-    return Finish(metadata, TARGETS[target].labels_inside, f"{model.name}, {mode}")
+    return Finish(metadata, TARGETS[target].labels_inside, model.name)
 
 
 def _others_snr_db(content, images, expected, references, answers, gpu):
