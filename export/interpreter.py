@@ -152,7 +152,7 @@ def set_pixels(interpreter, entry, pixels):
 
     Args:
         interpreter: an open interpreter.
-        entry: what it says of its input; a quantized one gets pixels by its own scale, such as int8 for pixels less 128.
+        entry: what it says of its input; a quantized one gets pixels by its own scale, as int8 gets pixels less 128.
         pixels: 0..255, of the input's shape.
     """
     dtype = np.dtype(entry["dtype"])
