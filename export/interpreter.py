@@ -65,12 +65,12 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
 
 
 def load_error(content):
-    """Why the interpreter cannot load a file, in its own words; None where it can."""
+    """Why the interpreter cannot load a file, in its own words; `""` where it can."""
     try:
         open_interpreter(content)
     except InvalidModelFile as error:
         return str(error)
-    return None
+    return ""
 
 
 class Runner:
@@ -134,14 +134,13 @@ class Runner:
         return {name: np.concatenate(values) for name, values in collected.items()}
 
     def _values(self, detail):
-        """An output of one call, float32 `(batch_size, ...)`."""
-        values = self.interpreter.get_tensor(detail["index"])
-        if values.ndim == 0 or len(values) != self.batch_size:
-            if self.batch_size != 1:
-                raise InvalidModelFile(
-                    f"expected outputs (batch, ...) with a batch of {self.batch_size}, got {list(values.shape)}."
-                )
-            values = values[None]
+        """An output of one call, float32 `(batch_size, ...)`; rows of all images in one axis are told apart."""
+        values = np.atleast_1d(self.interpreter.get_tensor(detail["index"]))
+        rows, shape = divmod(len(values), self.batch_size), list(values.shape)
+        if rows[1]:
+            raise InvalidModelFile(f"expected outputs of {self.batch_size} images, {detail['name']!r} is {shape}.")
+        if rows[0] != 1:
+            values = values.reshape(self.batch_size, rows[0], *values.shape[1:])
         scale, zero_point = detail["quantization"]
         values = np.asarray(values, np.float32)
         return (values - zero_point) * np.float32(scale) if scale else values

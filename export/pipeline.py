@@ -26,7 +26,7 @@ from .images import (
     synthetic_images,
 )
 from .inspect import inspect
-from .interpreter import Runner
+from .interpreter import Runner, load_error
 from .mediapipe_metadata import require_mediapipe, with_softmax, with_tflite_metadata
 from .page import as_page, require_matplotlib
 from .preprocessing import pixel_normalization, preprocessing_of
@@ -196,7 +196,8 @@ def export_tflite(
         )
     content = flatbuffer.dequantize_pixels(content)
     tree = flatbuffer.read(content)
-    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree))
+    tried = load_error(content) if files.target.at_hand else None
+    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), tried)
 
     reference, logits = keras_logits(model, images, scale, offset), tflite_logits(content, images)
     parity = compare(reference, logits, answers)
