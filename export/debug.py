@@ -164,9 +164,8 @@ def _report(twin, file, content, images, mode):
     generator = np.random.default_rng(0)
     logits = int(twin.subgraph.outputs[0])
     power = error = 0.0
-    shift = 128 if file.dtype(file.image) == "INT8" else 0
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
-    calls = computed_tensors(content, np.repeat(images.astype(np.int16) - shift, batch_size, axis=0))
+    calls = computed_tensors(content, np.repeat(images, batch_size, axis=0))
     for image, tensor in zip(track(images, "Comparing"), calls):
         batch = np.broadcast_to(image, twin.subgraph.tensors[twin.image].shape)
         values, gradients = logit_gradients(twin, batch, generator)

@@ -13,6 +13,7 @@ METADATA_NAME = "keras_vit_plugin"
 METADATA_START = b'{"keras_vit_plugin":'
 SEAL = b'"content_sha256": "'
 LARGEST_SHARED = 1 << 16  # bytes of a vector that is looked for among those written
+LAST_OLD_CODE = 127  # the old field for op codes holds one byte; PLACEHOLDER_FOR_GREATER_OP_CODES
 
 
 class InvalidModelFile(ValueError):
@@ -90,7 +91,11 @@ def read(content):
 
 
 def write(model):
-    """The sealed bytes of an object tree. Equal short vectors are stored once: a channel's zero point takes 8 bytes."""
+    """The sealed bytes of an object tree. Equal short vectors are stored once: a channel's zero point takes 8 bytes.
+
+    Every op code also goes into the field where readers of before 2020, and OpenVINO, look for it: without it they take
+    the op for ADD, whose code is 0. Source: the comment of `OperatorCode` in the schema.
+    """
     import flatbuffers
 
     class SharingBuilder(flatbuffers.Builder):
@@ -106,6 +111,8 @@ def write(model):
                 self.places[key] = super().CreateNumpyVector(values)
             return self.places[key]
 
+    for code in model.operatorCodes:
+        code.deprecatedBuiltinCode = min(code.builtinCode, LAST_OLD_CODE)
     builder = SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return seal(builder.Output())
@@ -282,7 +289,7 @@ def operator_code(model, name):
         if _builtin_names()[code.builtinCode] == name:
             return index
     value = getattr(schema.BuiltinOperator, name)
-    model.operatorCodes.append(schema.OperatorCodeT(builtinCode=value, deprecatedBuiltinCode=value, version=1))
+    model.operatorCodes.append(schema.OperatorCodeT(builtinCode=value, version=1))
     return len(model.operatorCodes) - 1
 
 

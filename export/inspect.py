@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 
 from .files import read_file
-from .flatbuffer import get_metadata, naming, op_name, op_versions, read, tensor_type
+from .flatbuffer import InvalidModelFile, get_metadata, naming, op_name, op_versions, read, tensor_type
+from .interpreter import open_interpreter
 from .targets import min_runtime
 
 
@@ -58,7 +59,7 @@ def inspect(file):
     try:
         partitions, outside = _delegated(content)
         load_error = None
-    except (ValueError, RuntimeError) as error:
+    except InvalidModelFile as error:
         partitions, outside, load_error = None, None, str(error)
     versions = op_versions(model)
     return FileReport(
@@ -93,11 +94,7 @@ def _describe(tensor):
 
 def _delegated(content):
     """How many pieces XNNPACK takes, and the ops by name it leaves."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_content=bytes(content), num_threads=1)
-    interpreter.allocate_tensors()
-    nodes = interpreter._get_ops_details()
+    nodes = open_interpreter(content)._get_ops_details()
     producer = {int(index): node for node in nodes if node["op_name"] != "DELEGATE" for index in node["outputs"]}
     delegates = [node for node in nodes if node["op_name"] == "DELEGATE"]
     taken = set()

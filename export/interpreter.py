@@ -39,26 +39,55 @@ def interpreter_class():
     raise ImportError(f"No TFLite interpreter can be imported. {''.join(broken)}Try: pip install ai-edge-litert")
 
 
+def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
+    """The interpreter of a file, its tensors allocated: the one place of this package that opens one.
+
+    Args:
+        content: bytes of the file.
+        num_threads: of the interpreter; None is one per core.
+        preserve_all_tensors: whether tensors between input and output can be read.
+
+    Raises:
+        InvalidModelFile: the file is damaged, or the interpreter cannot load it.
+        ImportError: no interpreter is installed.
+    """
+    check_whole(content)
+    opened = interpreter_class()
+    options = {"experimental_preserve_all_tensors": True} if preserve_all_tensors else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*preserve_all_tensors.*", UserWarning)  # it says that it is for this
+            interpreter = opened(model_content=bytes(content), num_threads=num_threads or os.cpu_count(), **options)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        raise InvalidModelFile(f"the interpreter cannot load this file: {error}") from error
+    return interpreter
+
+
+def load_error(content):
+    """Why the interpreter cannot load a file, in its own words; `""` where it can."""
+    try:
+        open_interpreter(content)
+    except InvalidModelFile as error:
+        return str(error)
+    return ""
+
+
 class Runner:
-    """A TFLite classifier as a function from pixels to logits, its first output.
+    """A `.tflite` as a function from pixels to its outputs.
 
     Args:
         content: bytes of the file.
         num_threads: threads of the interpreter; None is one per core.
+        interpreter: an open interpreter of the file, or what behaves like one; None opens one here.
 
     Raises:
         InvalidModelFile: the file is damaged, the interpreter cannot load it, or it does not have one input of images.
         ImportError: no interpreter is installed.
     """
 
-    def __init__(self, content, num_threads=None):
-        check_whole(content)
-        try:
-            threads = num_threads or os.cpu_count()
-            self.interpreter = interpreter_class()(model_content=bytes(content), num_threads=threads)
-            self.interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise InvalidModelFile(f"the interpreter cannot load this file: {error}") from error
+    def __init__(self, content, num_threads=None, interpreter=None):
+        self.interpreter = interpreter or open_interpreter(content, num_threads)
         inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         if len(inputs) != 1 or not outputs:
             raise InvalidModelFile(f"expected one input and an output, the file has {len(inputs)} and {len(outputs)}.")
@@ -66,6 +95,12 @@ class Runner:
         if len(self.input["shape"]) != 4:
             shape = list(map(int, self.input["shape"]))
             raise InvalidModelFile(f"expected an input (batch, height, width, channels), got {shape}.")
+        signature = self.interpreter._get_full_signature_list().get("serving_default")
+        named = signature["outputs"] if signature else {detail["name"]: detail["index"] for detail in outputs}
+        details = {int(detail["index"]): detail for detail in outputs}
+        if not details.keys() >= set(map(int, named.values())):
+            raise InvalidModelFile("the signature names tensors that are no outputs of the graph.")
+        self._outputs = {name: details[int(index)] for name, index in named.items()}
 
     @property
     def batch_size(self):
@@ -78,64 +113,75 @@ class Runner:
         return tuple(int(side) for side in self.input["shape"][1:])
 
     def __call__(self, images):
-        """Logits `(B, classes)` float32 of images of pixels 0..255, `(B, H, W, C)`; any B."""
-        return np.concatenate([self._dequantized(self._output(self.output["index"], n)) for n in self._batches(images)])
+        """The first output, float32 `(B, ...)`, of images of pixels 0..255, `(B, H, W, C)`; any B."""
+        return self._run(images, {"first": self.output})["first"]
 
     def outputs(self, images):
-        """All outputs of the file's signature by name, as they come, for images as above."""
-        indices = self.interpreter._get_full_signature_list()["serving_default"]["outputs"]
-        batches = [{name: self._output(index, n) for name, index in indices.items()} for n in self._batches(images)]
-        return {name: np.concatenate([batch[name] for batch in batches]) for name in indices}
+        """All outputs by their names in the signature, or those of their tensors, for images as above.
 
-    def _batches(self, images):
-        """Runs one batch after the other, and yields how many images of it are no padding."""
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            padding = np.zeros((self.batch_size - len(batch), *batch.shape[1:]), batch.dtype)
-            self.interpreter.set_tensor(self.input["index"], self._quantized(np.concatenate([batch, padding])))
+        Returns:
+            `{name: float32 (B, ...)}`; what is quantized is dequantized by its own scale.
+        """
+        return self._run(images, self._outputs)
+
+    def _run(self, images, details):
+        collected = {name: [] for name in details}
+        for batch, count in _batches(images, self.batch_size):
+            set_pixels(self.interpreter, self.input, batch)
             self.interpreter.invoke()
-            yield len(batch)
+            for name, detail in details.items():
+                collected[name].append(self._values(detail)[:count])
+        return {name: np.concatenate(values) for name, values in collected.items()}
 
-    def _output(self, index, count):
-        return self.interpreter.get_tensor(index)[:count]
+    def _values(self, detail):
+        """An output of one call, float32 `(batch_size, ...)`; rows of all images in one axis are told apart."""
+        values = np.atleast_1d(self.interpreter.get_tensor(detail["index"]))
+        rows, shape = divmod(len(values), self.batch_size), list(values.shape)
+        if rows[1]:
+            raise InvalidModelFile(f"expected outputs of {self.batch_size} images, {detail['name']!r} is {shape}.")
+        if rows[0] != 1:
+            values = values.reshape(self.batch_size, rows[0], *values.shape[1:])
+        scale, zero_point = detail["quantization"]
+        values = np.asarray(values, np.float32)
+        return (values - zero_point) * np.float32(scale) if scale else values
 
-    def _quantized(self, pixels):
-        scale, zero_point = self.input["quantization"]
-        dtype = self.input["dtype"]
-        if not scale:
-            return pixels.astype(dtype)
+
+def set_pixels(interpreter, entry, pixels):
+    """Gives an interpreter the images of one call.
+
+    Args:
+        interpreter: an open interpreter.
+        entry: what it says of its input; a quantized one gets pixels by its own scale, as int8 gets pixels less 128.
+        pixels: 0..255, of the input's shape.
+    """
+    dtype = np.dtype(entry["dtype"])
+    if dtype.kind in "iu":
+        scale, zero_point = entry["quantization"]
         limits = np.iinfo(dtype)
-        return np.clip(np.round(pixels / scale) + zero_point, limits.min, limits.max).astype(dtype)
+        pixels = np.clip(np.round(pixels / (scale or 1.0)) + zero_point, limits.min, limits.max)
+    interpreter.set_tensor(entry["index"], pixels.astype(dtype))
 
-    def _dequantized(self, logits):
-        scale, zero_point = self.output["quantization"]
-        if not scale:
-            return np.asarray(logits, np.float32)
-        return (logits.astype(np.float32) - zero_point) * np.float32(scale)
+
+def _batches(images, size):
+    """Yields images in batches of `size`, the last one filled up with zeros, and how many of each are images."""
+    for start in range(0, len(images), size):
+        batch = images[start : start + size]
+        padding = np.zeros((size - len(batch), *batch.shape[1:]), batch.dtype)
+        yield np.concatenate([batch, padding]), len(batch)
 
 
 def computed_tensors(content, images):
     """Runs a file batch by batch and yields, for each, the function from a tensor's index to its values.
 
     Args:
-        content: bytes of a file whose input is not quantized.
+        content: bytes of a file with one input of images.
         images: raw pixels 0..255, `(N, H, W, C)`; the last batch is filled up with the first images.
     """
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it says that keeping all tensors is for debugging
-        interpreter = Interpreter(
-            model_content=content,
-            num_threads=1,
-            experimental_preserve_all_tensors=True,
-            experimental_op_resolver_type=OpResolverType.AUTO,
-        )
-    interpreter.allocate_tensors()
+    interpreter = open_interpreter(content, preserve_all_tensors=True)
     entry = interpreter.get_input_details()[0]
     size = int(entry["shape"][0])
     batches = -(-len(images) // size)
     for batch in np.split(np.resize(images, (batches * size, *images.shape[1:])), batches):
-        interpreter.set_tensor(entry["index"], batch.astype(entry["dtype"]))
+        set_pixels(interpreter, entry, batch)
         interpreter.invoke()
         yield interpreter.get_tensor

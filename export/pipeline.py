@@ -26,7 +26,7 @@ from .gpu_rules import gpu_problems
 from .half_precision import half_precision_logits
 from .images import fingerprint, spread
 from .inspect import inspect
-from .interpreter import Runner
+from .interpreter import Runner, load_error
 from .keras_model import ImageModel
 from .mediapipe_metadata import require_mediapipe
 from .metadata import Metadata
@@ -194,7 +194,8 @@ def export_tflite(
         )
     finished = finish(content)
     tree = flatbuffer.read(finished)
-    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree))
+    unloadable = load_error(finished) if files.target.at_hand else None
+    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), unloadable)
 
     runner, verified_by = target_runner(finished, target)
     references = as_file_gives(keras_model(images.verification), keras_model.answers, finish.answers)

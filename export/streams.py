@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import flatbuffer
+from .interpreter import Runner
 from .lower import stream_name
 from .verify import snr_db
 
@@ -18,35 +19,20 @@ def snr_per_block(content, streams, images):
     Returns:
         A list with one number per block.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
-    names = [stream_name(i) for i in range(len(streams))]
-    interpreter = Interpreter(model_content=_with_outputs(content, names), num_threads=1)
-    interpreter.allocate_tensors()
-    entry = interpreter.get_input_details()[0]
-    details = interpreter.get_output_details()[-len(names) :]
-    size = int(entry["shape"][0])
-    batches = -(-len(images) // size)
-    filled = np.resize(images, (batches * size, *images.shape[1:]))  # the last batch, with the first images
-    outputs = [[] for _ in names]
-    for batch in np.split(filled, batches):
-        interpreter.set_tensor(entry["index"], batch.astype(entry["dtype"]))
-        interpreter.invoke()
-        for values, detail in zip(outputs, details):
-            tensor = interpreter.get_tensor(detail["index"]).astype(np.float64)
-            scale, zero_point = detail["quantization"]
-            values.append((tensor - zero_point) * scale if scale else tensor)
+    changed, names = _with_outputs(content, [stream_name(i) for i in range(len(streams))])
+    outputs = Runner(changed, num_threads=1).outputs(images)
     return [
-        snr_db(expected, np.concatenate(values).reshape(-1, *expected.shape[1:])[: len(expected)])
-        for expected, values in zip(streams, outputs)
+        snr_db(expected, outputs[name].reshape(len(images), *expected.shape[1:]).astype(np.float64))
+        for expected, name in zip(streams, names)
     ]
 
 
-def _with_outputs(content, names):
-    """The file with these tensors as further outputs."""
+def _with_outputs(content, streams):
+    """The file with these tensors as outputs, and their whole names."""
     model = flatbuffer.read(content)
     graph = model.subgraphs[0]
     indices = {tensor.name.decode().split(";")[0]: index for index, tensor in enumerate(graph.tensors)}
-    graph.outputs = [*graph.outputs, *(indices[name] for name in names)]
+    outputs = [indices[stream] for stream in streams]
+    graph.outputs = [*graph.outputs, *outputs]
     model.signatureDefs = []  # they would have to name every output
-    return flatbuffer.write(model)
+    return flatbuffer.write(model), [graph.tensors[index].name.decode() for index in outputs]

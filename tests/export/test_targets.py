@@ -1,10 +1,14 @@
 """What a target changes in a file, and what it refuses."""
 
+from runpy import run_path
+
 import pytest
+from conftest import REPOSITORY
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import UnsupportedByTarget, export_tflite
 from keras_vit_plugin.export.flatbuffer import hybrid_ops, read
+from keras_vit_plugin.export.op_versions import FIRST_RUNTIME
 from keras_vit_plugin.export.targets import check_target, min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
 
@@ -14,15 +18,62 @@ def test_the_target_table_refuses_what_the_runtime_lacks():
     for op in ("FlexErf", "MyCustomOp"):
         with pytest.raises(UnsupportedByTarget, match=f"{op}: a flex or custom op"):
             check_target({"ADD": 1, op: 1}, "litert")
-    with pytest.raises(UnsupportedByTarget, match="ADD version 9: needs runtime newer"):
+    with pytest.raises(UnsupportedByTarget, match="ADD version 9: unknown which runtime has it"):
         check_target({"ADD": 9}, "litert")
     with pytest.raises(UnsupportedByTarget, match="FULLY_CONNECTED version 12: needs runtime 2.17"):
         check_target({"FULLY_CONNECTED": 12}, "tflite-runtime")
+    with pytest.raises(UnsupportedByTarget, match="TRANSPOSE version 7: needs runtime 2.14.4"):
+        check_target({"TRANSPOSE": 7}, "tflite-runtime")
     check_target({"FULLY_CONNECTED": 1}, "litert", ["FULLY_CONNECTED"])
     with pytest.raises(UnsupportedByTarget, match="FULLY_CONNECTED: quantizes its input on the fly, which answers"):
         check_target({"FULLY_CONNECTED": 1}, "tflite-runtime", ["FULLY_CONNECTED"])
     assert min_runtime({"ADD": 1, "GELU": 1, "MEAN": 3}) == "2.9"
     assert min_runtime({"ADD": 1, "UNHEARD_OF": 1}) is None
+    assert min_runtime({"ADD": 9}) is min_runtime({"BROADCAST_TO": 1}) is min_runtime({"ADD": 0}) is None
+
+
+def test_what_the_runtime_says_of_a_file_decides():
+    check_target({"ADD": 9, "UNHEARD_OF": 1}, "litert", load_error="")
+    with pytest.raises(UnsupportedByTarget, match="UNHEARD_OF: a flex or custom op, or one that is unknown; it fell"):
+        check_target({"ADD": 1, "UNHEARD_OF": 1}, "litert", load_error="it fell over")
+    with pytest.raises(UnsupportedByTarget, match="ai-edge-litert 2.x cannot run: it fell over$"):
+        check_target({"ADD": 1}, "litert", load_error="it fell over")
+
+
+def test_the_table_has_the_builtins_of_the_runtime_and_is_what_its_script_makes():
+    from ai_edge_litert import schema_py_generated as schema
+
+    builtins = {name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+    not_ops = {"CALL", "CUSTOM", "DELEGATE", "PLACEHOLDER_FOR_GREATER_OP_CODES", "CONCAT_EMBEDDINGS"}
+    unknown = {name for name in builtins - FIRST_RUNTIME.keys() - not_ops if not name.startswith("STABLEHLO")}
+    assert unknown == set() and FIRST_RUNTIME.keys() <= builtins
+    assert FIRST_RUNTIME["DYNAMIC_UPDATE_SLICE"][:3] == ("2.9", "2.17", "2.19")
+    source = """
+        {{BuiltinOperator_TILE, 1}, "1.10.1"}, {{BuiltinOperator_BROADCAST_TO, 2}, "2.5.0"},
+        {{BuiltinOperator_BROADCAST_TO, 3},
+         "2.5.0"},
+    """
+    namespace = {}
+    exec(run_path(REPOSITORY / "benchmarks" / "make_op_versions.py")["table_of"](source, "v0"), namespace)
+    assert namespace["FIRST_RUNTIME"] == {"BROADCAST_TO": ("-", "2.5", "2.5"), "TILE": ("1.10.1",)}
+
+
+def slice_update_model():
+    """A Keras model that is lowered to DYNAMIC_UPDATE_SLICE, as KerasHub's Swin is."""
+    import keras
+
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same")(images)
+    x = keras.ops.slice_update(x * 0.5, (0, 2, 2, 0), x[:, :3, :3, :])
+    return keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+def test_an_op_is_judged_by_the_runtime_and_not_by_a_list(tmp_path):
+    model, options = slice_update_model(), {"mean": 0, "std": 1}
+    report = export_tflite(model, tmp_path / "m.tflite", **options)
+    assert report.file.ops["DYNAMIC_UPDATE_SLICE"] == 1 and report.file.min_runtime == "2.9"
+    assert report.parity.snr_db > 100
+    assert export_tflite(model, tmp_path / "m.tflite", target="tflite-runtime", **options).parity.snr_db > 80
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "int8"])

@@ -1,0 +1,117 @@
+"""One place opens interpreters: pixels go in by the input's own scale, and every output comes out as it is meant."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import REPOSITORY, pixels
+
+import keras_vit_plugin as kv
+from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, debug, export_tflite
+from keras_vit_plugin.export.flatbuffer import read, write
+from keras_vit_plugin.export.interpreter import computed_tensors
+
+
+def test_no_other_file_opens_an_interpreter():
+    sources = {path.name: path.read_text() for path in Path(REPOSITORY, "export").rglob("*.py")}
+    assert [name for name, text in sources.items() if "Interpreter(" in text or "interpreter_class()" in text] == [
+        "interpreter.py"
+    ]
+
+
+@pytest.fixture(scope="module")
+def both_inputs(tmp_path_factory):
+    """`{input dtype: (path, report)}` of one model in int8-full, the model, and its images."""
+    model, images = kv.build("vit_digits", weights="pretrained"), pixels((8, 8, 1), 8)
+    folder, made = tmp_path_factory.mktemp("files"), {}
+    for dtype in ("uint8", "int8"):
+        path = folder / f"{dtype}.tflite"
+        options = {"input_dtype": dtype, "calibration": images, "tolerance": Tolerance(0, -300)}
+        made[dtype] = path, export_tflite(model, path, quantize="int8-full", **options)
+    return made, model, images
+
+
+def test_pixels_less_128_are_told_from_pixels_everywhere(both_inputs):
+    made, model, images = both_inputs
+    (one, by_pixels), (other, less_128) = made["uint8"], made["int8"]
+    np.testing.assert_array_equal(Runner(one.read_bytes())(images), Runner(other.read_bytes())(images))
+    np.testing.assert_allclose(less_128.block_snr_db, by_pixels.block_snr_db, atol=0.01)
+    assert min(less_128.block_snr_db) > 5
+    reports = [debug(model, path, calibration=images) for path in (one, other)]
+    assert reports[0].logits_snr_db == pytest.approx(reports[1].logits_snr_db, abs=0.01)
+    for path in (one, other):
+        graph = read(path.read_bytes()).subgraphs[0]
+        shown = next(computed_tensors(path.read_bytes(), images))(int(graph.inputs[0]))
+        np.testing.assert_array_equal(shown[0].astype(int) + (128 if path == other else 0), images[0])
+
+
+@pytest.fixture(scope="module")
+def several_outputs():
+    """A file with outputs of rank 0, 2 and 4, and what they are of an image."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec((1, 4, 4, 3), tf.float32, name="images")])
+    def outputs(images):
+        return {"mean": tf.reduce_mean(images), "features": images * 2.0, "rows": tf.reduce_sum(images, (2, 3))}
+
+    module = tf.Module()
+    module.outputs = outputs
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([outputs.get_concrete_function()], module)
+    return converter.convert(), {
+        "mean": lambda images: images.mean((1, 2, 3)),
+        "features": lambda images: images * 2.0,
+        "rows": lambda images: images.sum((2, 3)),
+    }
+
+
+def test_outputs_of_any_rank_by_name(several_outputs):
+    content, expected = several_outputs
+    images = pixels((4, 4, 3), 3).astype(np.float32)
+    outputs = Runner(content).outputs(images)
+    assert outputs.keys() == expected.keys()
+    for name, function in expected.items():
+        assert outputs[name].dtype == np.float32
+        np.testing.assert_allclose(outputs[name], function(images), rtol=1e-5)
+
+
+def test_outputs_of_a_file_without_a_signature_have_the_names_of_their_tensors(several_outputs):
+    content, expected = several_outputs
+    images = pixels((4, 4, 3), 2).astype(np.float32)
+    model = read(content)
+    names = [model.subgraphs[0].tensors[index].name.decode() for index in model.subgraphs[0].outputs]
+    model.signatureDefs = []
+    outputs = Runner(write(model)).outputs(images)
+    assert list(outputs) == names
+    assert sorted(values.shape for values in outputs.values()) == sorted(
+        function(images).shape for function in expected.values()
+    )
+
+
+def test_a_signature_of_other_tensors_is_refused(several_outputs):
+    model = read(several_outputs[0])
+    model.signatureDefs[0].outputs[0].tensorIndex = int(model.subgraphs[0].inputs[0])
+    with pytest.raises(InvalidModelFile, match="names tensors that are no outputs"):
+        Runner(write(model))
+
+
+@pytest.mark.parametrize("dtype, mode", [("int8", "int8-full"), ("int16", "int16x8")])
+def test_quantized_outputs_are_dequantized_by_their_own_scale(dtype, mode, tmp_path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    model, images = kv.build("vit_digits", weights="pretrained"), pixels((8, 8, 1), 8)
+    options = {"output_dtype": dtype, "calibration": images, "tolerance": Tolerance(0, -300)}
+    export_tflite(model, tmp_path / "m.tflite", quantize=mode, **options)
+    content = (tmp_path / "m.tflite").read_bytes()
+    outputs = Runner(content).outputs(images)
+    interpreter = Interpreter(model_content=content)
+    interpreter.allocate_tensors()
+    leaving = interpreter.get_output_details()[0]
+    scale, zero_point = leaving["quantization"]
+    assert leaving["dtype"] == np.dtype(dtype)
+    expected = []
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+        interpreter.invoke()
+        expected.append((interpreter.get_tensor(leaving["index"])[0].astype(float) - zero_point) * scale)
+    np.testing.assert_allclose(outputs["logits"], expected, atol=1e-5)
+    np.testing.assert_array_equal(Runner(content)(images), outputs["logits"])
