@@ -12,8 +12,7 @@ from .progress import track
 
 CALIBRATION_IMAGES = 64
 MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
-JUDGED_IMAGES = 256  # at most; for `quantize="auto"`, beside those for calibration
-FEW_JUDGED = 32  # fewer tell less than the calibration images do
+JUDGED_IMAGES = 256  # for `quantize="auto"`, beside those for calibration, where the wish needs no more
 FEW_IMAGES = 16
 
 
@@ -82,27 +81,36 @@ def calibration_images(source, preprocessing, mode):
     return gather_images(source, preprocessing, "calibration", limit)
 
 
-def images_for_search(source, preprocessing, class_names=(), num_classes=0):
+def images_for_search(source, preprocessing, class_names=(), num_classes=0, judged=JUDGED_IMAGES):
     """Calibration images, and others of the same source to judge on.
 
     Args:
         source: as for `gather_images`.
         preprocessing: a `Preprocessing`.
         class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
+        judged: how many images to judge on at most, such as `Wish.images_wanted`.
 
     Returns:
-        uint8 images to calibrate on, evenly spread, images to judge on, and the class indices of these or None. All
-        are judged on where few would be left.
+        uint8 images to calibrate on, evenly spread, at most half of all; the images to judge on, none of the former;
+        and the class indices of these or None.
+
+    Raises:
+        ValueError: as for `gather_images`, or fewer than two images.
     """
-    limit = CALIBRATION_IMAGES + JUDGED_IMAGES
+    limit = CALIBRATION_IMAGES + judged
     if num_classes:
         images, answers = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
     else:
         images, answers = gather_images(source, preprocessing, "calibration", limit), None
+    if len(images) < 2:
+        raise ValueError(
+            f"`calibration` holds {len(images)} image: quantize='auto' calibrates on some and judges on others; give "
+            f"{CALIBRATION_IMAGES + judged}."
+        )
     calibrating = np.zeros(len(images), bool)
-    calibrating[np.linspace(0, len(images) - 1, CALIBRATION_IMAGES).astype(int)] = True
-    judging = ~calibrating if (~calibrating).sum() >= FEW_JUDGED else np.ones(len(images), bool)
-    return images[calibrating], images[judging], None if answers is None else answers[judging]
+    count = min(CALIBRATION_IMAGES, len(images) // 2)
+    calibrating[np.linspace(0, len(images) - 1, count).astype(int)] = True
+    return images[calibrating], images[~calibrating], None if answers is None else answers[~calibrating]
 
 
 def fingerprint(images):

@@ -152,7 +152,9 @@ def export_tflite(
     classes = model.output_shape[-1]
     judged = judged_answers = None
     if wish is not None:
-        calibration, judged, judged_answers = images_for_search(calibration, preprocessing, labels or (), classes)
+        calibration, judged, judged_answers = images_for_search(
+            calibration, preprocessing, labels or (), classes, wish.images_wanted
+        )
         if wish.max_top1_drop is not None and judged_answers is None:
             raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")
     elif calibration is not None:
