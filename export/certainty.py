@@ -8,6 +8,8 @@ import numpy as np
 RISK = 0.1  # of a broken promise, over the draw of the images and the whole search
 DEVIATIONS = 2.0  # standard errors on what is not counted: simulated, see `largest_noise`
 
+FEW_FOR_NOISE = 36  # images: on fewer that bound breaks more often
+
 
 @functools.cache
 def largest_share(count, images, risk=RISK):
@@ -53,6 +55,55 @@ def limit(images, share):
         return count, share
     count = math.floor(share * images + 1e-9)
     return count, largest_share(count, images)
+
+
+@functools.cache
+def proves_drop(lost, gained, images, drop, risk=RISK):
+    """Whether a sample proves that at most the share `drop` of the answers changes from right to wrong on balance.
+
+    Exact test of a difference of paired proportions: the probability of a balance as good as `lost - gained` where the
+    truth is `drop`, at the worst share of changes that the sample leaves possible (Berger and Boos 1994).
+
+    Args:
+        lost, gained: number of images whose answer changes from right to wrong, and from wrong to right.
+        images: number of all images.
+        drop: a share, 0..1.
+    """
+    for_changes = risk / 5  # the part of the risk that the share of changes is larger still
+    changes = np.linspace(drop, max(largest_share(lost + gained, images, for_changes), drop), 15)[:, None]
+    expected = images * changes[-1].item()
+    most = min(images, math.ceil(expected + 12 * math.sqrt(expected) + 30))  # changes: more are as good as impossible
+    balances = np.concatenate([np.arange(most + 1), np.arange(-most, 0)])
+    turns = np.exp(2j * np.pi * balances / len(balances))  # of the characteristic function of one image's balance
+    one = 1 - changes + (changes + drop) / 2 * turns + (changes - drop) / 2 / turns
+    chances = one**images @ np.fft.fft(balances <= lost - gained) / len(balances)
+    return bool(chances.real.max() + for_changes <= risk)
+
+
+@functools.cache
+def largest_drop(lost, gained, images, risk=RISK):
+    """Upper bound of the share that `proves_drop` proves, 0..1."""
+    low, high = max(lost - gained, 0) / images, 1.0
+    while high - low > 1e-4:  # a hundredth of a point
+        middle = (low + high) / 2
+        low, high = (low, middle) if proves_drop(lost, gained, images, middle, risk) else (middle, high)
+    return high
+
+
+def drop_promised(images, drop):
+    """The drop that so many images can prove: `drop` itself, or where they are too few what that in them proves."""
+    return drop if proves_drop(0, 0, images, drop) else largest_drop(math.floor(drop * images + 1e-9), 0, images)
+
+
+def images_needed_for_drop(drop, risk=RISK):
+    """How many images, all of them without a change, prove a drop of at most `drop`: an integer or infinity."""
+    if drop <= 0:
+        return math.inf
+    few, enough = 0, math.ceil(5 / drop)
+    while enough - few > 1:
+        middle = (few + enough) // 2
+        few, enough = (few, middle) if proves_drop(0, 0, middle, drop, risk) else (middle, enough)
+    return enough
 
 
 def largest_noise(answer, reference, outputs):

@@ -12,7 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from .answers import BINARY, CLASSES, LOGITS
-from .certainty import RISK, images_needed, largest_noise, largest_share, limit, most_allowed
+from .certainty import (
+    FEW_FOR_NOISE,
+    RISK,
+    drop_promised,
+    images_needed,
+    images_needed_for_drop,
+    largest_drop,
+    largest_noise,
+    largest_share,
+    limit,
+    proves_drop,
+)
 from .low_bit import Int4
 from .mixed_int8 import MixedInt8
 from .quantize import quantize
@@ -43,7 +54,7 @@ class Candidate:
             where nothing is decided.
         agreement_kept: what it certainly is at least on images like these.
         top1_drop: accuracy lost on the held-out images, in points; None without labels.
-        top1_drop_kept: what it certainly is at most: the share of images whose right answer is lost.
+        top1_drop_kept: what it certainly is at most.
         snr_db: of the answers, of the worst output.
         fits: whether it is what was wished for.
         relative_error: root mean square error over the spread of the model's answers, of the worst output.
@@ -135,18 +146,18 @@ def explanation(chosen, candidates, wish, order, num_images):
     if chosen.mode == "float32":
         return f"float32: the model's own arithmetic, since no smaller file was shown to keep {wish}: {measured}."
     cheapest = {"speed": "fastest", "size": "smallest"}[order]
-    why = f"the {cheapest} of {len(candidates)} files, tried until one did not keep {wish}"
+    why = f"of {len(candidates)} files, the most accurate tried first, the {cheapest} with {wish}"
     return f"{chosen.name}: {why}: {measured}. {_certain(chosen, wish)}{_not_promised(wish, num_images)}"
 
 
 def _measured(chosen, wish, num_images):
     if chosen.agreement is not None:
-        yield f"{chosen.agreement:.1%} of the answers on {num_images} held-out images"
+        yield f"{chosen.agreement:.1%} of the answers"
     if chosen.top1_drop is not None:
         yield f"top-1 {-chosen.top1_drop:+.1f} points"
     if chosen.agreement is None or wish.max_relative_error is not None:
         yield f"a relative error of {chosen.relative_error:.1%}"
-    yield f"{chosen.size_bytes / 1e6:.2f} MB"
+    yield f"{chosen.size_bytes / 1e6:.2f} MB ({num_images} held-out images)"
 
 
 def _certain(chosen, wish):
@@ -158,18 +169,27 @@ def _certain(chosen, wish):
         kept.append(f"top-1 but for {math.ceil(10 * chosen.top1_drop_kept - 1e-6) / 10:.1f} points")
     text = f"On images like these it keeps {' and '.join(kept)} with {1 - RISK:.0%} certainty." if kept else ""
     if wish.max_relative_error is not None:
-        text += f" A relative error of at most {wish.max_relative_error:.1%} is an estimate with some margin."
+        text += (
+            f" A relative error of at most {wish.max_relative_error:.1%} is an estimate: right in about nine searches of "
+            "ten unless a few rare images carry most of the error."
+        )
     return text.strip()
 
 
 def _not_promised(wish, num_images):
     """A sentence on each wish that so few images cannot prove."""
+    needed = {}
+    if wish.min_agreement is not None:
+        needed["min_agreement"] = images_needed(1 - wish.min_agreement)
+    if wish.max_top1_drop is not None:
+        needed["max_top1_drop"] = images_needed_for_drop(wish.max_top1_drop / 100)
+    if wish.max_relative_error is not None:
+        needed["max_relative_error"] = FEW_FOR_NOISE
     text = ""
-    for name, share in wish.shares.items():
-        if most_allowed(num_images, share) < 0:
-            needed = images_needed(share)
-            more = f"{needed} are needed, more allow a cheaper file" if needed < math.inf else "no number is enough"
-            text += f" `{name}` itself is not promised: {num_images} held-out images are too few ({more})."
+    for name, images in needed.items():
+        if num_images < images:
+            enough = f"{images} are needed, more allow a cheaper file" if images < math.inf else "no number is enough"
+            text += f" `{name}` itself is not promised: {num_images} held-out images are too few ({enough})."
     return text
 
 
@@ -230,13 +250,12 @@ def _judged(made, reference, outputs, labels, wish, answers):
     answer, ours, theirs = pairs[0]
     if labels is not None and len(pairs) == 1 and answer.task in (BINARY, CLASSES):
         right, still_right = (answer.decisions(each).reshape(count) == labels for each in (ours, theirs))
-        drop = 100 * float(right.mean() - still_right.mean())
-        lost = int((right & ~still_right).sum())
-        drop_kept = 100 * largest_share(lost, count, risk)
+        lost, gained = int((right & ~still_right).sum()), int((still_right & ~right).sum())
+        drop, drop_kept = 100 * (lost - gained) / count, 100 * largest_drop(lost, gained, count, risk)
         if wish.max_top1_drop is not None:
-            allowed, promised = limit(count, wish.max_top1_drop / 100)
+            promised = drop_promised(count, wish.max_top1_drop / 100)
             drop_kept = max(drop_kept, 100 * promised)
-            keeps = keeps and lost <= allowed
+            keeps = keeps and drop <= wish.max_top1_drop and proves_drop(lost, gained, count, promised)
     name, mode, prefer, size_bytes = made
     if mode == "float32":  # differs from the model as the model differs from itself on another machine: not by chance
         keeps = snr_db >= TOLERANCES["float32"].min_snr_db

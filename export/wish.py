@@ -46,19 +46,15 @@ class Wish:
         return any(each is not None for each in (self.min_agreement, self.max_top1_drop, self.max_relative_error))
 
     @property
-    def shares(self):
-        """`{wish: share of the images, 0..1, that may be changed}` of those that are judged by counting."""
-        shares = {
-            "min_agreement": None if self.min_agreement is None else 1 - self.min_agreement,
-            "max_top1_drop": None if self.max_top1_drop is None else self.max_top1_drop / 100,
-        }
-        return {name: share for name, share in shares.items() if share is not None}
-
-    @property
     def images_wanted(self):
         """How many held-out images are enough for a promise that does not cost much in size or speed."""
-        share = min(self.shares.values(), default=1.0)
-        return MOST_JUDGED if share <= 0 else min(max(math.ceil(ALLOWED_CHANGES / share), FEWEST_JUDGED), MOST_JUDGED)
+        shares = [1.0]  # of the images, that may be changed
+        if self.min_agreement is not None:
+            shares.append(1 - self.min_agreement)
+        if self.max_top1_drop is not None:
+            shares.append(self.max_top1_drop / 100)
+        changes = ALLOWED_CHANGES / max(min(shares), 1e-9)
+        return min(max(math.ceil(changes - 1e-9), FEWEST_JUDGED), MOST_JUDGED)
 
     def is_small(self, size_bytes):
         return self.max_size is None or size_bytes <= self.max_size

@@ -119,7 +119,7 @@ def test_the_promise_is_kept_for_the_worst_label(monkeypatch, answer, labels, im
     assert max(chosen) > 0  # a file was chosen at all
 
 
-@pytest.mark.parametrize("images, gained", [(100, 0.0), (1000, 0.0), (1000, 0.01)])
+@pytest.mark.parametrize("images, gained", [(60, 0.0), (200, 0.02)])
 def test_the_promised_top1_drop_is_kept(monkeypatch, images, gained):
     generator = np.random.default_rng(3)
     labels = generator.integers(0, 3, POPULATION)
@@ -127,14 +127,14 @@ def test_the_promised_top1_drop_is_kept(monkeypatch, images, gained):
     one_hot = np.eye(3, dtype=np.float32)
     answers = np.where(right, labels, (labels + 1) % 3)
     files, true = [], []
-    for drop in (0.002, 0.005, 0.0105, 0.011, 0.012, 0.03):
+    for drop in (0.005, 0.01, 0.0305, 0.031, 0.035, 0.06):
         chance = np.where(right, (drop + gained) / 0.85, gained / 0.15)
         changed = np.where(right, (labels + 1) % 3, labels)
         files.append(one_hot[np.where(generator.random(POPULATION) < chance, changed, answers)])
         true.append(100 * (right.mean() - (files[-1].argmax(1) == labels).mean()))
     broken = 0
     for _ in range(FEWER_SEARCHES):
-        wish = Wish(max_top1_drop=1.0)
+        wish = Wish(max_top1_drop=3.0)
         index, candidate = searched(monkeypatch, one_hot[answers], files, images, wish, generator, labels=labels)
         broken += [*true, 0.0][index] > candidate.top1_drop_kept
     assert_kept(broken, FEWER_SEARCHES)
