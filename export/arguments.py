@@ -7,11 +7,11 @@ import numpy as np
 from .answers import BINARY, CLASSES
 from .float_files import OUTPUTS
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
-from .search import ORDERS, Wish
+from .search import ORDERS
 from .targets import TARGETS
 from .verify import Tolerance
+from .wish import Wish
 
-MIN_AGREEMENT = 0.99  # what `"auto"` keeps where nothing is wished for
 OUTPUT_MODES = ("float32", "float16", "dynamic", "int8")  # those that may give more than logits
 INPUT_DTYPES = ("uint8", "float32", "int8")
 OUTPUT_DTYPES = ("float32", "int8", "int16")
@@ -68,14 +68,18 @@ def checked_outputs(outputs, mode, target):
     return outputs
 
 
-def wish_of(mode, min_agreement, max_top1_drop, max_size):
-    """The `Wish` of `"auto"`, or None for another mode."""
-    wishes = {"min_agreement": min_agreement, "max_top1_drop": max_top1_drop, "max_size": max_size}
-    made = {name: value for name, value in wishes.items() if value is not None}
+def wish_of(mode, min_agreement, max_top1_drop, max_size, max_relative_error=None):
+    """The `Wish` of `"auto"`, or None for another mode.
+
+    Raises:
+        ValueError: a wish beside another mode, or out of range.
+    """
+    made = Wish(min_agreement, max_top1_drop, max_size, max_relative_error)
     if mode == "auto":
-        return Wish(**(made or {"min_agreement": MIN_AGREEMENT}))
-    if made:
-        raise ValueError(f"`{next(iter(made))}` goes with quantize='auto', got quantize={mode!r}.")
+        return made
+    for name, value in vars(made).items():
+        if value is not None:
+            raise ValueError(f"`{name}` goes with quantize='auto', got quantize={mode!r}.")
     return None
 
 

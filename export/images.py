@@ -12,8 +12,6 @@ from .progress import track
 
 CALIBRATION_IMAGES = 64
 MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
-JUDGED_IMAGES = 256  # at most; for `quantize="auto"`, beside those for calibration
-FEW_JUDGED = 32  # fewer tell less than the calibration images do
 FEW_IMAGES = 16
 
 
@@ -74,35 +72,6 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
     if labels.min() < 0 or labels.max() >= num_classes:
         raise ValueError(f"Labels must be 0..{num_classes - 1}, they run from {labels.min()} to {labels.max()}.")
     return images, labels
-
-
-def calibration_images(source, preprocessing, mode):
-    """The images to calibrate a mode on, as for `gather_images`."""
-    limit = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
-    return gather_images(source, preprocessing, "calibration", limit)
-
-
-def images_for_search(source, preprocessing, class_names=(), num_classes=0):
-    """Calibration images, and others of the same source to judge on.
-
-    Args:
-        source: as for `gather_images`.
-        preprocessing: a `Preprocessing`.
-        class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
-
-    Returns:
-        uint8 images to calibrate on, evenly spread, images to judge on, and the class indices of these or None. All
-        are judged on where few would be left.
-    """
-    limit = CALIBRATION_IMAGES + JUDGED_IMAGES
-    if num_classes:
-        images, answers = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
-    else:
-        images, answers = gather_images(source, preprocessing, "calibration", limit), None
-    calibrating = np.zeros(len(images), bool)
-    calibrating[np.linspace(0, len(images) - 1, CALIBRATION_IMAGES).astype(int)] = True
-    judging = ~calibrating if (~calibrating).sum() >= FEW_JUDGED else np.ones(len(images), bool)
-    return images[calibrating], images[judging], None if answers is None else answers[judging]
 
 
 def fingerprint(images):

@@ -80,10 +80,11 @@ def _choice_section(report):
 
     def row(tried):
         top1 = "" if tried.top1_drop is None else f"{-tried.top1_drop:+.1f}"
-        figures = f"{tried.agreement:.1%}", f"{tried.agreement_kept:.1%}", top1, f"{tried.snr_db:.1f}"
+        agreements = ("" if share is None else f"{share:.1%}" for share in (tried.agreement, tried.agreement_kept))
+        figures = *agreements, top1, f"{tried.relative_error:.1%}", f"{tried.snr_db:.1f}"
         return "<tr>" + "".join(f"<td>{text}" for text in (tried.name, f"{tried.size_bytes / 1e6:.2f}", *figures))
 
-    names = "tried, cheapest first", "MB", "same answers", "with 90 % certainty", "top-1, points", "SNR dB"
+    names = "tried", "MB", "same answers", "at least, 90 % certain", "top-1, points", "relative error", "SNR dB"
     heads = "".join(f"<th>{name}" for name in names)
     rows = "".join(map(row, report.tried))
     return f"<h2>Why this file</h2><p>{html.escape(report.choice)}</p><table><tr>{heads}{rows}</table>"

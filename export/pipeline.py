@@ -41,8 +41,8 @@ from .streams import snr_per_block
 from .target_runner import target_runner
 from .targets import TARGETS, check_target
 from .verify import TOLERANCES, ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db
+from .wish import checked_wish
 
-METADATA_BYTES = 1500  # at most, but for labels and preprocessing
 STREAMED_IMAGES = 8
 SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
 
@@ -71,6 +71,7 @@ def export_tflite(
     min_agreement=None,
     max_top1_drop=None,
     max_size=None,
+    max_relative_error=None,
     keep_rejected=False,
 ):
     """Converts a Keras model of images to a `.tflite`, compares it with the model, and writes it if it held.
@@ -122,12 +123,14 @@ def export_tflite(
         tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`). Every output must keep it.
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
-        min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's answer; 0.99 where nothing is
-            wished for. It is judged on up to 256 calibration images that are not calibrated on, where there are some;
-            what was measured on them must hold with a certainty of about 90 %.
+        min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's decision, of the worst label or
+            output; 0.99 where nothing is wished for. It is proved on held-out calibration images, up to 1,024, with a
+            certainty of 90 % for the whole search; where they are too few, the report says what is proved.
         max_top1_drop: for `"auto"`: accuracy that may be lost, in points of percent; the calibration folder needs
             labels.
         max_size: for `"auto"`: bytes. Alone it asks for the most accurate file of that size.
+        max_relative_error: for `"auto"`: root mean square error, as a share of the spread of the model's answers; 0.05
+            is wished for of outputs that decide nothing.
         keep_rejected: whether a file that is too far from the model is kept as `NAME.rejected.tflite`, to be looked at
             with `debug` and `verify`.
 
@@ -146,7 +149,7 @@ def export_tflite(
         input_dtype = TARGETS[target].input_dtypes[0]
     check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
     outputs = checked_outputs(outputs, quantize, target)
-    wish = wish_of(quantize, min_agreement, max_top1_drop, max_size)
+    wish = wish_of(quantize, min_agreement, max_top1_drop, max_size, max_relative_error)
     batch_size = int(batch_size)
     if quantize in (*NEEDS_CALIBRATION, "auto") and calibration is None:
         raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
@@ -166,7 +169,11 @@ def export_tflite(
                 f"target={target!r} needs `labels` and RGB images, got labels={labels!r} and {preprocessing.channels} "
                 "channel(s)."
             )
-    images = gather_all(calibration, verification, quantize, preprocessing, labels or (), keras_model.num_classes or 0)
+    wish = None if wish is None else checked_wish(wish, keras_model.answers)
+    judged = 0 if wish is None else wish.images_wanted
+    images = gather_all(
+        calibration, verification, quantize, judged, preprocessing, labels or (), keras_model.num_classes or 0
+    )
     check_verification(images.verification, keras_model.answers)
     if wish is not None and wish.max_top1_drop is not None and images.judged_labels is None:
         raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")
@@ -178,9 +185,18 @@ def export_tflite(
     finish = _finish(model, keras_model, quantize, prefer, target, outputs, labels, preprocessing, images)
     tried, choice = (), ""
     if wish is not None:
-        reference = keras_model(images.judged)[0]
+        names = [answer.name for answer in keras_model.answers]
         content, chosen, tried = search(
-            files, images.calibration, images.judged, reference, images.judged_labels, wish, prefer, METADATA_BYTES
+            files,
+            images.calibration,
+            images.judged,
+            dict(zip(names, keras_model(images.judged))),
+            images.judged_labels,
+            wish,
+            prefer,
+            answers=keras_model.answers,
+            finish=finish,
+            run=lambda file, judged: dict(zip(names, outputs_of(Runner(file), judged, keras_model.answers))),
         )
         choice = explanation(chosen, tried, wish, prefer, len(images.judged))
         quantize, prefer = chosen.mode, chosen.prefer

@@ -8,7 +8,6 @@ import numpy as np
 
 from .images import (
     CALIBRATION_IMAGES,
-    JUDGED_IMAGES,
     MORE_CALIBRATION_IMAGES,
     check_calibration,
     gather_images,
@@ -17,56 +16,46 @@ from .images import (
 )
 
 HELD_OUT_IMAGES = 128  # at most, to verify on
-FEWEST = 4  # images of which some can be held out
-SHARE = 4  # one of so many images is held out where there are few
 
 
-def split_indices(count, calibrating, held_out):
+def split_indices(count, calibrating, held_out, judging=False):
     """Indices of the images to calibrate on, evenly spread, and of those held out, `(calibration, held out)`.
 
     Args:
         count: of all images.
         calibrating: most images to calibrate on.
         held_out: most images to hold out; 0 holds none.
+        judging: whether the held-out images choose between files: then half are held out where there are few.
     """
-    spare = max(2, min(held_out, count // SHARE)) if held_out and count >= FEWEST else 0
+    least, share = (1, 2) if judging else (2, 4)
+    spare = max(least, min(held_out, count // share)) if held_out and count >= 2 * least else 0
     calibration = np.unique(np.linspace(0, count - 1, min(calibrating, count - spare)).round().astype(int))
     rest = np.setdiff1d(np.arange(count), calibration)
     chosen = np.linspace(0, len(rest) - 1, min(held_out, len(rest))).round().astype(int)
     return calibration, rest[chosen]
 
 
-def gather_split(source, preprocessing, calibrating, held_out, class_names=(), num_classes=0):
-    """Images to calibrate on, and others of the same source to judge on.
+def gather_calibration(source, preprocessing, mode, held_out=HELD_OUT_IMAGES, class_names=(), num_classes=0):
+    """Images to calibrate a mode on, and others of the same source to judge on.
 
     Args:
         source: as for `gather_images`.
         preprocessing: a `Preprocessing`.
-        calibrating, held_out: as for `split_indices`.
+        mode: as for `export_tflite`; `"auto"` holds out half of the images where there are few.
+        held_out: most images to hold out.
         class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
 
     Returns:
         uint8 images to calibrate on, uint8 images held out, and the class indices of these or None.
     """
+    calibrating = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
     limit = calibrating + held_out
     if num_classes:
         images, labels = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
     else:
         images, labels = gather_images(source, preprocessing, "calibration", limit), None
-    calibration, rest = split_indices(len(images), calibrating, held_out)
+    calibration, rest = split_indices(len(images), calibrating, held_out, mode == "auto")
     return images[calibration], images[rest], None if labels is None else labels[rest]
-
-
-def gather_calibration(source, preprocessing, mode, held_out=True, class_names=(), num_classes=0):
-    """As `gather_split`, with as many images as a mode takes.
-
-    Args:
-        mode: as for `export_tflite`.
-        held_out: whether some are held out; `"auto"` always holds out those that it judges by.
-    """
-    calibrating = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
-    most = JUDGED_IMAGES if mode == "auto" else HELD_OUT_IMAGES if held_out else 0
-    return gather_split(source, preprocessing, calibrating, most, class_names, num_classes)
 
 
 def without_calibration(images, labels, calibration):
@@ -108,27 +97,33 @@ class Images:
     verified_on: str
 
 
-def gather_all(calibration, verification, mode, preprocessing, class_names, num_classes):
+def gather_all(calibration, verification, mode, judged, preprocessing, class_names, num_classes):
     """The `Images` of an export.
 
     Args:
         calibration, verification: what the caller passed, or None.
         mode: as for `export_tflite`.
+        judged: how many images `"auto"` chooses by.
         preprocessing, class_names, num_classes: as for `gather_labelled`.
 
     Raises:
         ValueError: images are unfit, or none is left to verify on.
     """
-    judged = judged_labels = images = labels = None
+    chosen_by = chosen_by_labels = images = labels = None
     verified_on = "synthetic"
     if calibration is not None:
-        classes = num_classes if mode == "auto" else 0
+        held_out = judged if mode == "auto" else HELD_OUT_IMAGES if verification is None else 0
         calibration, rest, rest_labels = gather_calibration(
-            calibration, preprocessing, mode, verification is None, class_names, classes
+            calibration, preprocessing, mode, held_out, class_names, num_classes if mode == "auto" else 0
         )
         check_calibration(calibration)
         if mode == "auto":
-            judged, judged_labels = rest, rest_labels
+            if len(rest) == 0:
+                raise ValueError(
+                    f"`calibration` holds {len(calibration)} image: quantize='auto' calibrates on some and judges on "
+                    f"others; give {CALIBRATION_IMAGES + judged}."
+                )
+            chosen_by, chosen_by_labels = rest, rest_labels
         if len(rest):
             images, labels, verified_on = rest, rest_labels, "held-out"
     if verification is not None:
@@ -143,4 +138,4 @@ def gather_all(calibration, verification, mode, preprocessing, class_names, num_
             images, labels = without_calibration(images, labels, calibration)
     if images is None:
         images = synthetic_images(preprocessing.image_shape)
-    return Images(calibration, judged, judged_labels, images, labels, verified_on)
+    return Images(calibration, chosen_by, chosen_by_labels, images, labels, verified_on)

@@ -9,15 +9,15 @@ FIRST_LABELS = 5
 
 def print_candidates(made):
     """Prints the files that `"auto"` tried."""
-    table = Table("tried", "MB", "same answers", "with 90 %", "top-1", "SNR dB", title="Cheapest first")
+    names = "tried", "MB", "same answers", "certain", "top-1", "relative error", "SNR dB"
+    table = Table(*names, title="Most accurate first")
     for candidate in made.tried:
-        drop = "" if candidate.top1_drop is None else f"{-candidate.top1_drop:+.1f}"
         table.add_row(
             candidate.name,
             f"{candidate.size_bytes / 1e6:.2f}",
-            f"{candidate.agreement:.2%}",
-            f"{candidate.agreement_kept:.2%}",
-            drop,
+            *("" if share is None else f"{share:.2%}" for share in (candidate.agreement, candidate.agreement_kept)),
+            "" if candidate.top1_drop is None else f"{-candidate.top1_drop:+.1f}",
+            f"{candidate.relative_error:.1%}",
             f"{candidate.snr_db:.1f}",
         )
     console = Console()
