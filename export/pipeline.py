@@ -108,8 +108,8 @@ def export_tflite(
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
         min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's answer; 0.99 where nothing is
-            wished for. It is judged on up to 256 calibration images that are not calibrated on, where there are some;
-            what was measured on them must hold with a certainty of about 90 %.
+            wished for. It is judged on 256 to 1,024 calibration images that are not calibrated on, and holds on images
+            like them with 90 % certainty; where they are too few for that, `choice` says what is certain.
         max_top1_drop: for `"auto"`: accuracy that may be lost, in points of percent; the calibration folder needs
             labels.
         max_size: for `"auto"`: bytes. Alone it asks for the most accurate file of that size.
