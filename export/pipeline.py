@@ -73,6 +73,7 @@ def export_tflite(
     max_size=None,
     max_relative_error=None,
     keep_rejected=False,
+    runtime_python=None,
 ):
     """Converts a Keras model of images to a `.tflite`, compares it with the model, and writes it if it held.
 
@@ -133,6 +134,7 @@ def export_tflite(
             is wished for of outputs that decide nothing.
         keep_rejected: whether a file that is too far from the model is kept as `NAME.rejected.tflite`, to be looked at
             with `debug` and `verify`.
+        runtime_python: for `"tflite-runtime"`: path of a Python that has it; the file is verified there.
 
     Returns:
         An `ExportReport`.
