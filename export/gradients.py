@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .answers import LOGITS
+from .answers import CLASSES, LINEAR, LOGITS
 from .calibrate import Entering, all_outputs, check_finite, measured_images, observe, rounded, summed
 from .graph import Graph
 from .operations import run_graph, without_derivatives
@@ -156,11 +156,17 @@ def _has_gradient(graph, tensor):
 
 
 def _probes(graph, answers, scales, generator):
-    """Random signs for each output, less what its answer ignores."""
+    """Random signs for each output; where an answer ignores offsets, directions without one, of one length."""
     probes = []
     for index, answer, scale in zip(map(int, graph.subgraph.outputs), answers, scales):
-        signs = generator.choice((-1.0, 1.0), graph.shape(index))
-        probes.append((answer.error(np.zeros_like(signs), signs) * scale).astype(np.float32))
+        if answer.task == CLASSES and answer.activation == LINEAR:
+            directions = generator.normal(size=graph.shape(index))
+            probe = answer.error(np.zeros_like(directions), directions)
+            length = np.linalg.norm(probe, axis=-1, keepdims=True)
+            probe *= np.sqrt(probe.shape[-1] - 1) / np.maximum(length, 1e-12)
+        else:
+            probe = generator.choice((-1.0, 1.0), graph.shape(index))
+        probes.append((probe * scale).astype(np.float32))
     return probes
 
 

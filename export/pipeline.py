@@ -231,6 +231,7 @@ def export_tflite(
         road_reason=files.road_reason,
         rewrites={name: bool(change) for name, change in files.changes.items()},
         changes=files.changes,
+        reasons=files.reasons,
         size_bytes=len(content),
         parity=parity,
         verified_on=verified_on,

@@ -93,8 +93,9 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
         return first.mlp_output(x)
 
     (stream,) = replace(first, mlp_output=recorded)(spec.embed(image))
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), (1, tiny_model.num_classes))
+    signs = np.random.default_rng(0).normal(size=(1, tiny_model.num_classes))
     signs -= signs.mean()  # an offset of all logits changes no answer
+    signs *= np.sqrt(signs.size - 1) / np.linalg.norm(signs)
     power = np.square(spec.forward(image) - spec.forward(image).mean()).mean()
     signs /= np.sqrt(power * tiny_model.num_classes)
     steps = 1e-4 * np.eye(stream.size).reshape(-1, *stream.shape)
