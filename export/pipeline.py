@@ -208,7 +208,15 @@ def export_tflite(
         files.forget()
         integer_dense = files.target.integer_dense
         content = quantize_file(
-            content, quantize, images.calibration, prefer, input_dtype, output_dtype, block_size, integer_dense
+            content,
+            quantize,
+            images.calibration,
+            prefer,
+            input_dtype,
+            output_dtype,
+            block_size,
+            integer_dense,
+            keras_model.answers,
         )
     finished = finish(content)
     tree = flatbuffer.read(finished)
@@ -239,6 +247,7 @@ def export_tflite(
         road_reason=files.road_reason,
         rewrites={name: bool(change) for name, change in files.changes.items()},
         changes=files.changes,
+        reasons=files.reasons,
         size_bytes=len(content),
         parity=parity,
         verified_on=images.verified_on,

@@ -119,7 +119,7 @@ def search(
         tried.append((candidate, content))
         return candidate
 
-    for name, mode, prefer, content in _candidates(files, calibration, order):
+    for name, mode, prefer, content in _candidates(files, calibration, order, answers):
         if any(content == other for _, other in tried):
             continue
         candidate = judge(name, mode, prefer, content)
@@ -198,16 +198,16 @@ def _by_name(values, answers):
     return values if isinstance(values, dict) else {answers[0].name: values}
 
 
-def _candidates(files, calibration, order):
+def _candidates(files, calibration, order, answers):
     """`(name, mode, prefer, bytes)` of one file after the other, the most accurate first, without float32."""
 
     def int8(prefer):
-        engine = MixedInt8(files.lowered("int8", prefer), calibration, prefer)
+        engine = MixedInt8(files.lowered("int8", prefer), calibration, prefer, answers)
         for snr_db in INT8_SNR_DB[prefer]:
             yield f"int8, budget {snr_db:g} dB", "int8", prefer, engine.within(snr_db)
 
     def int4():
-        engine = Int4(files.lowered("int4"), calibration)
+        engine = Int4(files.lowered("int4"), calibration, answers=answers)
         for share in INT4_EXTRA_SIZE:
             yield f"int4, {share:.0%} in 8 bits", "int4", "speed", engine.within(math.inf, share)
 

@@ -46,11 +46,9 @@ def print_answer(result):
 
 def print_rewrites(made):
     """Prints what each rewrite of an `ExportReport` changed."""
-    from keras_vit_plugin.export.rewrites import condition
-
     table = Table("rewrite", "what it changed", title="Rewrites, in their order")
     for name, change in made.changes.items():
-        table.add_row(name, change or f"[dim]did not apply. {condition(name)}[/dim]")
+        table.add_row(name, change or f"[dim]{made.reasons[name]}[/dim]")
     Console().print(table)
 
 
