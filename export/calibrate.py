@@ -163,15 +163,7 @@ def check_finite(outputs, first):
 
 def all_outputs(content, images):
     """What a file gives for images `(N, H, W, C)` of pixels 0..255: every output, in the graph's order, in float32."""
-    runner = Runner(content)
-    details = runner.interpreter.get_output_details()
-    batches = [[_dequantized(runner, detail, count) for detail in details] for count in runner._batches(images)]
-    return [np.concatenate(parts) for parts in zip(*batches)]
-
-
-def _dequantized(runner, detail, count):
-    values, (scale, zero_point) = runner.interpreter.get_tensor(detail["index"])[:count], detail["quantization"]
-    return (values.astype(np.float32) - zero_point) * np.float32(scale) if scale else values.astype(np.float32)
+    return Runner(content).in_order(images)
 
 
 def mean_noise(answers, reference, outputs):
