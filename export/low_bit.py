@@ -44,6 +44,13 @@ class Int4:
         content = prepared(content)
         self.content, self.images, self.block_size, self.answers = content, images, block_size, answers
         self.graph = Graph(content)
+        if not any(
+            self.graph.constant(int(dense.inputs[1])) is not None for dense in self.graph.of_kind("FULLY_CONNECTED")
+        ):
+            raise ValueError(
+                "quantize='int4' stores the weights of dense layers in 4 bits and this model has none: take 'dynamic' or "
+                "'int8'."
+            )
         entering = sensitive_entering(content, images, answers)
         self.four = rounded_kernels(self.graph, entering, 4, block_size)
         self.eight = rounded_kernels(self.graph, entering, 8)
