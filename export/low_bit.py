@@ -48,8 +48,8 @@ class Int4:
             self.graph.constant(int(dense.inputs[1])) is not None for dense in self.graph.of_kind("FULLY_CONNECTED")
         ):
             raise ValueError(
-                "quantize='int4' stores the weights of dense layers in 4 bits and this model has none: take 'dynamic' or "
-                "'int8'."
+                "quantize='int4' stores the weights of dense layers in 4 bits and this model has none: take 'dynamic' "
+                "or 'int8'."
             )
         entering = sensitive_entering(content, images, answers)
         self.four = rounded_kernels(self.graph, entering, 4, block_size)

@@ -1,9 +1,10 @@
 """What ai-edge-quantizer is told: how an op is quantized, and which op."""
 
-import contextlib
-import io
-import logging
 import re
+
+from keras_vit_plugin.quiet import quiet_python
+
+silence = quiet_python  # holds back the quantizer's own progress bars and size table
 
 
 def dynamic(weight_bits=8, block_size=None):
@@ -54,17 +55,6 @@ def int8_weights():
 def scope(graph, operator):
     """A pattern for this operator alone: the quantizer matches its output name with a semicolon behind it."""
     return f"^{re.escape(graph.output_name(operator))};?$"
-
-
-@contextlib.contextmanager
-def silence():
-    """Holds back the quantizer's own progress bars and size table."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
 
 
 def _weights(bits, block_size=None, per_tensor=False):
