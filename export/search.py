@@ -1,9 +1,9 @@
 """`quantize="auto"`: the cheapest file that held-out images show to be good enough.
 
 The files are tried from the most accurate to the cheapest, each with the same exact test, and the cheapest before the
-first failure is taken. A file that is not good enough can only be taken if the first such file in this order passes its test:
-the risk of the whole search is that of one test, however many files are tried (fixed-sequence testing: Maurer, Hothorn
-and Lehmacher 1995). From the cheapest up every file would be another chance to pass by luck.
+first failure is taken. A file that is not good enough can only be taken if the first such file in this order passes its
+test: the risk of the whole search is that of one test, however many files are tried (fixed-sequence testing: Maurer,
+Hothorn and Lehmacher 1995). From the cheapest up every file would be another chance to pass by luck.
 """
 
 import itertools
