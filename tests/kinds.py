@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata, write
+
 SIDE = 16
 NAMES = ["ant", "bee", "cat", "dog"]
 # kind: (units of the last layer or None, its activation, options for `export_tflite`)
@@ -70,3 +72,32 @@ def probabilities_of(kind, scores):
 
 def names_of(kind):
     return TWO_NAMES.get(kind, NAMES)
+
+
+def without_metadata(path, folder):
+    """The same graph in a file as another program would write it."""
+    model = read(path.read_bytes())
+    for entry in model.metadata:
+        model.buffers[entry.buffer].data = None
+    model.metadata = []
+    (folder / "foreign.tflite").write_bytes(write(model))
+    return folder / "foreign.tflite"
+
+
+def of_older_version(path, folder):
+    """The same file with metadata of schema 1, which had the names of outputs and nothing of what they mean."""
+    stored = get_metadata(read(path.read_bytes()))
+    new = ("schema", "answers", "content_sha256", "verified_by", "rejected", "parity")
+    old = {key: value for key, value in stored.items() if key not in new}
+    old |= {"outputs": ["logits"], "labels": None}
+    old |= {"parity": {"images": 8, "top1_agreement": 0.97, "snr_db": 30.0, "max_abs_error": 0.1}}
+    content = _with_output_called(path.read_bytes(), b"logits")
+    (folder / "old.tflite").write_bytes(set_metadata(content, old))
+    return folder / "old.tflite"
+
+
+def _with_output_called(content, name):
+    model = read(content)
+    (output,) = model.signatureDefs[0].outputs
+    output.name = name
+    return write(model)

@@ -34,8 +34,8 @@ SCHEMA = 2  # of the metadata: the newest that is known here
 OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
 RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}  # scale, offset of raw pixels
 PASSED_ON = ("DELEGATE", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST")  # operators that keep what scores mean
-SMALLEST = 4096  # bytes of a model; by then a file of the exporter has its metadata,
-LONGEST_METADATA = 1 << 22  # which are shorter than this
+SMALLEST = 4096  # bytes of a model that the exporter did not make: a shorter file was cut, or is none
+LONGEST_METADATA = 1 << 22  # bytes
 RUNTIMES = (  # package, module, where the class is in it
     ("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter"),
     ("tflite-runtime", "tflite_runtime.interpreter", "Interpreter"),
@@ -82,9 +82,9 @@ def read_metadata(path):
     if not os.path.isfile(path):
         raise ValueError(f"{path}: there is no such file")
     content = Path(path).read_bytes()
-    if content[4:8] != b"TFL3" or len(content) < SMALLEST:
-        raise ValueError(f"{path} is no TFLite model: too short ({len(content)} bytes), or without the identifier TFL3")
     start, stored = content.find(b'{"keras_vit_plugin":'), re.search(rb'"content_sha256": "(.{64})"', content)
+    if content[4:8] != b"TFL3" or start < 0 and len(content) < SMALLEST:
+        raise ValueError(f"{path} is no TFLite model: too short ({len(content)} bytes), or without the identifier TFL3")
     if start < 0 and not stored:
         return {"weights_sha256": hashlib.sha256(content).hexdigest()}
     digest, view = hashlib.sha256(), memoryview(content)

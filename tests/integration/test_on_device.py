@@ -381,20 +381,10 @@ def test_of_several_outputs_the_first_is_told_and_the_embedding_compared(kind_fi
     assert f"vector of {given['vector'].shape[1]} numbers" in printed
 
 
-def without_metadata(path, tmp_path):
-    """The same graph as another program would write it."""
-    from keras_vit_plugin.export.flatbuffer import read, write
-
-    model = read(path.read_bytes())
-    model.metadata = []
-    (tmp_path / "foreign.tflite").write_bytes(write(model))
-    return tmp_path / "foreign.tflite"
-
-
 @pytest.mark.parametrize("kind", ["logits", "softmax", "binary sigmoid", "multi-label sigmoid"])
 def test_a_file_without_metadata_needs_pixels_and_is_read_by_its_graph(kind, python, kind_files, tmp_path):
     path, scores = kind_files[0][kind]
-    path, photos = without_metadata(path, tmp_path), sorted(kind_files[1].glob("*.png"))
+    path, photos = kinds.without_metadata(path, tmp_path), sorted(kind_files[1].glob("*.png"))
     for command, given in (("classify", photos[0]), ("folder", kind_files[1]), ("camera", photos[0])):
         printed, said = vit(python, command, path, given, code=1)
         assert printed == "" and "does not say what pixels it takes: --pixels=0..1 or --pixels=-1..1" in said
@@ -433,14 +423,9 @@ OLD_KINDS = ["logits", "softmax", "binary sigmoid", "multi-label sigmoid", "regr
 @pytest.mark.parametrize("kind", OLD_KINDS)
 def test_older_metadata_is_read_by_the_graph(kind, python, kind_files, tmp_path):
     """Schema 1 had the names of the outputs only."""
-    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
-
     (path, scores), photos = kind_files[0][kind], sorted(kind_files[1].glob("*.png"))
-    stored = get_metadata(read(path.read_bytes()))
-    new = ("schema", "answers", "content_sha256", "verified_by", "rejected")
-    old = {key: value for key, value in stored.items() if key not in new} | {"outputs": ["logits"], "labels": None}
-    (tmp_path / "old.tflite").write_bytes(set_metadata(path.read_bytes(), old))
-    found = said_of(python, "classify", tmp_path / "old.tflite", *photos)
+    old = kinds.of_older_version(path, tmp_path)
+    found = said_of(python, "classify", old, *photos)
     expected = kinds.probabilities_of(kind, scores)
     if kind == "regression":  # two numbers: an older version knew no regression
         expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
