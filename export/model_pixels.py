@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 SCALING = {"Rescaling", "Normalization", "Lambda", "Add", "Subtract", "Multiply", "Divide", "TrueDivide"}
-MOVING = {"Resizing", "CenterCrop", "Cropping2D", "GetItem", "Cast"}  # GetItem turns RGB into BGR
+MOVING = {"Resizing", "CenterCrop", "Cropping2D", "Cast", "GetItem", "Stack"}  # the last two turn RGB into BGR
 INERT = {"InputLayer", "Identity", "Dropout", "SpatialDropout2D", "GaussianNoise", "GaussianDropout"}  # when predicting
 LARGEST = 10  # what networks are fed stays below this,
 LEAST_SPAN = 0.4  # and black and white are this far apart
@@ -43,8 +43,7 @@ def pixels_of_first_layers(model):
     if not words:
         return None, ""
     black, _, white = np.median(values.astype(np.float64), (1, 2))  # (channels,)
-    verb = "first layer, " if len(words) == 1 else "first layers, "
-    return _range_taken((white - black) / 255, black), verb + " and ".join(words)
+    return _range_taken((white - black) / 255, black), " and ".join(words)
 
 
 def _first_steps(model):
@@ -61,13 +60,28 @@ def _first_steps(model):
         return False
     tensor = model.inputs[0]
     while not any(tensor is output for output in model.outputs):
-        readers = [node for node in nodes if any(each is tensor for each in node.input_tensors)]
-        if len(readers) != 1 or len(readers[0].input_tensors) != 1 or len(readers[0].outputs) != 1:
+        path = _next_nodes(nodes, tensor)
+        if not path or not (yield from _step(path[-1].operation, functools.partial(_run, path, tensor))):
             return False
-        if not (yield from _step(readers[0].operation, functools.partial(_run, readers[0]))):
-            return False
-        tensor = readers[0].outputs[0]
+        tensor = path[-1].outputs[0]
     return True
+
+
+def _next_nodes(nodes, tensor):
+    """The one node that reads a tensor; or, where its channels are taken apart and stacked, all that do it."""
+
+    def readers(tensor):
+        return [node for node in nodes if any(each is tensor for each in node.input_tensors)]
+
+    def named(node, name):
+        return type(node.operation).__name__ == name
+
+    first = readers(tensor)
+    if len(first) == 1 and len(first[0].input_tensors) == len(first[0].outputs) == 1:
+        return first
+    stacks = [node for part in first if named(part, "GetItem") for node in readers(part.outputs[0])]
+    together = len(stacks) == len(first) > 1 and all(node is stacks[0] for node in stacks) and named(stacks[0], "Stack")
+    return [*first, stacks[0]] if together and len(stacks[0].input_tensors) == len(first) else []
 
 
 def _step(operation, call):
@@ -84,9 +98,12 @@ def _step(operation, call):
     return False
 
 
-def _run(node, values):
-    positional, named = node.arguments.fill_in({id(node.input_tensors[0]): values})
-    return node.operation(*positional, **named)
+def _run(path, tensor, values):
+    known = {id(tensor): values}
+    for node in path:
+        positional, named = node.arguments.fill_in(known)
+        known[id(node.outputs[0])] = node.operation(*positional, **named)
+    return known[id(path[-1].outputs[0])]
 
 
 def _scales(operation):

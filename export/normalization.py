@@ -42,7 +42,7 @@ def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
 
 
 def pixel_words(model, channels, mean=None, std=None, pixels=None):
-    """What `pixel_normalization` took and from where, such as `"raw pixels 0..255 (by the model's first layer,
+    """What `pixel_normalization` took and from where, such as `"raw pixels 0..255 (the model begins with
     Rescaling(1/255))"`. Arguments and errors are its own."""
     return _normalization(model, channels, mean, std, pixels)[2]
 
@@ -141,7 +141,7 @@ def _told_by_model(model, channels):
         return None, words
     scale, offset = (_per_channel(value, channels, "pixels") for value in PIXELS[taken])
     raw = "raw pixels" if taken == "0..255" else "pixels"
-    return (scale, offset, f"{raw} {taken} (by the model's {words})"), words
+    return (scale, offset, f"{raw} {taken} (the model begins with {words})"), words
 
 
 def _integer_input(model):

@@ -1,13 +1,11 @@
 """Which class an image of a folder is of: as Keras counts folders, or as names and indices say; never a wrong one."""
 
-import subprocess
-import sys
+import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, run_python
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -193,15 +191,15 @@ READ = """
 import sys, json
 sys.path.insert(0, sys.argv[1])
 import vit
-photos = vit.photos_of(sys.argv[2])
-classes, sentence = vit.classes_of(sys.argv[2], photos, json.loads(sys.argv[3]))
-print(json.dumps([{str(path): index for path, index in classes.items()} if classes else None, bool(sentence)]))
+found = []
+for folder, names in json.loads(sys.argv[2]):
+    classes, sentence = vit.classes_of(folder, vit.photos_of(folder), names)
+    found.append((classes and {str(path): index for path, index in classes.items()}, sentence))
+print(json.dumps(found))
 """
 
 
 def test_the_example_reads_folders_alike(tmp_path):
-    import json
-
     layouts = {
         "numbers": ([str(number) for number in range(12)], 12),
         "names": (["b", "a"], ["a", "b"]),
@@ -209,28 +207,42 @@ def test_the_example_reads_folders_alike(tmp_path):
         "some": (["b"], ["a", "b", "c"]),
         "too few": (["0", "1"], 10),
         "strangers": (["b", "x"], ["a", "b"]),
+        "only strangers": (["y", "x"], ["a", "b"]),
         "two of a name": (["b", "a"], ["a", "b", "a"]),
+        "csv indices": (["0", "10", "2"], 12),
+        "csv indices beside names": (["0", "10", "2"], list("abcdefghijk")),
+        "csv beyond": (["0", "12"], 12),
+        "csv names": (["b", "a"], ["a", "b"]),
+        "csv numbers as names": (["1", "0"], ["1", "0"]),
+        "csv both": (["b", "2"], ["a", "b", "a"]),
+        "csv two of a name": (["a", "b"], ["a", "b", "a"]),
+        "csv strangers": (["a", "x"], ["a", "b"]),
+        "csv unknown names": (["b", "a"], 2),
+        "csv too few names": (["b", "a"], 3),
+        "csv mixed": (["b", "1"], 2),
     }
-    for name, (folders, classes) in layouts.items():
-        folder = folder_of(tmp_path / name, folders)
-        grey(folder / ".hidden" / "x.png", 9)
-        grey(folder / folders[0] / "deeper" / "x.png", 9)
-        (folder / folders[0] / "._0.png").write_bytes(b"no image")
-        (folder / folders[0] / "text.txt").write_text("no image")
-        class_names = classes if isinstance(classes, list) else ()
-        paths, labels, found = image_files(folder)
-        count = len(class_names) or classes
+    cases = []
+    for name, (labels, classes) in layouts.items():
+        folder = tmp_path / name
+        if name.startswith("csv"):
+            for place, _ in enumerate(labels):
+                grey(folder / f"{place}.png", place)
+            rows = [f"{place}.png,{label}" for place, label in enumerate(labels)]
+            (folder / "labels.csv").write_text("\n".join(["file,label", *rows]))
+        else:
+            folder = folder_of(folder, labels)
+            grey(folder / ".hidden" / "x.png", 9)
+            grey(folder / labels[0] / "deeper" / "x.png", 9)
+            (folder / labels[0] / "._0.png").write_bytes(b"no image")
+            (folder / labels[0] / "text.txt").write_text("no image")
+        cases.append((str(folder), classes))
+    example = REPOSITORY / "examples" / "on_device"
+    printed = run_python(READ, example, json.dumps(cases))
+    for (folder, classes), (theirs, told) in zip(cases, json.loads(printed), strict=True):
+        paths, labels, folders = image_files(folder)
+        names, count = (classes, len(classes)) if isinstance(classes, list) else ((), classes)
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            ours = class_indices(labels, found, class_names, count)
-        given = list(class_names) or count
-        printed = subprocess.run(
-            [sys.executable, "-c", READ, REPOSITORY / "examples" / "on_device", folder, json.dumps(given)],
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        theirs, told = json.loads(printed)
-        assert theirs == (None if ours is None else dict(zip(map(str, paths), ours))), name
-        assert told == bool(said), name
-        assert all(Path(path).exists() for path in theirs or ())
+            ours = class_indices(labels, folders, names, count)
+        assert theirs == (None if ours is None else dict(zip(map(str, paths), ours))), folder
+        assert bool(told) == bool(said), (folder, told)
