@@ -215,8 +215,9 @@ def _is_batch(item, shape):
 
 def _paths(source):
     """A list of files, or None where the source is no list or array of these."""
-    if hasattr(source, "dtype") and np.dtype(getattr(source.dtype, "as_numpy_dtype", None) or object).kind in "SUO":
-        source = np.atleast_1d(np.asarray(source)).tolist()
+    dtype = getattr(source, "dtype", None)
+    if getattr(dtype, "kind", None) in ("S", "U", "O") or getattr(dtype, "name", None) == "string":  # NumPy, TensorFlow
+        source = np.asarray(source).ravel().tolist()
     if not isinstance(source, (list, tuple)) or not source or not all(map(_is_path, source)):
         return None
     return [Path(os.fsdecode(path)) for path in source]
