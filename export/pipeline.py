@@ -293,6 +293,8 @@ def _finish(model, keras_model, mode, prefer, target, outputs, labels, preproces
         verified_by="",
         weights_sha256=weights_hash(model),
         calibration_sha256=None if images.calibration is None else fingerprint(images.calibration),
+        calibrated_for=mode,
+        held_out=images.held_out,
     )
     return Finish(metadata, TARGETS[target].labels_inside, model.name)
 

@@ -357,13 +357,64 @@ def photos_of(folder):
         if not rows or not all(row.get("file") and row.get("label") for row in rows):
             raise ValueError(f"{table} must have the columns file and label, and both in every row")
         return [(folder / row["file"], row["label"]) for row in rows]
-    images = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-    photos = [(path, path.parent.name) for path in images]
-    images = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    photos = photos or [(path, None) for path in images]
+    photos = [(path, name) for name in folders_in(folder) for path in images_below(folder / name)]
+    photos = photos or [(path, None) for path in sorted(folder.iterdir()) if is_image(path)]
     if not photos:
         raise ValueError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return photos
+
+
+def folders_in(folder):
+    """The names of the sub-folders in the order in which Keras counts them as classes."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return [name for name in names if not name.startswith(".") and name != "__MACOSX"]
+
+
+def images_below(folder):
+    for parent, _, names in sorted(os.walk(folder)):
+        if not any(part.startswith(".") or part == "__MACOSX" for part in Path(parent).relative_to(folder).parts):
+            yield from (path for path in (Path(parent, name) for name in sorted(names)) if is_image(path))
+
+
+def is_image(path):
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def classes_of(folder, photos, names):
+    """`({path: class index} or None, a sentence or "")` of `photos_of`, as keras-vit reads them.
+
+    `names` are the class names in the file, or how many classes it has. Names decide; else sub-folders count by their
+    sorted order, as in Keras's image_dataset_from_directory, and numbers in labels.csv are indices.
+    """
+    count, names = (names, []) if isinstance(names, int) else (len(names), list(names))
+    used = sorted({label for _, label in photos})
+    listed, said = (Path(folder) / "labels.csv").exists(), ""
+    order = used if listed else folders_in(Path(folder))
+    index = {name: place for place, name in enumerate(names)}
+    numbers = {label: int(label) for label in used if label.isdecimal()} if listed else {}
+    strangers = [label for label in used if label not in index and label not in numbers]
+    twice = [label for label in used if names.count(label) > 1]
+    if twice:
+        return None, f"no accuracy: {twice[0]!r} is the name of two classes; write indices into a labels.csv"
+    if len(numbers) == len(used) and not set(used) <= set(index):
+        index = numbers
+    elif names and not strangers:
+        other = numbers or {name: place for place, name in enumerate(order) if len(order) == count}
+        differ = [label for label in used if label in index and other.get(label, index[label]) != index[label]]
+        if differ:
+            said = f"labels are taken as class names: {differ[0]!r} is class {index[differ[0]]}, not {other[differ[0]]}"
+        index = {**numbers, **index}
+    elif (names and (listed or len(strangers) < len(used))) or numbers:
+        return None, f"no accuracy: {(strangers or used)[0]!r} is none of the file's class names"
+    elif len(order) != count:
+        return None, f"no accuracy: there are {len(order)} labels and {count} classes; write indices into a labels.csv"
+    else:
+        index = {name: place for place, name in enumerate(order)}
+        if not listed and (names or (all(map(str.isdecimal, order)) and sorted(order, key=int) != order)):
+            said = f"sub-folders are counted by their sorted order: {used[-1]!r} is class {index[used[-1]]}"
+    if max(index[label] for label in used) >= count:
+        return None, f"no accuracy: a label is beyond the classes, which are 0..{count - 1}"
+    return {path: index[label] for path, label in photos}, said
 
 
 def jpegs_in(stream):
@@ -480,31 +531,32 @@ def classify(arguments):
 
 
 def folder(arguments):
-    truth = dict(photos_of(arguments.folder))
+    photos = photos_of(arguments.folder)
     model = opened_to_tell(arguments)
     one_answer = model.task in ("classes", "binary")
-    labels = {label for label in truth.values() if label is not None}
-    known = "label" if labels <= set(model.labels) else "index" if all(map(str.isdecimal, labels)) else None
+    labelled, classes, said = photos[0][1] is not None, None, ""
+    if labelled and one_answer:
+        classes, said = classes_of(arguments.folder, photos, model.metadata.get("labels") or len(model.labels))
+    elif labelled:
+        said = f"no accuracy: one label for each photo does not judge a file of {model.task} answers"
     table, read, right = csv.writer(sys.stdout, lineterminator="\n"), 0, 0
     table.writerow(["file", *(("label", "probability") if one_answer else model.labels)])
-    for path, pixels in each(truth, model):
-        said = model.says(pixels, count=len(model.labels))
+    for path, pixels in each([path for path, _ in photos], model):
+        told = model.says(pixels, count=len(model.labels))
         read += 1
         if one_answer:
-            answer = said["top"][0]
+            answer = told["top"][0]
             cells = [answer["label"], f"{answer['probability']:.4f}"]
-            right += known is not None and str(answer[known]) == truth[path]
+            right += classes is not None and answer["index"] == classes[path]
         elif model.task == "regression":
-            cells = [f"{number['value']:.6g}" for number in said["values"]]
+            cells = [f"{number['value']:.6g}" for number in told["values"]]
         else:
-            in_order = sorted(said["top"], key=operator.itemgetter("index"))
+            in_order = sorted(told["top"], key=operator.itemgetter("index"))
             cells = [f"{answer['probability']:.4f}" for answer in in_order]
         table.writerow([os.path.relpath(path, arguments.folder), *cells])
-    if labels and not one_answer:
-        note(f"no accuracy: one label for each photo does not judge a file of {model.task} answers")
-    elif labels and known is None:
-        note("no accuracy: the labels are neither class names of the file nor numbers")
-    elif labels and read:
+    if said:
+        note(said)
+    if classes is not None and read:
         note(f"accuracy {right / read:.1%}: {right} of the {read} images that could be read")
 
 

@@ -18,11 +18,11 @@ from PIL.PngImagePlugin import PngInfo
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
+from keras_vit_plugin.export.image_folders import image_files
 from keras_vit_plugin.export.images import gather_labelled
 from keras_vit_plugin.export.preprocessing import (
     INTERPOLATIONS,
     Preprocessing,
-    image_files,
     pixel_normalization,
     preprocessing_of,
 )
