@@ -31,7 +31,7 @@ from .keras_model import ImageModel
 from .mediapipe_metadata import require_mediapipe
 from .metadata import Metadata
 from .page import as_page, require_matplotlib
-from .preprocessing import pixel_normalization, preprocessing_of
+from .preprocessing import pixel_normalization, pixel_words, preprocessing_of, two_lines
 from .quantize import NEEDS_CALIBRATION
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
@@ -257,6 +257,8 @@ def export_tflite(
         others_snr_db=others,
         changed_answers=changed_answers(references[0], computed[0], finish.answers[0]),
         input=_input_description(preprocessing, input_dtype, batch_size),
+        pixels=pixel_words(model, preprocessing.channels, mean, std, pixels),
+        keras_lines=two_lines(preprocessing, model, mean, std, pixels),
         file=inspect(content),
         seconds=time.perf_counter() - started,
         choice=choice,

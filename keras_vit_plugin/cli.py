@@ -283,6 +283,7 @@ def export(
         {
             "size": f"{made.size_bytes / 1e6:.2f} MB",
             "input": made.input,
+            "normalized inside": made.pixels,
             "gives": ", ".join(f"{answer.name} ({answer.task}, {answer.activation})" for answer in made.answers),
             **parity.in_words(),
             "verified": f"on {parity.images} {made.verified_on} images, by {made.verified_by}",
