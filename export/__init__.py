@@ -9,7 +9,7 @@ from .pipeline import export_tflite
 from .report import ExportReport
 from .search import Candidate
 from .targets import UnsupportedByTarget
-from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, verify
+from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, verify, wanted_of
 
 __all__ = [
     "Answer",
@@ -30,4 +30,5 @@ __all__ = [
     "export_tflite",
     "inspect",
     "verify",
+    "wanted_of",
 ]

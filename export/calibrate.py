@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .graph import Graph
-from .interpreter import computed_tensors
+from .graph import MOVES, Graph
+from .interpreter import Runner, computed_tensors
 from .progress import track
 
 SAMPLES_PER_CALL = 2048
@@ -13,6 +13,7 @@ SAMPLES_PER_CALL = 2048
 ERROR_POWER = 2.4
 CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33)
 MEASURED_IMAGES = (2, 16)  # at least and at most, by the model's size
+UNUSABLE = 1e9  # noise of a file that overflows, or that does not load
 MEASURED_WORK = 20e9  # multiply-accumulates of one measurement
 
 
@@ -93,13 +94,15 @@ def observe(content, images):
     """
     graph = Graph(content)
     generator = np.random.default_rng(0)
-    notes = {index: ([], [], [], []) for index in graph.producer}
-    factors = {index: graph.factor(index) for index in graph.producer}
+    notes = {index: ([], [], [], []) for index in graph.producer if graph.dtype(index) == "FLOAT32"}
+    factors = {index: graph.factor(index) for index in notes}
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
     products, rows = dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs, 0)
     batches = -(-len(images) // int(graph.subgraph.tensors[graph.image].shape[0]))
-    for tensor in track(computed_tensors(content, images), "Calibrating", total=batches):
+    outputs = [int(index) for index in graph.subgraph.outputs]
+    for batch, tensor in enumerate(track(computed_tensors(content, images), "Calibrating", total=batches)):
+        check_finite([tensor(index) for index in outputs], batch * int(graph.subgraph.tensors[graph.image].shape[0]))
         for index, (smallest, largest, sample, weights) in notes.items():
             values = tensor(index)
             smallest.append(values.min())
@@ -121,11 +124,58 @@ def observe(content, images):
         for index, (smallest, largest, sample, weights) in notes.items()
     }
     pixels = Observation(np.zeros(1), np.full(1, 255.0), np.arange(256.0))
-    same = [graph.image, *(int(operator.outputs[0]) for operator in graph.consumers[graph.image])]
-    same += [int(move.outputs[0]) for tensor in same for move in graph.moves_after(tensor)]
+    same = dict.fromkeys(pixel_tensors(graph), pixels)
     both = {index: Entering(products[index], rows[index]) for index in inputs}
-    entering = {int(dense.inputs[1]): both[int(dense.inputs[0])] for dense in dense_layers}
-    return Calibration({**observations, **dict.fromkeys(same, pixels)}, entering)
+    entering = summed((int(dense.inputs[1]), both[int(dense.inputs[0])]) for dense in dense_layers)
+    return Calibration({**observations, **same}, entering)
+
+
+def pixel_tensors(graph):
+    """The input and the tensors that hold its values, cast or moved and otherwise unchanged."""
+    tensors = [graph.image]
+    for operator in graph.operators:
+        if graph.kind(operator) in ("CAST", "DEQUANTIZE", *MOVES) and int(operator.inputs[0]) in tensors:
+            tensors.append(int(operator.outputs[0]))
+    return tensors
+
+
+def summed(entering):
+    """`{kernel: Entering}` of pairs, those of layers that share a kernel added up."""
+    total = {}
+    for kernel, one in entering:
+        before = total.get(kernel)
+        total[kernel] = one if before is None else Entering(before.products + one.products, before.rows + one.rows)
+    return total
+
+
+def check_finite(outputs, first):
+    """Looks at what a model gives for the images from number `first` on, counted from 0.
+
+    Raises:
+        ValueError: it is not a number, or infinite.
+    """
+    if not all(np.isfinite(values).all() for values in outputs):
+        raise ValueError(
+            f"The model gives NaN or infinity on calibration image {first} or on one soon after it: no error can be "
+            "measured against that. Look at its weights, and at what it computes on that image."
+        )
+
+
+def all_outputs(content, images):
+    """What a file gives for images `(N, H, W, C)` of pixels 0..255: every output, in the graph's order, in float32."""
+    return Runner(content).in_order(images)
+
+
+def mean_noise(answers, reference, outputs):
+    """The noise in several outputs, the mean over them; `UNUSABLE` where it is no number.
+
+    Args:
+        answers: what each output is.
+        reference, outputs: of `all_outputs`.
+    """
+    with np.errstate(all="ignore"):
+        noise = np.mean([answer.noise(*pair) for answer, *pair in zip(answers, reference, outputs)])
+    return float(noise) if noise < UNUSABLE else UNUSABLE
 
 
 def measured_images(graph, images):

@@ -7,7 +7,6 @@ import numpy as np
 
 RISK = 0.1  # of a broken promise, over the draw of the images and the whole search
 DEVIATIONS = 2.0  # standard errors on what is not counted: simulated, see `largest_noise`
-
 FEW_FOR_NOISE = 36  # images: on fewer that bound breaks more often
 
 

@@ -4,17 +4,19 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from .answers import LOGITS
 from .arguments import check_model
 from .files import read_file
 from .flatbuffer import naming, read
 from .float_files import FloatFiles
-from .gradients import has_derivatives, logit_gradients, run_operator
+from .gradients import has_derivatives, logit_gradients
 from .graph import MOVES, Graph
 from .images import fingerprint, gather_images, synthetic_images
 from .interpreter import computed_tensors
 from .keras_model import ImageModel
 from .lower import EMBEDDING, stream_name
 from .metadata import read_metadata
+from .operations import run_operator
 from .pipeline import weights_hash
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
@@ -35,8 +37,9 @@ class OpError:
         place: `"embedding"`, `"block 3"` (from 0) or `"head"`.
         dtype: of its output in the file.
         snr_db: signal-to-noise ratio of its output against Keras, all errors before it included.
-        noise: mean squared error of the logits over their mean square that its own error causes, to first order: that
-            of rounding its weights and its output, given the inputs that it has in the file.
+        noise: mean squared error of the logits over their mean square, both less the mean over the classes, that its
+            own error causes, to first order: that of rounding its weights and its output, given the inputs that it has
+            in the file.
         low, high: the range that its output can hold, or held where it is float.
         saturated: share of its output's values at an end of an integer range.
         cause: what most of `noise` comes from: `"clipping"` or `"rounding"` of its output, or `"inside"`: its weights,
@@ -197,8 +200,9 @@ def _report(twin, file, content, images, mode):
                 grid=_grid(file, same[index]),
                 limits=_limits(file, same[index]),
             )
-        power += np.square(values[logits]).sum()
-        error += np.square(held[logits].ravel() - values[logits]).sum()
+        wanted, got = (np.reshape(array, twin.shape(logits)) for array in (values[logits], held[logits]))
+        power += np.square(LOGITS.signal(wanted)).sum()
+        error += np.square(LOGITS.error(wanted, got)).sum()
     ops = tuple(
         sums[id(operator)].result(
             name=file.name(same[int(operator.outputs[0])]),

@@ -11,13 +11,15 @@ from .mediapipe_metadata import with_activation, with_tflite_metadata
 from .metadata import Metadata
 
 PARITY_LENGTH = 640  # characters of what is measured of one output, at most
+LONGEST = "a" * 16  # name of a mode or a preference
 
 
 @dataclass(frozen=True)
 class Finish:
     """Turns a quantized file into the one that is written.
 
-    The size does not depend on what is measured, so that a file is as large when it is judged as when it is written.
+    The size depends neither on what is measured nor on which mode `"auto"` chooses, so that a file is as large when it
+    is judged as when it is written.
 
     Attributes:
         metadata: all that is known before the file is verified.
@@ -52,13 +54,12 @@ class Finish:
             content = with_activation(content, "SOFTMAX" if self.answers[0].task == CLASSES else "LOGISTIC")
         outputs = tuple(answer.name for answer in self.answers) + self.metadata.outputs
         values = replace(self.metadata, answers=self.answers, outputs=outputs, parity={}).to_dict()
-        length = len(json.dumps(values)) + PARITY_LENGTH * len(self.answers)
+        length = len(json.dumps({**values, "mode": LONGEST, "prefer": LONGEST})) + PARITY_LENGTH * len(self.answers)
         values["parity"] = {} if parity is None else _rounded(parity.to_dict())
         values |= {"verified_by": verified_by, "rejected": rejected}
         content = flatbuffer.set_metadata(content, values, length)
         if self.gives_probabilities:
-            description = f"{self.description}, {self.metadata.mode}"
-            content = with_tflite_metadata(content, self.metadata.labels, description, VERSION)
+            content = with_tflite_metadata(content, self.metadata.labels, self.description, VERSION)
         return content
 
 

@@ -26,27 +26,30 @@ class FloatFiles:
         target: its `Target`.
         road: `"spec"`, or `"generic"` where the model is lowered as Keras emits it.
         road_reason: why it is.
-        changes: `{pass: what it changed}`, in words.
+        changes: `{pass: what it changed}`, in words, empty where it changed nothing.
+        reasons: `{pass: why it changed nothing}`, in words, empty where it changed something.
     """
 
     def __init__(self, model, calibration, batch_size=1, input_dtype="uint8", target="litert", outputs=()):
         self.target = TARGETS[target]
-        self.road, self.road_reason, self.changes = "spec", "", {}
+        self.road, self.road_reason, outcomes = "spec", "", {}
         self._calibration, self._form = calibration, (batch_size, input_dtype)
         self._outputs, self._original = outputs, None
         self._keras = model
         try:
             original = spec.from_keras(model.model, model.scale, model.offset, "embedding" in outputs)
-            self._spec, self.changes = apply_passes(original, calibration)
+            self._spec, outcomes = apply_passes(original, calibration)
             if self.target.gpu:
                 images = synthetic_images(model.image_shape) if calibration is None else calibration
-                self._spec, changes = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), FLOAT16_PASSES)
-                self.changes |= changes
+                self._spec, more = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), FLOAT16_PASSES)
+                outcomes |= more
             self._original = original if outputs else None
         except spec.UnsupportedTopology as reason:
             if outputs:
                 raise ValueError(f"`outputs` are for this package's classifiers: {reason}.") from reason
             self.road, self.road_reason, self._spec = "generic", str(reason), None
+        self.changes = {name: outcome.words if outcome else "" for name, outcome in outcomes.items()}
+        self.reasons = {name: "" if outcome else str(outcome) for name, outcome in outcomes.items()}
 
     def lowered(self, mode, prefer="speed"):
         """The float file, as bytes, that a mode is quantized from."""
@@ -78,7 +81,7 @@ class FloatFiles:
         if mode not in ("int8", "int8-full") or (mode == "int8" and not self.target.integer_dense):
             return form
         largest_score, least_square = self._spec.extremes(spread(self._calibration, EXTREMES_IMAGES))
-        epsilon = max(norm.epsilon for norm in self._spec.norms())
+        epsilon = max((norm.epsilon for norm in self._spec.norms()), default=0.0)
         weights = "softmax"
         if mode == "int8-full":
             weights = "integer_unit"

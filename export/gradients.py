@@ -1,26 +1,30 @@
-"""How far an error in each activation moves the logits: gradients through a float file, its ops run in TensorFlow."""
+"""How far an error in each activation moves the answers: gradients through a float file, its ops run in TensorFlow."""
 
 import numpy as np
 
-from .calibrate import Entering, measured_images, observe, rounded
+from .answers import CLASSES, LINEAR, LOGITS
+from .calibrate import Entering, all_outputs, check_finite, measured_images, observe, rounded, summed
 from .graph import Graph
+from .operations import run_graph, without_derivatives
 from .progress import track
 
 PROBES = 4
 FACTORS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)
+SMALLEST_POWER = 1e-20  # of an output that counts by its power
 
 
-def scaled_ranges(content, ranges, images):
-    """Ranges made wider or narrower, each so that its error moves the logits least.
+def scaled_ranges(content, ranges, images, answers=(LOGITS,)):
+    """Ranges made wider or narrower, each so that its error moves the answers least.
 
     With u random signs, the mean of `(d(u' logits) / dx . error)^2` is the squared length of the first-order change of
     the logits (Hutchinson's estimator). Unlike a sum of squares over a tensor's elements, it knows errors that agree,
-    as those of clipping do.
+    as those of clipping do. What an answer ignores is left out of u.
 
     Args:
         content: bytes of the float file.
         ranges: `{tensor index: (low, high)}`.
         images: raw pixels 0..255, `(N, H, W, C)`.
+        answers: what the outputs of the file are, in their order.
 
     Returns:
         `{tensor index: (low, high)}`, the same where an op has no derivative here.
@@ -29,10 +33,12 @@ def scaled_ranges(content, ranges, images):
     if not has_derivatives(graph):
         return ranges
     generator = np.random.default_rng(0)
-    errors = {tensor: np.zeros(len(FACTORS)) for tensor in ranges if tensor in graph.producer}
-    for image in track(measured_images(graph, images), "Searching ranges"):
+    errors = {tensor: np.zeros(len(FACTORS)) for tensor in ranges if _has_gradient(graph, tensor)}
+    images = measured_images(graph, images)
+    scales = output_scales(content, images, answers)
+    for image in track(images, "Searching ranges"):
         batch = np.broadcast_to(image, graph.subgraph.tensors[graph.image].shape)
-        values, gradients = logit_gradients(graph, batch, generator)
+        values, gradients = logit_gradients(graph, batch, generator, answers, scales)
         for tensor, error in errors.items():
             low, high = ranges[tensor]
             for i, factor in enumerate(FACTORS):
@@ -44,8 +50,8 @@ def scaled_ranges(content, ranges, images):
     }
 
 
-def sensitive_entering(content, images):
-    """What enters every dense layer, each row as often as an error in the layer's answer to it moves the logits.
+def sensitive_entering(content, images, answers=(LOGITS,)):
+    """What enters every dense layer, each row as often as an error in the layer's answer to it moves the answers.
 
     A row x counts as much as the root mean square of `d(u' logits) / dy`, y its answer and u random signs: a background
     patch less than the class token. Source: the Hessian of GuidedQuant (Kim et al. 2025, arXiv:2505.07004), which
@@ -54,6 +60,7 @@ def sensitive_entering(content, images):
     Args:
         content: bytes of the float file.
         images: raw pixels 0..255, `(N, H, W, C)`.
+        answers: what the outputs of the file are, in their order.
 
     Returns:
         `{tensor of the kernel: Entering}`; every row once where an op has no derivative here.
@@ -67,15 +74,14 @@ def sensitive_entering(content, images):
     shape = graph.subgraph.tensors[graph.image].shape
 
     @tf.function
-    def weighted_products(image, signs):
+    def weighted_products(image, probes):
         tensors = {graph.image: tf.broadcast_to(image, shape)}
         with tf.GradientTape() as tape:
             tape.watch(tensors[graph.image])
-            for operator in graph.operators:
-                tensors[int(operator.outputs[0])] = run_operator(graph, operator, tensors)
-            probe = tf.reduce_sum(tensors[int(graph.subgraph.outputs[0])] * signs)
-        answers = [tensors[int(dense.outputs[0])] for dense in dense_layers]
-        gradients = tape.gradient(probe, answers, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+            run_graph(graph, tensors)
+            moved = _moved(graph, tensors, probes)
+        leaving = [tensors[int(dense.outputs[0])] for dense in dense_layers]
+        gradients = tape.gradient(moved, leaving, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         results = []
         for dense, gradient in zip(dense_layers, gradients):
             rows = tf.reshape(tensors[int(dense.inputs[0])], (-1, graph.width(dense.inputs[1])))
@@ -87,102 +93,86 @@ def sensitive_entering(content, images):
 
     generator = np.random.default_rng(0)
     sums = [[0.0, 0.0, 0.0] for _ in dense_layers]
-    logits_shape = graph.subgraph.tensors[int(graph.subgraph.outputs[0])].shape
-    for image in track(images, "Weighing activations"):
-        signs = generator.choice((-1.0, 1.0), logits_shape).astype(np.float32)
-        for total, results in zip(sums, weighted_products(image.astype(np.float32), signs)):
+    scales = output_scales(content, measured_images(graph, images), answers)
+    for number, image in enumerate(track(images, "Weighing activations")):
+        probes = _probes(graph, answers, scales, generator)
+        for total, results in zip(sums, weighted_products(image.astype(np.float32), probes)):
             total[:] = [before + result.numpy() for before, result in zip(total, results)]
+        check_finite([total[0] for total in sums], number)
     # As many rows as would say as much if all counted the same (Kish's effective sample size).
-    return {
-        int(dense.inputs[1]): Entering(products, max(weight**2 / max(squares, 1e-30), 1.0))
+    return summed(
+        (int(dense.inputs[1]), Entering(products, max(weight**2 / max(squares, 1e-30), 1.0)))
         for dense, (products, weight, squares) in zip(dense_layers, sums)
-    }
+    )
 
 
 def has_derivatives(graph):
     """Whether every operator is one that can be run here."""
-    known = _operations()
-    return all(graph.kind(operator) in known for operator in graph.operators)
+    return not without_derivatives(graph)
 
 
-def run_operator(graph, operator, values):
-    """What an operator of a float file computes.
+def output_scales(content, images, answers):
+    """What to multiply each output of a float file by, so that errors in several count alike, and by number.
 
-    Args:
-        graph, operator: of the file.
-        values: `{tensor index: values}` of the tensors that are no constants.
+    Returns:
+        A number or one for each number of a regression, per answer.
     """
-    import tensorflow as tf
+    scales = []
+    for answer, outputs in zip(answers, all_outputs(content, images)):
+        power = answer.power(outputs) * outputs[0].size
+        scales.append(np.where(power > SMALLEST_POWER, 1 / np.sqrt(np.maximum(power, SMALLEST_POWER)), 1.0))
+    return scales
 
-    inputs = [values[int(index)] if int(index) in values else graph.constant(int(index)) for index in operator.inputs]
-    result = _operations()[graph.kind(operator)](operator.builtinOptions, *inputs)
-    return tf.reshape(result, graph.subgraph.tensors[int(operator.outputs[0])].shape)
 
-
-def logit_gradients(graph, images, generator):
-    """What the operators compute, and how the logits follow.
+def logit_gradients(graph, images, generator, answers=(LOGITS,), scales=(1.0,)):
+    """What the operators compute, and how the answers follow.
 
     Args:
         graph: the `Graph` of a float file.
         images: raw pixels, as many as the file takes per call.
         generator: for the random signs u.
+        answers: what the outputs are, in their order.
+        scales: what each is multiplied by, as of `output_scales`.
 
     Returns:
-        `{tensor: (values,)}`, and the derivatives of `u' logits`, `{tensor: (PROBES, values)}`.
+        `{tensor: (values,)}`, and the derivatives of `u' outputs`, `{tensor: (PROBES, values)}`, of float tensors.
     """
     import tensorflow as tf
 
     tensors = {graph.image: tf.constant(images, tf.float32)}
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(tensors[graph.image])
-        for operator in graph.operators:
-            tensors[int(operator.outputs[0])] = run_operator(graph, operator, tensors)
-        logits = tensors[int(graph.subgraph.outputs[0])]
-        signs = generator.choice((-1.0, 1.0), (PROBES, *logits.shape)).astype(np.float32)
-        probes = [tf.reduce_sum(logits * probe) for probe in signs]
-    computed = {index: tensors[index] for index in graph.producer}
-    gradients = [tape.gradient(probe, computed, unconnected_gradients=tf.UnconnectedGradients.ZERO) for probe in probes]
+        run_graph(graph, tensors)
+        moved = [_moved(graph, tensors, _probes(graph, answers, scales, generator)) for _ in range(PROBES)]
+    computed = {index: tensors[index] for index in graph.producer if _has_gradient(graph, index)}
+    gradients = [tape.gradient(probe, computed, unconnected_gradients=tf.UnconnectedGradients.ZERO) for probe in moved]
     return {index: np.ravel(tensor) for index, tensor in computed.items()}, {
         index: np.stack([np.ravel(gradient[index]) for gradient in gradients]) for index in computed
     }
 
 
-def _operations():
-    """Op kind to `function(options, *inputs)`; the shape of the result is the caller's to set."""
+def _has_gradient(graph, tensor):
+    return tensor in graph.producer and graph.dtype(tensor) == "FLOAT32"
+
+
+def _probes(graph, answers, scales, generator):
+    """Random signs for each output; where an answer ignores offsets, directions without one, of one length."""
+    probes = []
+    for index, answer, scale in zip(map(int, graph.subgraph.outputs), answers, scales):
+        if answer.task == CLASSES and answer.activation == LINEAR:
+            directions = generator.normal(size=graph.shape(index))
+            probe = answer.error(np.zeros_like(directions), directions)
+            length = np.linalg.norm(probe, axis=-1, keepdims=True)
+            probe *= np.sqrt(probe.shape[-1] - 1) / np.maximum(length, 1e-12)
+        else:
+            probe = generator.choice((-1.0, 1.0), graph.shape(index))
+        probes.append((probe * scale).astype(np.float32))
+    return probes
+
+
+def _moved(graph, tensors, probes):
+    """The sum of the outputs times their probes."""
     import tensorflow as tf
-    from ai_edge_litert import schema_py_generated as schema
 
-    def padding(options):
-        return {schema.Padding.SAME: "SAME", schema.Padding.VALID: "VALID"}[options.padding]
-
-    def axis(indices):
-        return [int(index) for index in np.ravel(indices)]
-
-    return {
-        "ADD": lambda options, x, y: x + y,
-        "SUB": lambda options, x, y: x - y,
-        "MUL": lambda options, x, y: x * y,
-        "CAST": lambda options, x: x,
-        "DEQUANTIZE": lambda options, x: tf.cast(x, tf.float32),
-        "PAD": lambda options, x, amounts: tf.pad(x, amounts),
-        "CONV_2D": lambda options, x, filters, bias: (
-            tf.nn.conv2d(x, tf.transpose(filters, (1, 2, 3, 0)), (options.strideH, options.strideW), padding(options))
-            + bias
-        ),
-        "RESHAPE": lambda options, x, *shape: x,
-        "TRANSPOSE": lambda options, x, order: tf.transpose(x, order),
-        "SLICE": lambda options, x, begin, size: tf.slice(x, begin, size),
-        "CONCATENATION": lambda options, *parts: tf.concat(parts, options.axis),
-        "MEAN": lambda options, x, along: tf.reduce_mean(x, axis(along)),
-        "SUM": lambda options, x, along: tf.reduce_sum(x, axis(along)),
-        "REDUCE_MAX": lambda options, x, along: tf.reduce_max(x, axis(along)),
-        "RSQRT": lambda options, x: tf.math.rsqrt(x),
-        "EXP": lambda options, x: tf.exp(x),
-        "DIV": lambda options, x, y: x / y,
-        "MINIMUM": lambda options, x, y: tf.minimum(x, y),
-        "LOGISTIC": lambda options, x: tf.sigmoid(x),
-        "SOFTMAX": lambda options, x: tf.nn.softmax(x * options.beta),
-        "GELU": lambda options, x: tf.nn.gelu(x, approximate=options.approximate),
-        "FULLY_CONNECTED": lambda options, x, kernel, bias: tf.matmul(x, kernel, transpose_b=True) + bias,
-        "BATCH_MATMUL": lambda options, x, y: tf.matmul(x, y, transpose_a=options.adjX, transpose_b=options.adjY),
-    }
+    outputs = map(int, graph.subgraph.outputs)
+    return tf.add_n([tf.reduce_sum(tensors[index] * probe) for index, probe in zip(outputs, probes)])

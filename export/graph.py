@@ -5,6 +5,18 @@ import numpy as np
 from .flatbuffer import op_name, read, tensor_type
 
 MOVES = ("RESHAPE", "TRANSPOSE", "SLICE", "SPACE_TO_DEPTH")  # they copy values and change none
+CONSTANTS = {  # the types whose values NumPy reads as they are stored
+    "FLOAT16": np.float16,
+    "FLOAT32": np.float32,
+    "FLOAT64": np.float64,
+    "INT8": np.int8,
+    "INT16": np.int16,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "UINT8": np.uint8,
+    "UINT32": np.uint32,
+    "BOOL": np.bool_,
+}
 
 
 class Graph:
@@ -60,12 +72,25 @@ class Graph:
         depth = self.subgraph.tensors[operator.inputs[0]].shape[-1]
         return int(np.prod(self.subgraph.tensors[operator.outputs[0]].shape)) * int(depth)
 
+    def shape(self, tensor):
+        """Its sides, `()` of a single number."""
+        shape = self.subgraph.tensors[tensor].shape
+        return () if shape is None else tuple(map(int, shape))
+
     def constant(self, tensor):
-        """The values of a float or int32 constant, or None for a tensor computed at run time."""
-        dtype = {"FLOAT16": np.float16, "FLOAT32": np.float32, "INT32": np.int32}.get(self.dtype(tensor))
-        tensor = self.subgraph.tensors[tensor]
-        data = self.model.buffers[tensor.buffer].data
-        return None if data is None else np.frombuffer(bytes(data), dtype).reshape(tensor.shape)
+        """The values of a constant, or None for a tensor computed at run time.
+
+        Raises:
+            ValueError: values of this type are not whole bytes, such as INT4.
+        """
+        data = self.model.buffers[self.subgraph.tensors[tensor].buffer].data
+        if data is None:
+            return None
+        if self.dtype(tensor) not in CONSTANTS:
+            raise ValueError(
+                f"The constant {self.name(tensor)!r} has the type {self.dtype(tensor)}, not one of numbers."
+            )
+        return np.frombuffer(bytes(data), CONSTANTS[self.dtype(tensor)]).reshape(self.shape(tensor))
 
     def output_name(self, operator):
         return self.name(operator.outputs[0])

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from .gradients import has_derivatives, run_operator
+from .gradients import has_derivatives
 from .graph import Graph
+from .operations import run_outputs
 
 
 def half_precision_logits(content, images):
@@ -31,11 +32,11 @@ def half_precision_logits(content, images):
     for image in images:
         tensors = {graph.image: rounded(tf.constant(image[None], tf.float32))}
         for operator in graph.operators:
-            result = rounded(run_operator(graph, operator, tensors))
+            results = {index: rounded(result) for index, result in run_outputs(graph, operator, tensors).items()}
             if graph.kind(operator) == "MEAN":
-                entering = tensors[int(operator.inputs[0])]
+                entering, (result,) = tensors[int(operator.inputs[0])], results.values()
                 total = rounded(result * (entering.shape.num_elements() / result.shape.num_elements()))
-                result = tf.where(tf.math.is_finite(total), result, total)
-            tensors[int(operator.outputs[0])] = result
+                results = {int(operator.outputs[0]): tf.where(tf.math.is_finite(total), result, total)}
+            tensors.update(results)
         logits.append(np.ravel(tensors[int(graph.subgraph.outputs[0])]))
     return np.stack(logits)

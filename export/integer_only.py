@@ -1,17 +1,23 @@
 """The modes in which every tensor between input and output is an integer: `int8-full` and `int16x8`."""
 
 from . import recipes
+from .answers import LOGITS
 from .calibrate import observe, quantizer_ranges
-from .flatbuffer import drop_unused_tensors, in_integer, requantize_pixels
+from .flatbuffer import drop_unused_tensors, in_integer, op_name, read, requantize_pixels, tensor_type, write
 from .gradients import scaled_ranges
 from .graph import Graph
+from .loadable import loadable
+from .prepare import prepared
 from .round_weights import rounded_kernels, with_kernels
 
 # Ops that the runtimes compute in integer and ai-edge-quantizer does not know.
 UNKNOWN_TO_THE_QUANTIZER = ("EXP", "REDUCE_MAX")
+INT16_VERSION = {"ADD": 3, "SUB": 5}  # of int16 with any scales, as TFLite's converter numbers them
 
 
-def quantize_integer_only(content, images, activation_bits, input_dtype="uint8", output_dtype="float32"):
+def quantize_integer_only(
+    content, images, activation_bits, input_dtype="uint8", output_dtype="float32", answers=(LOGITS,)
+):
     """Quantizes a float file so that nothing but the logits is float.
 
     Args:
@@ -20,27 +26,56 @@ def quantize_integer_only(content, images, activation_bits, input_dtype="uint8",
         activation_bits: 8 or 16.
         input_dtype: `"uint8"`, or `"int8"` for pixels less 128.
         output_dtype: `"float32"`, or `"int8"` (`"int16"` with 16 bits) for logits as they are quantized.
+        answers: what the outputs of the file are, in their order.
 
     Returns:
-        The file as bytes.
+        The file as bytes. An operator that the runtime does not load in integer stays in float.
     """
     from ai_edge_quantizer import quantizer
 
+    content = prepared(content)
     graph = Graph(content)
     calibration = observe(content, images)
-    ranges = _ranges(graph, content, calibration.observations, images, activation_bits)
+    ranges = _ranges(graph, content, calibration.observations, images, activation_bits, answers)
     content = with_kernels(content, rounded_kernels(graph, calibration.entering))
-    with recipes.silence():
-        engine = quantizer.Quantizer(content)
-        engine.update_quantization_recipe(".*", "*", recipes.static(activation_bits))
-        if output_dtype == "float32":
-            engine.update_quantization_recipe(".*", "OUTPUT", algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
-        quantized = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
-    quantized = requantize_pixels(quantized, input_dtype)
-    return drop_unused_tensors(in_integer(quantized, UNKNOWN_TO_THE_QUANTIZER))
+    unquantized = quantizer.AlgorithmName.NO_QUANTIZE
+
+    def quantized(left_in_float):
+        with recipes.silence():
+            engine = quantizer.Quantizer(content)
+            engine.update_quantization_recipe(".*", "*", recipes.static(activation_bits))
+            matmuls = recipes.static(activation_bits, per_tensor=True)
+            engine.update_quantization_recipe(".*", "BATCH_MATMUL", matmuls)
+            if output_dtype == "float32":
+                engine.update_quantization_recipe(".*", "OUTPUT", algorithm_key=unquantized)
+            for operator in left_in_float:
+                scope = recipes.scope(graph, operator)
+                engine.update_quantization_recipe(scope, graph.kind(operator), algorithm_key=unquantized)
+            file = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
+        file = in_integer(requantize_pixels(file, input_dtype), UNKNOWN_TO_THE_QUANTIZER)
+        return _any_scales(drop_unused_tensors(file))
+
+    return loadable(quantized, graph)
 
 
-def _ranges(graph, content, observations, images, bits):
+def _any_scales(content):
+    """Lets ADD and SUB in int16 take any scales.
+
+    Without that, kernels shift by whole bits where all three scales happen to be powers of two, and refuse scales of
+    which none is that of the output. Source: tensorflow/lite/kernels/add.cc.
+    """
+    model = read(content)
+    tensors = model.subgraphs[0].tensors
+    for operator in model.subgraphs[0].operators:
+        name = op_name(model, operator)
+        if name in INT16_VERSION and tensor_type(tensors[operator.outputs[0]]) == "INT16":
+            operator.builtinOptions.potScaleInt16 = False
+            code = model.operatorCodes[operator.opcodeIndex]
+            code.version = max(code.version, INT16_VERSION[name])
+    return write(model)
+
+
+def _ranges(graph, content, observations, images, bits, answers):
     """Per tensor the range to quantize it with, `{tensor: (low, high)}`.
 
     With 8 bits the one whose error moves the logits least; 16 bits clip nothing. Where an op would only change the
@@ -48,20 +83,25 @@ def _ranges(graph, content, observations, images, bits):
     """
     if bits == 8:
         ranges = {tensor: seen.least_error() for tensor, seen in observations.items()}
-        ranges = scaled_ranges(content, ranges, images)
+        ranges = scaled_ranges(content, ranges, images, answers)
     else:
         ranges = {tensor: seen.full() for tensor, seen in observations.items()}
     for matmul in graph.of_kind("BATCH_MATMUL"):  # XNNPACK takes it where the right-hand side has zero point 0
         right = int(matmul.inputs[1])
-        largest = max(map(abs, ranges[right])) or 1.0
-        same = [right, *(int(move.inputs[0]) for move in graph.moves_before(right))]
-        ranges |= dict.fromkeys(same, (-largest * 128 / 127, largest))
+        if right in ranges:  # a constant's range is that of its values
+            largest = max(map(abs, ranges[right])) or 1.0
+            same = [right, *(int(move.inputs[0]) for move in graph.moves_before(right))]
+            same = [tensor for tensor in same if tensor in ranges]
+            ranges |= dict.fromkeys(same, (-largest * 128 / 127, largest))
     for joined in graph.of_kind("CONCATENATION"):
         ranges |= {int(part): ranges[int(joined.outputs[0])] for part in joined.inputs if int(part) in ranges}
     for largest in graph.of_kind("REDUCE_MAX"):
-        ranges[int(largest.outputs[0])] = ranges[int(largest.inputs[0])]
+        if int(largest.inputs[0]) in ranges:
+            ranges[int(largest.outputs[0])] = ranges[int(largest.inputs[0])]
     for norm in graph.of_kind("RSQRT"):  # the epsilon is less than a step
         added = graph.producer.get(int(norm.inputs[0]))
         if added is not None and graph.kind(added) == "ADD":
-            ranges[int(added.outputs[0])] = ranges[int(added.inputs[0])]
+            values = [int(index) for index in added.inputs if int(index) in ranges]
+            if len(values) == 1:  # the other is the epsilon, a constant
+                ranges[int(added.outputs[0])] = ranges[values[0]]
     return ranges

@@ -124,6 +124,11 @@ class Runner:
         """
         return self._run(images, self._outputs)
 
+    def in_order(self, images):
+        """As `outputs`, a list in the order of the graph's outputs."""
+        details = dict(enumerate(self.interpreter.get_output_details()))
+        return list(self._run(images, details).values())
+
     def _run(self, images, details):
         collected = {name: [] for name in details}
         for batch, count in _batches(images, self.batch_size):

@@ -5,14 +5,13 @@ layers go back to 8 bits where that saves the most error for its bytes, until th
 are spent. Then gains and biases are tuned.
 """
 
-import numpy as np
-
 from . import recipes
-from .calibrate import measured_images
+from .answers import LOGITS
+from .calibrate import all_outputs, mean_noise, measured_images
 from .flatbuffer import float16_constants
 from .gradients import sensitive_entering
 from .graph import Graph
-from .interpreter import Runner
+from .prepare import prepared
 from .progress import track
 from .round_weights import number_of_blocks, rounded_kernels, with_kernels
 from .tune_gains import tuned_gains
@@ -23,35 +22,43 @@ LARGE_CONSTANT = 1000  # values; in float16 from here on
 EXTRA_SIZE = 0.165  # of the weights in 4 bits, for layers in 8
 
 
-def quantize_int4(content, images, block_size=None):
+def quantize_int4(content, images, block_size=None, answers=(LOGITS,)):
     """Quantizes a float file to `int4`.
 
     Args:
         content: bytes of the float file.
         images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
         block_size: one of `BLOCK_SIZES`, inputs per scale; None for one scale per output channel.
+        answers: what the outputs of the file are, in their order.
 
     Returns:
         The file as bytes.
     """
-    return Int4(content, images, block_size).within(SNR_DB, EXTRA_SIZE)
+    return Int4(content, images, block_size, answers).within(SNR_DB, EXTRA_SIZE)
 
 
 class Int4:
     """A float file with all that is measured once to quantize it to `int4`, with more or fewer layers in 8 bits."""
 
-    def __init__(self, content, images, block_size=None):
-        self.content, self.images, self.block_size = content, images, block_size
+    def __init__(self, content, images, block_size=None, answers=(LOGITS,)):
+        content = prepared(content)
+        self.content, self.images, self.block_size, self.answers = content, images, block_size, answers
         self.graph = Graph(content)
-        entering = sensitive_entering(content, images)
+        if not any(
+            self.graph.constant(int(dense.inputs[1])) is not None for dense in self.graph.of_kind("FULLY_CONNECTED")
+        ):
+            raise ValueError(
+                "quantize='int4' stores the weights of dense layers in 4 bits and this model has none: take 'dynamic' "
+                "or 'int8'."
+            )
+        entering = sensitive_entering(content, images, answers)
         self.four = rounded_kernels(self.graph, entering, 4, block_size)
         self.eight = rounded_kernels(self.graph, entering, 8)
         del entering  # its products are as large as the model
         images = measured_images(self.graph, images)
-        logits = Runner(content)(images)
-        power = max(np.mean(logits**2), 1e-30)
+        outputs = all_outputs(content, images)
         self.noises = {
-            tensor: float(np.mean((Runner(with_kernels(content, {tensor: kernel}))(images) - logits) ** 2) / power)
+            tensor: mean_noise(answers, outputs, all_outputs(with_kernels(content, {tensor: kernel}), images))
             for tensor, kernel in track(self.four.items(), "Measuring int4")
         }
 
@@ -66,7 +73,7 @@ class Int4:
 
         kept = self._worth_eight_bits(snr_db, extra_size)
         kernels = self.four | {tensor: self.eight[tensor] for tensor in kept}
-        content = with_kernels(self.content, tuned_gains(self.content, kernels, self.images))
+        content = with_kernels(self.content, tuned_gains(self.content, kernels, self.images, self.answers))
         with recipes.silence():
             engine = quantizer.Quantizer(content)
             for dense in self.graph.of_kind("FULLY_CONNECTED"):

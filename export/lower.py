@@ -1,13 +1,11 @@
 """From a `ViTSpec`, or any Keras model, to a float32 `.tflite` with static shapes."""
 
-import contextlib
-import logging
 import tempfile
 
 import numpy as np
 
 from keras_vit_plugin.geometry import patch_grid
-from keras_vit_plugin.quiet import quiet_stderr
+from keras_vit_plugin.quiet import quiet_python, quiet_stderr
 
 from .flatbuffer import outputs_in_order
 from .keras_model import computing_in_float32
@@ -251,7 +249,7 @@ def _convert(function, signature, variables=()):
     module.function = tf.function(function, input_signature=[signature], autograph=False)
     concrete = module.function.get_concrete_function()
     module.variables_to_track = list(variables)
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with tempfile.TemporaryDirectory() as folder, quiet_stderr(), quiet_python():
         tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
@@ -259,16 +257,3 @@ def _convert(function, signature, variables=()):
             return converter.convert()
         except ConverterError as error:
             raise UnsupportedByTarget(f"The model does not convert to TFLite builtin ops: {error}") from error
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Holds back what the converter's C++ writes to standard error and TensorFlow to its log."""
-    logger = logging.getLogger("tensorflow")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with quiet_stderr():
-            yield
-    finally:
-        logger.setLevel(level)

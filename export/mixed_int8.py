@@ -2,17 +2,17 @@
 
 XNNPACK runs an int8 BATCH_MATMUL only where the right-hand side has zero point 0, and a dense layer in int8 in two
 ways: with fixed scales, or quantizing each token on the fly, which is more accurate and often slower. Every op starts
-on what is fastest. Its noise in the logits is measured alone, the noises add up, and ops step back, to on the fly or to
-float, where that saves the most noise for the time it costs, until the sum is within the budget.
+on what is fastest. Its noise in the answers is measured alone, the noises add up, and ops step back, to on the fly or
+to float, where that saves the most noise for the time it costs, until the sum is within the budget.
 """
 
-import numpy as np
-
 from . import recipes
-from .calibrate import measured_images, observe, quantizer_ranges
+from .answers import LOGITS
+from .calibrate import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from .correct_biases import corrected_biases
 from .graph import Graph
-from .interpreter import Runner
+from .loadable import refusal
+from .prepare import prepared
 from .progress import track
 from .round_weights import rounded_kernels, with_kernels
 from .spec import gelu
@@ -29,7 +29,7 @@ FLOAT_MATMUL, QUANTIZED, CONVERTED, FLOAT_GELU = 2.3, 45, 18, 45
 READERS = {"GELU": gelu}
 
 
-def quantize_mixed_int8(content, images, prefer):
+def quantize_mixed_int8(content, images, prefer, answers=(LOGITS,)):
     """Quantizes a float file to `int8`.
 
     Args:
@@ -37,23 +37,24 @@ def quantize_mixed_int8(content, images, prefer):
         images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
         prefer: `"speed"`, or `"accuracy"`, which has the smaller budget of noise and may keep dense layers in float,
             with float16 weights.
+        answers: what the outputs of the file are, in their order.
 
     Returns:
         The file as bytes.
     """
-    return MixedInt8(content, images, prefer).within(SNR_DB[prefer])
+    return MixedInt8(content, images, prefer, answers).within(SNR_DB[prefer])
 
 
 class MixedInt8:
     """A float file with all that is measured once to quantize it to `int8` within any budget of noise.
 
     Args:
-        content, images, prefer: as for `quantize_mixed_int8`.
+        content, images, prefer, answers: as for `quantize_mixed_int8`.
     """
 
-    def __init__(self, content, images, prefer):
-        self.content, self.images = content, images
-        self.graph = Graph(content)
+    def __init__(self, content, images, prefer, answers=(LOGITS,)):
+        self.content, self.images, self.answers = prepared(content), images, answers
+        content, self.graph = self.content, Graph(self.content)
         calibration = observe(content, images)
         self.ranges = _ranges(self.graph, calibration.observations)
         self.kernels = rounded_kernels(self.graph, calibration.entering)
@@ -61,19 +62,20 @@ class MixedInt8:
         self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
         self.rounded = with_kernels(content, self.kernels)
         self.measured_images = measured_images(self.graph, images)
-        self.rounded_logits = Runner(self.rounded)(self.measured_images)
-        logits = Runner(content)(self.measured_images)
-        self.power = max(np.mean(logits**2), 1e-30)
-        self.rounding_noise = float(np.mean((self.rounded_logits - logits) ** 2) / self.power)
+        self.outputs = all_outputs(content, self.measured_images)
+        self.rounded_outputs = all_outputs(self.rounded, self.measured_images)
+        self.rounding_noise = mean_noise(answers, self.outputs, self.rounded_outputs)
         self.operators = self.graph.of_kind(*DENSE, "BATCH_MATMUL")
         # Of each operator the levels it may run on and their times, the fastest first.
         self.levels = [list(_levels(self.graph, operator, prefer).items()) for operator in self.operators]
         self.noises = {}  # of (number of the operator, level)
         for i in track(range(len(self.operators)), "Measuring int8"):
-            self._noise(i, self.levels[i][0][0])
+            if self._noise(i, self.levels[i][0][0]) == UNUSABLE:
+                usable = [(level, time) for level, time in self.levels[i] if self._noise(i, level) < UNUSABLE]
+                self.levels[i] = usable or [(FLOAT, 0.0)]
 
     def within(self, snr_db):
-        """The file, as bytes, whose operators' noises add up to this signal-to-noise ratio of the logits, in dB."""
+        """The file, as bytes, whose operators' noises add up to this signal-to-noise ratio of the answers, in dB."""
         plan = self._plan(10 ** (-snr_db / 10))
         in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
         kernels = {tensor: kernel for tensor, kernel in self.kernels.items() if tensor not in in_float}
@@ -83,13 +85,16 @@ class MixedInt8:
         return _quantize(content, self.graph, self.quantizer_ranges, plan)
 
     def _noise(self, i, level):
-        """What operator `i` on a level, alone, adds to the logits: mean squared error over mean square."""
+        """What operator `i` on a level, alone, adds to the noise of the outputs."""
         if level == FLOAT:
             self.noises[i, level] = 0.0
         if (i, level) not in self.noises:
             file = _quantize(self.rounded, self.graph, self.quantizer_ranges, {level: [self.operators[i]]})
-            error = Runner(file)(self.measured_images) - self.rounded_logits
-            self.noises[i, level] = float(np.mean(error**2) / self.power)
+            if refusal(file):
+                self.noises[i, level] = UNUSABLE
+            else:
+                outputs = all_outputs(file, self.measured_images)
+                self.noises[i, level] = mean_noise(self.answers, self.rounded_outputs, outputs)
         return self.noises[i, level]
 
     def _plan(self, budget):
@@ -162,7 +167,8 @@ def _ranges(graph, observations):
     for dense in graph.of_kind("FULLY_CONNECTED"):
         if graph.rows(dense.outputs[0]) >= FEW_ROWS:
             entering = int(dense.inputs[0])
-            ranges |= {int(move.inputs[0]): ranges[entering] for move in graph.moves_before(entering)}
+            same = [int(move.inputs[0]) for move in graph.moves_before(entering)]
+            ranges |= {source: ranges[entering] for source in same if source in observations}
     for matmul in graph.of_kind("BATCH_MATMUL"):
         left, right, output = int(matmul.inputs[0]), int(matmul.inputs[1]), int(matmul.outputs[0])
         unclipped = (left, right, output) if _only_reader(graph, output) == "SOFTMAX" else (right,)
@@ -171,7 +177,8 @@ def _ranges(graph, observations):
             largest = max(map(abs, ranges[right])) or 1.0
             ranges[right] = (-largest * 128 / 127, largest)
         for tensor in (left, right):
-            ranges |= {int(move.inputs[0]): ranges[tensor] for move in graph.moves_before(tensor)}
+            same = [int(move.inputs[0]) for move in graph.moves_before(tensor)]
+            ranges |= {source: ranges[tensor] for source in same if source in observations}
         ranges |= {int(move.outputs[0]): ranges[output] for move in graph.moves_after(output)}
     return ranges
 
@@ -194,13 +201,16 @@ def _quantize(content, graph, ranges, plan):
         if graph.kind(operator) == "BATCH_MATMUL":
             moves += graph.moves_after(int(operator.outputs[0]))
     float_dense = [operator for operator in plan.get(FLOAT, []) if graph.kind(operator) != "BATCH_MATMUL"]
+    dense = [operator for operator in fixed if graph.kind(operator) != "BATCH_MATMUL"]
+    matmuls = [operator for operator in fixed if graph.kind(operator) == "BATCH_MATMUL"]
     min_max, casting = quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT, quantizer.AlgorithmName.FLOAT_CASTING
     with recipes.silence():
         engine = quantizer.Quantizer(content)
         for operators, config, algorithm in (
             (plan.get(ON_THE_FLY, []), recipes.dynamic(), min_max),
             (float_dense, recipes.float16_weights(), casting),
-            ([*fixed, *moves], recipes.static(), min_max),
+            ([*dense, *moves], recipes.static(), min_max),
+            (matmuls, recipes.static(per_tensor=True), min_max),
         ):
             for operator in operators:
                 scope = recipes.scope(graph, operator)

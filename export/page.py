@@ -158,7 +158,7 @@ def _rewrites_section(report):
     if not report.changes:
         return f"<h2>Rewrites</h2><p>None: {html.escape(report.road_reason)}.</p>"
     rows = "".join(
-        f"<tr><td>{name}<td>{html.escape(change) or 'did not apply'}" for name, change in report.changes.items()
+        f"<tr><td>{name}<td>{html.escape(change or report.reasons[name])}" for name, change in report.changes.items()
     )
     return f"<h2>Rewrites of the graph</h2><table>{rows}</table>"
 

@@ -73,6 +73,7 @@ def export_tflite(
     max_size=None,
     max_relative_error=None,
     keep_rejected=False,
+    runtime_python=None,
 ):
     """Converts a Keras model of images to a `.tflite`, compares it with the model, and writes it if it held.
 
@@ -133,6 +134,7 @@ def export_tflite(
             is wished for of outputs that decide nothing.
         keep_rejected: whether a file that is too far from the model is kept as `NAME.rejected.tflite`, to be looked at
             with `debug` and `verify`.
+        runtime_python: for `"tflite-runtime"`: path of a Python that has it; the file is verified there.
 
     Returns:
         An `ExportReport`.
@@ -206,7 +208,15 @@ def export_tflite(
         files.forget()
         integer_dense = files.target.integer_dense
         content = quantize_file(
-            content, quantize, images.calibration, prefer, input_dtype, output_dtype, block_size, integer_dense
+            content,
+            quantize,
+            images.calibration,
+            prefer,
+            input_dtype,
+            output_dtype,
+            block_size,
+            integer_dense,
+            keras_model.answers,
         )
     finished = finish(content)
     tree = flatbuffer.read(finished)
@@ -237,6 +247,7 @@ def export_tflite(
         road_reason=files.road_reason,
         rewrites={name: bool(change) for name, change in files.changes.items()},
         changes=files.changes,
+        reasons=files.reasons,
         size_bytes=len(content),
         parity=parity,
         verified_on=images.verified_on,

@@ -1,11 +1,14 @@
 """The quantization modes."""
 
 from . import recipes
+from .answers import LOGITS
 from .calibrate import observe
 from .graph import Graph
 from .integer_only import quantize_integer_only
+from .loadable import loadable
 from .low_bit import BLOCK_SIZES, quantize_int4
 from .mixed_int8 import PREFERENCES, quantize_mixed_int8
+from .prepare import prepared
 from .round_weights import rounded_kernels, with_kernels
 
 __all__ = ["BLOCK_SIZES", "INTEGER_ONLY", "MODES", "NEEDS_CALIBRATION", "PREFERENCES", "quantize"]
@@ -24,6 +27,7 @@ def quantize(
     output_dtype="float32",
     block_size=None,
     integer_dense=True,
+    answers=(LOGITS,),
 ):
     """Quantizes a float32 TFLite file.
 
@@ -37,6 +41,8 @@ def quantize(
         block_size: for `int4`, as for `quantize_int4`.
         integer_dense: whether the runtime has fast integer dense layers; without them `dynamic` and `int8` hold
             weights in int8 and compute in float.
+        answers: what the outputs of the file are, an `Answer` for each in the order of the graph's outputs: noise is
+            measured by them. Outputs behind the last of them do not count.
 
     Returns:
         The file as bytes.
@@ -44,11 +50,11 @@ def quantize(
     if mode in ("dynamic", "int8") and not integer_dense:
         return _int8_weights(content, calibration)
     if mode == "int8":
-        return quantize_mixed_int8(content, calibration, prefer)
+        return quantize_mixed_int8(content, calibration, prefer, answers)
     if mode in INTEGER_ONLY:
-        return quantize_integer_only(content, calibration, INTEGER_ONLY[mode], input_dtype, output_dtype)
+        return quantize_integer_only(content, calibration, INTEGER_ONLY[mode], input_dtype, output_dtype, answers)
     if mode == "int4":
-        return quantize_int4(content, calibration, block_size)
+        return quantize_int4(content, calibration, block_size, answers)
     if mode == "dynamic":
         return _dynamic(content, calibration)
     return {"float32": bytes, "float16": _float16}[mode](content)
@@ -66,12 +72,23 @@ def _float16(content):
 
 
 def _dynamic(content, images):
-    """Weights in int8 per channel, activations quantized on the fly."""
+    """Weights in int8 per channel, activations quantized on the fly; in float what the runtime does not load so."""
     from ai_edge_quantizer import quantizer, recipe
 
     content = _rounded(content, images)
-    with recipes.silence():
-        return bytes(quantizer.Quantizer(content, recipe.dynamic_wi8_afp32()).quantize().quantized_model)
+    graph = Graph(content)
+
+    def quantized(left_in_float):
+        with recipes.silence():
+            engine = quantizer.Quantizer(content, recipe.dynamic_wi8_afp32())
+            for operator in left_in_float:
+                unquantized = quantizer.AlgorithmName.NO_QUANTIZE
+                engine.update_quantization_recipe(
+                    recipes.scope(graph, operator), graph.kind(operator), algorithm_key=unquantized
+                )
+            return bytes(engine.quantize().quantized_model)
+
+    return loadable(quantized, graph)
 
 
 def _int8_weights(content, images):
@@ -88,6 +105,7 @@ def _int8_weights(content, images):
 
 def _rounded(content, images):
     """A float file whose dense kernels are on the grid that int8 per channel has, rounded by what enters them."""
+    content = prepared(content)
     if images is None:
         return content
     return with_kernels(content, rounded_kernels(Graph(content), observe(content, images).entering))

@@ -1,9 +1,10 @@
 """What ai-edge-quantizer is told: how an op is quantized, and which op."""
 
-import contextlib
-import io
-import logging
 import re
+
+from keras_vit_plugin.quiet import quiet_python
+
+silence = quiet_python  # holds back the quantizer's own progress bars and size table
 
 
 def dynamic(weight_bits=8, block_size=None):
@@ -15,15 +16,18 @@ def dynamic(weight_bits=8, block_size=None):
     )
 
 
-def static(activation_bits=8):
-    """int8 weights per channel, activations of 8 or 16 bits with fixed scales."""
+def static(activation_bits=8, per_tensor=False):
+    """int8 weights per channel, activations of 8 or 16 bits with fixed scales.
+
+    `per_tensor` weights are for BATCH_MATMUL, whose integer kernels read the first scale only.
+    """
     from ai_edge_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
         activation_tensor_config=qtyping.TensorQuantizationConfig(
             num_bits=activation_bits, symmetric=activation_bits == 16
         ),
-        weight_tensor_config=_weights(8),
+        weight_tensor_config=_weights(8, per_tensor=per_tensor),
         compute_precision=qtyping.ComputePrecision.INTEGER,
     )
 
@@ -53,21 +57,11 @@ def scope(graph, operator):
     return f"^{re.escape(graph.output_name(operator))};?$"
 
 
-@contextlib.contextmanager
-def silence():
-    """Holds back the quantizer's own progress bars and size table."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
-
-
-def _weights(bits, block_size=None):
+def _weights(bits, block_size=None, per_tensor=False):
     from ai_edge_quantizer import qtyping
 
     granularity = "CHANNELWISE" if block_size is None else f"BLOCKWISE_{block_size}"
+    granularity = "TENSORWISE" if per_tensor else granularity
     return qtyping.TensorQuantizationConfig(
         num_bits=bits, symmetric=True, granularity=qtyping.QuantGranularity[granularity]
     )

@@ -33,8 +33,9 @@ class ExportReport:
         mode, target: as asked for.
         road: `"spec"` (rewritten and lowered by this package) or `"generic"` (the graph as Keras emits it).
         road_reason: why the generic road was taken; empty on the spec road.
-        rewrites: `{pass: whether it applied}`.
-        changes: `{pass: what it changed}`, in words.
+        rewrites: `{pass: whether it changed something}`.
+        changes: `{pass: what it changed}`, in words, empty where nothing.
+        reasons: `{pass: why it changed nothing}`, in words, empty where it changed something.
         size_bytes: size of the file.
         parity: the file against the Keras model.
         verified_on: `"verification"` images, `"held-out"` ones (of the calibration's, nothing was fitted on them), or
@@ -59,6 +60,7 @@ class ExportReport:
     road_reason: str
     rewrites: dict[str, bool]
     changes: dict[str, str]
+    reasons: dict[str, str]
     size_bytes: int
     parity: ParityReport
     verified_on: str

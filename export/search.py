@@ -1,11 +1,12 @@
 """`quantize="auto"`: the cheapest file that held-out images show to be good enough.
 
-The files are tried from the most accurate to the cheapest, each with the same exact test, and the last before the first
-failure is taken. A file that is not good enough can only be taken if the first such file in this order passes its test:
-the risk of the whole search is that of one test, however many files are tried (fixed-sequence testing: Maurer, Hothorn
-and Lehmacher 1995). From the cheapest up every file would be another chance to pass by luck.
+The files are tried from the most accurate to the cheapest, each with the same exact test, and the cheapest before the
+first failure is taken. A file that is not good enough can only be taken if the first such file in this order passes its
+test: the risk of the whole search is that of one test, however many files are tried (fixed-sequence testing: Maurer,
+Hothorn and Lehmacher 1995). From the cheapest up every file would be another chance to pass by luck.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -118,7 +119,7 @@ def search(
         tried.append((candidate, content))
         return candidate
 
-    for name, mode, prefer, content in _candidates(files, calibration, order):
+    for name, mode, prefer, content in _candidates(files, calibration, order, answers):
         if any(content == other for _, other in tried):
             continue
         candidate = judge(name, mode, prefer, content)
@@ -128,8 +129,8 @@ def search(
     if not fitting or not wish.of_accuracy:
         judge("float32", "float32", "speed", files.lowered("float32"))
         fitting = [pair for pair in tried if pair[0].fits]
-    if fitting and wish.of_accuracy:
-        best, content = fitting[-1]
+    if fitting and wish.of_accuracy:  # all of these passed, so any may be taken
+        best, content = fitting[-1] if order == "speed" else min(fitting, key=lambda pair: pair[0].size_bytes)
     else:
         best, content = max(tried, key=lambda pair: (wish.is_small(pair[0].size_bytes), pair[0].snr_db))
     return content, best, tuple(candidate for candidate, _ in tried)
@@ -197,16 +198,16 @@ def _by_name(values, answers):
     return values if isinstance(values, dict) else {answers[0].name: values}
 
 
-def _candidates(files, calibration, order):
+def _candidates(files, calibration, order, answers):
     """`(name, mode, prefer, bytes)` of one file after the other, the most accurate first, without float32."""
 
     def int8(prefer):
-        engine = MixedInt8(files.lowered("int8", prefer), calibration, prefer)
+        engine = MixedInt8(files.lowered("int8", prefer), calibration, prefer, answers)
         for snr_db in INT8_SNR_DB[prefer]:
             yield f"int8, budget {snr_db:g} dB", "int8", prefer, engine.within(snr_db)
 
     def int4():
-        engine = Int4(files.lowered("int4"), calibration)
+        engine = Int4(files.lowered("int4"), calibration, answers=answers)
         for share in INT4_EXTRA_SIZE:
             yield f"int4, {share:.0%} in 8 bits", "int4", "speed", engine.within(math.inf, share)
 
@@ -218,11 +219,14 @@ def _candidates(files, calibration, order):
     if not files.target.integer_dense:  # then int8 is the same file as dynamic
         yield from whole("dynamic")
         return
-    yield from int8("accuracy")
+    accurate = int8("accuracy")
     if order == "speed":
+        yield from accurate
         yield from int8("speed")
     else:
-        yield from whole("dynamic")
+        yield from itertools.islice(accurate, len(INT8_SNR_DB["accuracy"]) - 1)
+        yield from whole("dynamic")  # smaller than int8 and more accurate than its last step
+        yield from accurate
         yield from int4()
 
 

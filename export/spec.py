@@ -229,7 +229,7 @@ class ViTSpec:
             squares += [norm.smallest_mean_square(values) for norm, values in norms if norm is not None]
             x = block(x)
         squares += [] if self.norm is None else [self.norm.smallest_mean_square(x)]
-        return float(max(scores)), float(min(squares))
+        return float(max(scores, default=0.0)), float(min(squares, default=np.inf))
 
     def classify(self, x, output="logits"):
         """Logits, or the embedding, from the tokens after the last block."""
@@ -240,11 +240,17 @@ class ViTSpec:
 
     def embedding(self, images):
         """The features before the heads, `(B, D)` float64, of a spec that was read with them."""
-        return self.classify(self.streams(images)[-1], "embedding")
+        return self.classify([self.embed(images), *self.streams(images)][-1], "embedding")
 
     def attention_map(self, images):
         """What the answer draws on in the last block, `(B, rows, columns)` float64: the mean over heads and over the
-        tokens that the heads read, or over all tokens where they read the mean."""
+        tokens that the heads read, or over all tokens where they read the mean.
+
+        Raises:
+            ValueError: there are no blocks.
+        """
+        if not self.blocks:
+            raise ValueError("A model without blocks has no attention to map.")
         x = self.embed(images)
         for block in self.blocks[:-1]:
             x = block(x)

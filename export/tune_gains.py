@@ -8,9 +8,12 @@ quantized model are trained in PEQA (Kim et al. 2023, arXiv:2305.14152); the tar
 
 import numpy as np
 
-from .gradients import has_derivatives, run_operator
+from .answers import CLASSES, LINEAR, LOGITS
+from .calibrate import measured_images
+from .gradients import has_derivatives, output_scales
 from .graph import Graph
 from .lower import stream_name
+from .operations import run_graph
 from .progress import track
 
 STEPS = (25, 100)  # at least and at most, by the model's size
@@ -20,13 +23,14 @@ SMALLEST_CROP = 0.7  # of an image's sides
 LEARNING_RATE = 5e-4
 
 
-def tuned_gains(content, kernels, images):
+def tuned_gains(content, kernels, images, answers=(LOGITS,)):
     """Kernels times their gains, and biases.
 
     Args:
         content: bytes of the float file.
         kernels: `{tensor: rounded float32 kernel (outputs, inputs)}`.
         images: raw pixels 0..255, `(N, H, W, C)`.
+        answers: what the outputs of the file are, in their order.
 
     Returns:
         `{tensor: float32 kernel or bias}`; the kernels as they are where an op has no derivative here.
@@ -43,23 +47,29 @@ def tuned_gains(content, kernels, images):
     variables = [*gains.values(), *biases.values()]
     streams = {stream_name(i) for i in range(len(graph.operators))}
     compared = [tensor for tensor in graph.producer if graph.name(tensor).split(";")[0] in streams]
-    compared.append(int(graph.subgraph.outputs[0]))
+    outputs = [int(index) for index, _ in zip(graph.subgraph.outputs, answers)]
+    scales = output_scales(content, measured_images(graph, images), answers)
 
     def computed(image, constants):
         values = {graph.image: tf.broadcast_to(image, graph.subgraph.tensors[graph.image].shape), **constants}
-        for operator in graph.operators:
-            values[int(operator.outputs[0])] = run_operator(graph, operator, values)
-        return [values[tensor] for tensor in compared]
+        run_graph(graph, values)
+        return [[values[tensor] for tensor in tensors] for tensors in (compared, outputs)]
+
+    def answer_error(got, wanted, answer, scale):
+        """As `Answer.noise`, by the power on the images."""
+        error = got - wanted
+        if answer.task == CLASSES and answer.activation == LINEAR:
+            error -= tf.reduce_mean(error, -1, keepdims=True)
+        return tf.reduce_sum((error * np.float32(scale)) ** 2) / got.shape[0]
 
     @tf.function
     def gradients(image):
         wanted = computed(image, {})
         with tf.GradientTape() as tape:
             got = computed(image, {tensor: rounded[tensor] * gain for tensor, gain in gains.items()} | biases)
-            *stream_errors, logit_error = [
-                tf.reduce_mean((a - b) ** 2) / tf.reduce_mean(b**2) for a, b in zip(got, wanted)
-            ]
-            loss = logit_error + sum(stream_errors) / max(len(stream_errors), 1)
+            stream_errors = [tf.reduce_mean((a - b) ** 2) / tf.reduce_mean(b**2) for a, b in zip(got[0], wanted[0])]
+            loss = sum(map(answer_error, got[1], wanted[1], answers, scales)) / len(outputs)
+            loss += sum(stream_errors) / max(len(stream_errors), 1)
         return tape.gradient(loss, variables)
 
     generator = np.random.default_rng(0)

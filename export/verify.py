@@ -6,7 +6,7 @@ import numpy as np
 
 from .answers import CLASSES, EMBEDDING, LINEAR, LOGITS, MULTI_LABEL, REGRESSION
 from .files import read_file
-from .flatbuffer import naming, read
+from .flatbuffer import naming, read, tensor_type
 from .images import gather_labelled
 from .interpreter import Runner
 from .keras_model import ImageModel
@@ -297,6 +297,32 @@ def verify(
     answers = metadata.answers if metadata else answers_of(tree, keras_model.answers)
     references = as_file_gives(keras_model(raw), keras_model.answers, answers)
     return compare_all(references, outputs, labels, answers)
+
+
+def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
+    """The `Tolerance` that a file is to keep by its own mode, or by what is given.
+
+    A file of another program is taken for `"float16"` where it holds no integer weights, and for `"int8"` otherwise.
+
+    Args:
+        file: path or bytes of the `.tflite`.
+        parity: its `ParityReport`.
+        min_agreement, min_snr_db: instead of the mode's own.
+    """
+    content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
+    tree = read(content)
+    metadata = read_metadata(tree)
+    if metadata is not None:
+        mode = metadata.mode
+    else:
+        mode = "int8" if any(tensor_type(tensor) == "INT8" for tensor in tree.subgraphs[0].tensors) else "float16"
+    usual = TOLERANCES[mode]
+    if parity.agreement is None and not any(other.agreement is not None for other in parity.others):
+        usual = Tolerance(None, usual.min_snr_db)
+    return Tolerance(
+        usual.min_agreement if min_agreement is None else min_agreement,
+        usual.min_snr_db if min_snr_db is None else min_snr_db,
+    )
 
 
 def outputs_of(runner, images, answers, given=None):

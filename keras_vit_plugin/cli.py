@@ -38,6 +38,12 @@ weights_option = click.option(
     "weights; or random ones.",
 )
 mean_option = click.option("--mean", metavar="M[,M,M]", help="For pixels scaled to 0..1, if the model does not say it.")
+pixels_option = click.option("--pixels", metavar="0..1|-1..1|0..255", help="Instead: the range of the model's input.")
+task_option = click.option(
+    "--task",
+    help="What the outputs mean, if the model does not say it: classes, binary, multi-label, regression, embedding, "
+    "features; or NAME=TASK,NAME=TASK for several.",
+)
 std_option = click.option("--std", metavar="S[,S,S]", help="For pixels scaled to 0..1, if the model does not say it.")
 
 
@@ -132,6 +138,8 @@ def demo(output, as_json):
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
 @mean_option
 @std_option
+@pixels_option
+@task_option
 @click.option("--input-dtype", help="uint8 (default; float32 for gpu), float32, or int8: pixels less 128.")
 @click.option("--output-dtype", default="float32", show_default=True, help="float32, or int8 or int16 as computed.")
 @click.option("--block-size", type=int, help="For int4: 32, 64, 128 or 256 inputs share a scale.")
@@ -140,7 +148,12 @@ def demo(output, as_json):
 @click.option("--min-agreement", type=float, help="Share of same answers, 0..1, from which the file is written.")
 @click.option("--max-top1-drop", type=float, help="For auto: points of accuracy that may be lost.")
 @click.option("--max-size", type=float, metavar="MB", help="For auto: megabytes, of 10^6 bytes.")
+@click.option("--max-relative-error", type=float, help="For auto: error as a share of the spread of the answers.")
 @click.option("--min-snr", type=float, help="Signal-to-noise ratio, in dB, from which it is.")
+@click.option("--keep-rejected", is_flag=True, help="Keep a file that is too far from MODEL as OUT.rejected.tflite.")
+@click.option(
+    "--runtime-python", metavar="PATH", help="For tflite-runtime: a Python that has it, to verify the file there."
+)
 @click.option("--report", metavar="FILE", help="Write a page with pictures of what was kept and where error enters.")
 @click.option("--explain", is_flag=True, help="Print which rewrites ran and what each changed.")
 @json_option
@@ -157,6 +170,8 @@ def export(
     labels,
     mean,
     std,
+    pixels,
+    task,
     input_dtype,
     output_dtype,
     block_size,
@@ -165,7 +180,10 @@ def export(
     min_agreement,
     max_top1_drop,
     max_size,
+    max_relative_error,
     min_snr,
+    keep_rejected,
+    runtime_python,
     report,
     explain,
     as_json,
@@ -186,6 +204,8 @@ def export(
         labels=_labels(labels, model, keras_model),
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
+        pixels=pixels,
+        task=_tasks(task),
         input_dtype=input_dtype,
         output_dtype=output_dtype,
         block_size=block_size,
@@ -196,6 +216,9 @@ def export(
         report=report,
         max_top1_drop=max_top1_drop,
         max_size=None if max_size is None else max_size * 1e6,
+        max_relative_error=max_relative_error,
+        keep_rejected=keep_rejected,
+        runtime_python=runtime_python,
         **wish,
     )
     if as_json:
@@ -209,8 +232,9 @@ def export(
         {
             "size": f"{made.size_bytes / 1e6:.2f} MB",
             "input": made.input,
-            "same answers": f"{parity.top1_agreement:.1%} of {parity.images} {made.verified_on} images",
-            "SNR": f"{parity.snr_db:.1f} dB",
+            "gives": ", ".join(f"{answer.name} ({answer.task}, {answer.activation})" for answer in made.answers),
+            **parity.in_words(),
+            "verified": f"on {parity.images} {made.verified_on} images, by {made.verified_by}",
             **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in made.others_snr_db.items()},
             "ops": f"{sum(file.ops.values())} in {file.delegate_partitions} XNNPACK partition(s)",
             "graph": made.road if made.road == "spec" else f"as Keras emits it ({made.road_reason})",
@@ -231,11 +255,25 @@ def export(
 @weights_option
 @mean_option
 @std_option
+@pixels_option
+@click.option(
+    "--file-pixels",
+    metavar="0..1|-1..1|0..255",
+    help="For a TFLITE of another program: the range that it takes; default: what MODEL takes.",
+)
+@task_option
+@click.option("--min-agreement", type=float, help="Share of same answers, 0..1; default: that of the file's mode.")
+@click.option("--min-snr", type=float, help="Signal-to-noise ratio in dB; default: that of the file's mode.")
 @click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
 @json_option
 @_readable_errors
-def verify(model, tflite, images, weights, mean, std, threads, as_json):
-    """Compare TFLITE with MODEL on the same images: agreement, signal-to-noise ratio, accuracy."""
+def verify(
+    model, tflite, images, weights, mean, std, pixels, file_pixels, task, min_agreement, min_snr, threads, as_json
+):
+    """Compare TFLITE with MODEL on the same images: agreement, signal-to-noise ratio, accuracy.
+
+    The exit code is 1 if TFLITE keeps less than is wanted of its mode, or than --min-agreement and --min-snr say.
+    """
     report = kv.export.verify(
         _open(model, weights),
         tflite,
@@ -243,20 +281,22 @@ def verify(model, tflite, images, weights, mean, std, threads, as_json):
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
         num_threads=threads,
+        pixels=pixels,
+        file_pixels=file_pixels,
+        task=_tasks(task),
     )
+    metadata = kv.export.inspect(tflite).metadata
+    wanted = kv.export.wanted_of(tflite, report, min_agreement, min_snr)
     if as_json:
-        _print_json(report.to_dict())
-        return
-    pairs = {
-        "images": str(report.images),
-        "same answers": f"{report.top1_agreement:.2%}",
-        "SNR": f"{report.snr_db:.1f} dB",
-        "largest error": f"{report.max_abs_error:.3g}",
-    }
-    if report.top1_accuracy_model is not None:
-        pairs["top-1, Keras model"] = f"{report.top1_accuracy_model:.2%}"
-        pairs["top-1, file"] = f"{report.top1_accuracy_tflite:.2%}"
-    print_pairs(tflite, pairs)
+        _print_json({**report.to_dict(), "holds": wanted.holds(report)})
+    else:
+        if not metadata:
+            given = f"pixels {file_pixels}" if file_pixels else "what the model is given"
+            click.echo(f"{tflite} was not made by keras-vit: it is given {given}.", err=True)
+        print_pairs(tflite, {"images": str(report.images), **report.in_words()})
+    if not wanted.holds(report):
+        agreement = "" if wanted.min_agreement is None else f"{wanted.min_agreement:.1%} of the answers and "
+        raise click.ClickException(f"{tflite} keeps less than {agreement}{wanted.min_snr_db:g} dB.")
 
 
 @main.command()
@@ -267,10 +307,11 @@ def verify(model, tflite, images, weights, mean, std, threads, as_json):
 @weights_option
 @mean_option
 @std_option
+@pixels_option
 @click.option("--picture", metavar="FILE", help="Draw the blocks as a PNG; needs matplotlib.")
 @json_option
 @_readable_errors
-def debug(model, tflite, calibration, images, weights, mean, std, picture, as_json):
+def debug(model, tflite, calibration, images, weights, mean, std, pixels, picture, as_json):
     """Show which blocks and ops of TFLITE its error comes from, and what to try against the three worst."""
     from keras_vit_plugin.export.debug_picture import draw
     from keras_vit_plugin.export.files import check_writable
@@ -280,7 +321,7 @@ def debug(model, tflite, calibration, images, weights, mean, std, picture, as_js
         check_writable(picture, ".png")
         require_matplotlib()
     report = kv.export.debug(
-        _open(model, weights), tflite, calibration, images, _numbers(mean, "mean"), _numbers(std, "std")
+        _open(model, weights), tflite, calibration, images, _numbers(mean, "mean"), _numbers(std, "std"), pixels
     )
     if picture is not None:
         draw(report, picture)
@@ -319,15 +360,16 @@ def debug(model, tflite, calibration, images, weights, mean, std, picture, as_js
 @click.argument("tflite", type=click.Path(dir_okay=False))
 @click.argument("images", nargs=-1, required=True)
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: those in the file.")
+@click.option("--pixels", metavar="0..1|-1..1|0..255", help="For a TFLITE of another program: the range that it takes.")
 @click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
 @json_option
 @_readable_errors
-def run(tflite, images, labels, threads, as_json):
-    """Classify IMAGES with TFLITE and print the top five of each; exit code 1 if one cannot be read."""
+def run(tflite, images, labels, pixels, threads, as_json):
+    """Print what TFLITE says of IMAGES, the top five of several classes; exit code 1 if one cannot be read."""
     from keras_vit_plugin.export.classify import classify_files
 
     names = None if labels is None else _read_labels(labels)
-    results = classify_files(tflite, images, names, TOP, threads)
+    results = classify_files(tflite, images, names, TOP, threads, pixels)
     if as_json:
         results = list(results)
         _print_json(results)
@@ -378,7 +420,7 @@ def _labels(path, name, model):
     if path is not None:
         return _read_labels(path)
     names = getattr(kv.presets.ARCHITECTURES.get(name), "labels", ())
-    return names if names and len(names) == model.output_shape[1] else None
+    return names if names and tuple(model.output_shape) == (None, len(names)) else None
 
 
 def _read_labels(path):
@@ -395,6 +437,12 @@ def _numbers(text, name):
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise ValueError(f"--{name} must be one number or several with commas between, got {text!r}.") from error
+
+
+def _tasks(text):
+    if text is None or "=" not in text:
+        return text
+    return dict(part.split("=", 1) if "=" in part else (part, "") for part in text.split(","))
 
 
 def _tolerance(mode, min_agreement, min_snr):

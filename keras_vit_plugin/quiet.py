@@ -1,20 +1,67 @@
-"""Holding back what native code writes to standard error."""
+"""Holding back what libraries print, in a process whose threads may do so at the same time."""
 
 import contextlib
+import io
+import logging
 import os
 import sys
+import threading
 
 
-@contextlib.contextmanager
-def quiet_stderr():
-    """Drops everything written to file descriptor 2, by Python or by native libraries, within the context."""
+class _Counted:
+    """A change to the whole process that lasts while any thread is within it.
+
+    The first to enter makes the change and the last to leave takes it back, in whatever order the others leave.
+    """
+
+    def __init__(self, change):
+        self._change, self._lock, self._inside, self._undo = change, threading.Lock(), 0, None
+
+    @contextlib.contextmanager
+    def __call__(self):
+        with self._lock:
+            if not self._inside:
+                self._undo = self._change()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    self._undo()
+
+
+def _drop_file_descriptor_2():
+    sys.stderr.flush()
     saved = os.dup(2)
     _point_stderr_nowhere()
-    try:
-        yield
-    finally:
+
+    def undo():
         os.dup2(saved, 2)
         os.close(saved)
+
+    return undo
+
+
+def _drop_prints_and_warnings_of_logging():
+    before, sinks, level = (sys.stdout, sys.stderr), (io.StringIO(), io.StringIO()), logging.root.manager.disable
+    sys.stdout, sys.stderr = sinks
+    logging.disable(max(level, logging.WARNING))
+
+    def undo():
+        # Whoever has put a stream of their own there meanwhile keeps it.
+        sys.stdout = before[0] if sys.stdout is sinks[0] else sys.stdout
+        sys.stderr = before[1] if sys.stderr is sinks[1] else sys.stderr
+        logging.disable(level)
+
+    return undo
+
+
+# Context managers. The first drops everything written to file descriptor 2, by Python or by native libraries; the
+# second what Python code prints, and what it logs up to warnings.
+quiet_stderr = _Counted(_drop_file_descriptor_2)
+quiet_python = _Counted(_drop_prints_and_warnings_of_logging)
 
 
 def silence_native_stderr():

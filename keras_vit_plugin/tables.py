@@ -2,6 +2,7 @@
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 FIRST_LABELS = 5
@@ -31,20 +32,23 @@ def print_answer(result):
         click.echo(f"Error: {result['error']}", err=True)
         return False
     _print_title(result["file"])
-    table = Table("class", "probability")
-    for answer in result["top"]:
-        table.add_row(answer["label"], f"{answer['probability']:.1%}")
+    if "values" in result:
+        table = Table("number", "value")
+        for each in result["values"]:
+            table.add_row(escape(each["label"]), f"{each['value']:.5g}")
+    else:
+        table = Table("class", "probability")
+        for answer in result["top"]:
+            table.add_row(escape(answer["label"]), f"{answer['probability']:.1%}")
     Console().print(table)
     return True
 
 
 def print_rewrites(made):
     """Prints what each rewrite of an `ExportReport` changed."""
-    from keras_vit_plugin.export.rewrites import condition
-
     table = Table("rewrite", "what it changed", title="Rewrites, in their order")
     for name, change in made.changes.items():
-        table.add_row(name, change or f"[dim]did not apply. {condition(name)}[/dim]")
+        table.add_row(name, change or f"[dim]{made.reasons[name]}[/dim]")
     Console().print(table)
 
 
@@ -53,7 +57,7 @@ def print_pairs(title, pairs):
     _print_title(title)
     table = Table(show_header=False)
     for name, value in pairs.items():
-        table.add_row(name, value)
+        table.add_row(escape(name), escape(value))
     Console().print(table)
 
 

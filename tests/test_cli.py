@@ -150,5 +150,5 @@ def test_export_explains_its_rewrites_and_writes_a_page(digits, tmp_path):
     )
     words = " ".join(result.stdout.replace("\u2502", " ").split())
     assert "rotate_stream" in words and "patch.kernel" in words
-    assert "did not apply. Applies to every spec with images" in words  # balance_heads: no calibration
+    assert "does not apply: there are no images to measure on" in words  # balance_heads: no calibration
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")

@@ -1,7 +1,7 @@
 """Function-preserving passes, spec in, spec out, in float64: the oracle's logits agree before and after to 1e-9."""
 
-import re
 import sys
+from dataclasses import dataclass
 
 from .absorb_key_value import absorb_key_value
 from .balance_heads import balance_heads
@@ -33,6 +33,28 @@ MEASURED_PASSES = (balance_heads, scale_stream)  # they take images too
 FLOAT16_PASSES = (scale_stream,)  # for runtimes that compute in it
 
 
+CHANGED, HELD, REFUSED = "changed", "held already", "does not apply"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a pass; true where it changed something.
+
+    Attributes:
+        status: `CHANGED`, `HELD` where the spec was already as the pass makes it, or `REFUSED`.
+        words: for people: what it changed, or why it does not apply.
+    """
+
+    status: str
+    words: str
+
+    def __bool__(self):
+        return self.status == CHANGED
+
+    def __str__(self):
+        return f"{self.status}: {self.words}"
+
+
 def apply_passes(spec, images=None, passes=PASSES):
     """Runs the passes.
 
@@ -41,20 +63,23 @@ def apply_passes(spec, images=None, passes=PASSES):
         images: raw pixels 0..255, `(N, H, W, C)`, for the passes that measure; None leaves those out.
 
     Returns:
-        The new spec and `{pass name: what it changed}`, an empty text where it did not apply.
+        The new spec and `{pass name: Outcome}`.
     """
-    changes = {}
+    outcomes = {}
     for rewrite in passes:
-        if rewrite not in MEASURED_PASSES:
-            rewritten = rewrite(spec)
-        else:
-            rewritten = spec if images is None else rewrite(spec, images)
-        changes[rewrite.__name__] = describe_change(spec, rewritten)
+        reason = refusal(rewrite, spec, images)
+        if reason:
+            outcomes[rewrite.__name__] = Outcome(REFUSED, reason)
+            continue
+        rewritten = rewrite(spec, images) if rewrite in MEASURED_PASSES else rewrite(spec)
+        words = describe_change(spec, rewritten)
+        outcomes[rewrite.__name__] = Outcome(CHANGED, words) if words else Outcome(HELD, "nothing was left to change")
         spec = rewritten
-    return spec, changes
+    return spec, outcomes
 
 
-def condition(name):
-    """When a pass applies, in the words of its header."""
-    header = sys.modules[f"{__name__}.{name}"].__doc__
-    return " ".join(re.search(r"Applies[^.]*\.", header).group().split())
+def refusal(rewrite, spec, images=None):
+    """Why a pass does not apply to a spec, in words; empty where it does."""
+    if rewrite in MEASURED_PASSES and images is None:
+        return "there are no images to measure on"
+    return sys.modules[rewrite.__module__].refuse(spec)

@@ -12,16 +12,31 @@ from dataclasses import replace
 import numpy as np
 
 from ..spec import Dense
+from .stream import ABSORBED, NO_BLOCKS, has_absorbed
 
 MOST_HEADS = 3  # with more, the merged weights are at least twice as large as the four that they replace
 
 
+def refuse(spec):
+    if not spec.blocks:
+        return NO_BLOCKS
+    block = spec.blocks[-1]
+    heads = block.attention.num_heads
+    if has_absorbed(block):
+        return ABSORBED
+    if block.kept_tokens is None:
+        return "the last block computes all tokens"
+    if heads > MOST_HEADS:
+        return f"the last block has {heads} heads: with more than {MOST_HEADS} the merged weights are larger"
+    return "" if heads * block.kept_tokens < spec.num_tokens else "there are few tokens: it would save nothing"
+
+
 def absorb_key_value(spec):
+    if refuse(spec):
+        return spec
     block = spec.blocks[-1]
     attention = block.attention
     heads = attention.num_heads
-    if block.kept_tokens is None or heads > MOST_HEADS or heads * block.kept_tokens >= spec.num_tokens:
-        return spec
 
     def by_head(dense):
         return np.stack(np.split(dense.kernel, heads, axis=1)), np.stack(np.split(dense.bias, heads))

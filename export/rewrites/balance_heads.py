@@ -18,17 +18,28 @@ from dataclasses import replace
 import numpy as np
 
 from ..spec import Dense, softmax
+from .stream import ABSORBED, NO_BLOCKS, has_absorbed
 
 IMAGES = 16
 
 
+def refuse(spec):
+    if not spec.blocks:
+        return NO_BLOCKS
+    return ABSORBED if all(map(has_absorbed, spec.blocks)) else ""
+
+
 def balance_heads(spec, images):
+    if refuse(spec):
+        return spec
     images = images[np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int)]
     x, blocks = spec.embed(images), []
     for block in spec.blocks:
-        tokens = block.attention_input(x)
-        attention = _scaled(_centred(block.attention, tokens), tokens, block.kept_tokens)
-        blocks.append(replace(block, attention=attention))
+        if not has_absorbed(block):
+            tokens = block.attention_input(x)
+            attention = _scaled(_centred(block.attention, tokens), tokens, block.kept_tokens)
+            block = replace(block, attention=attention)
+        blocks.append(block)
         x = blocks[-1](x)
     return replace(spec, blocks=tuple(blocks))
 

@@ -7,16 +7,14 @@ import numpy as np
 
 
 def describe_change(before, after):
-    """For people: which parts of a `ViTSpec` differ from another; empty where it is the same object."""
-    if before is after:
-        return ""
+    """For people: which parts of a `ViTSpec` differ from another; empty where none does."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     changed = [path for path in {**old, **new} if not _same(old.get(path), new.get(path))]
     counts = Counter(tuple("*" if part.isdigit() else part for part in path) for path in changed)
     parts = [".".join(path) + (f" ({count})" if count > 1 else "") for path, count in counts.items()]
     sizes = [sum(leaf.size for leaf in leaves.values() if isinstance(leaf, np.ndarray)) for leaves in (old, new)]
     parameters = "" if sizes[0] == sizes[1] else f"; {sizes[0]:,} -> {sizes[1]:,} parameters"
-    return (", ".join(parts) or "nothing: it held already") + parameters
+    return ", ".join(parts) + parameters
 
 
 def _leaves(value, path=()):

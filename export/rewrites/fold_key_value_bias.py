@@ -10,11 +10,18 @@ from dataclasses import replace
 import numpy as np
 
 from ..spec import Dense
+from .stream import NO_BLOCKS
+
+
+def refuse(spec):
+    return "" if spec.blocks else NO_BLOCKS
 
 
 def fold_key_value_bias(spec):
     def fold(attention):
         key, value, output = attention.key, attention.value, attention.output
+        if key is None:  # absorbed, the biases with them
+            return attention
         return replace(
             attention,
             key=Dense(key.kernel, np.zeros_like(key.bias)),

@@ -6,6 +6,11 @@
 from dataclasses import replace
 
 
+def refuse(spec):
+    scales = [scale for block in spec.blocks for scale in (block.attention_scale, block.mlp_scale)]
+    return "" if any(scale is not None for scale in scales) else "there is no LayerScale"
+
+
 def fold_layer_scale(spec):
     def fold(block):
         attention, mlp_output = block.attention, block.mlp_output

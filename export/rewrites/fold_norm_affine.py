@@ -7,13 +7,22 @@ head; a norm on the residual stream itself keeps its affine. Source: SliceGPT, a
 from dataclasses import replace
 
 from ..spec import Dense
+from .stream import ABSORBED, has_absorbed
+
+
+def refuse(spec):
+    affine = [block for block in spec.blocks if block.attention_norm is not None and not _is_bare(block.attention_norm)]
+    return ABSORBED if any(map(has_absorbed, affine)) else ""
 
 
 def fold_norm_affine(spec):
+    if refuse(spec):
+        return spec
+
     def fold_block(block):
         attention, hidden = block.attention, block.mlp_hidden
         norm = block.attention_norm
-        if norm is not None:
+        if norm is not None and not _is_bare(norm):
             attention = replace(
                 attention,
                 query=_fold(norm, attention.query),
@@ -43,6 +52,10 @@ def _fold(norm, dense):
     if norm.gamma is not None:
         kernel = norm.gamma[:, None] * kernel
     return Dense(kernel, bias)
+
+
+def _is_bare(norm):
+    return norm.gamma is None and norm.beta is None
 
 
 def _bare(norm):

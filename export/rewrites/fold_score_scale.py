@@ -5,6 +5,12 @@
 
 from dataclasses import replace
 
+from .stream import NO_BLOCKS
+
+
+def refuse(spec):
+    return "" if spec.blocks else NO_BLOCKS
+
 
 def fold_score_scale(spec):
     def fold(attention):

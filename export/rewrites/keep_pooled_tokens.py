@@ -7,8 +7,16 @@ distillation) token. Applies to pre-norm and post-norm encoders whose heads read
 
 from dataclasses import replace
 
+from .stream import NO_BLOCKS
+
+
+def refuse(spec):
+    if not spec.blocks:
+        return NO_BLOCKS
+    return "a head reads the mean of all tokens" if spec.pooled_tokens is None else ""
+
 
 def keep_pooled_tokens(spec):
-    if spec.pooled_tokens is None:
+    if refuse(spec):
         return spec
     return replace(spec, blocks=(*spec.blocks[:-1], replace(spec.blocks[-1], kept_tokens=spec.pooled_tokens)))

@@ -6,14 +6,22 @@ to pre-norm encoders whose norms are RMSNorm without gamma and beta. Source: Qua
 
 import numpy as np
 
-from .stream import every_reader_is_normed, layer_scale_is_folded, map_readers, map_writers, stream_norms
+from .stream import ABSORBED, has_absorbed, map_readers, map_writers, refuse_stream, stream_norms
+
+
+def refuse(spec):
+    reason = refuse_stream(spec)
+    if reason:
+        return reason
+    if any(norm.subtract_mean for norm in stream_norms(spec)):
+        return "a norm subtracts the mean, which depends on the basis"
+    if any(norm.gamma is not None or norm.beta is not None for norm in stream_norms(spec)):
+        return "the gamma or beta of a norm is not folded"
+    return ABSORBED if any(map(has_absorbed, spec.blocks)) else ""
 
 
 def rotate_stream(spec):
-    bare = every_reader_is_normed(spec) and all(
-        norm.gamma is None and norm.beta is None and not norm.subtract_mean for norm in stream_norms(spec)
-    )
-    if not bare or not layer_scale_is_folded(spec):
+    if refuse(spec):
         return spec
     rotation = random_orthogonal(spec.width)
     return map_readers(map_writers(spec, rotation), rotation.T)

@@ -9,18 +9,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from .stream import every_reader_is_normed, layer_scale_is_folded, map_writers
+from .stream import map_writers, refuse_stream
 
 LENGTH = 64.0  # of the longest token, about: sixteen times the sum of its squares still fits
 
 
+def refuse(spec):
+    return refuse_stream(spec)
+
+
 def scale_stream(spec, images):
-    if not every_reader_is_normed(spec) or not layer_scale_is_folded(spec):
+    if refuse(spec):
         return spec
     tokens = [spec.embed(images)]
     for block in spec.blocks:
         tokens += [block.after_attention(tokens[-1]), block(tokens[-1])]
     longest = max(np.square(x).sum(-1).max() for x in tokens) ** 0.5
+    if longest == 0:
+        return spec
     factor = 2.0 ** np.round(np.log2(LENGTH / longest))
 
     def scaled(norm):

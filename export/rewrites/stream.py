@@ -4,17 +4,30 @@ from dataclasses import replace
 
 from ..spec import Dense
 
-
-def every_reader_is_normed(spec):
-    """Whether each block reads the stream through norms only (pre-norm) and nothing norms the stream itself."""
-    return spec.norm is not None and all(
-        block.attention_norm is not None and block.mlp_norm is not None and block.post_attention_norm is None
-        for block in spec.blocks
-    )
+NO_BLOCKS = "there are no blocks"
+ABSORBED = "the attention of a block has absorbed its key and value"
 
 
-def layer_scale_is_folded(spec):
-    return all(block.attention_scale is None and block.mlp_scale is None for block in spec.blocks)
+def refuse_stream(spec):
+    """Why the basis of the stream cannot be changed, in words; empty where it can.
+
+    Each block must read the stream through norms only (pre-norm), nothing may norm the stream itself, and what is
+    written to it must be a dense layer's output as it is.
+    """
+    if spec.norm is None:
+        return "no norm is in front of the head"
+    if any(block.attention_norm is None or block.mlp_norm is None for block in spec.blocks):
+        return "a block reads the stream without a norm"
+    if any(block.post_attention_norm is not None for block in spec.blocks):
+        return "a norm is on the stream itself"
+    if any(block.attention_scale is not None or block.mlp_scale is not None for block in spec.blocks):
+        return "LayerScale is not folded"
+    return ""
+
+
+def has_absorbed(block):
+    """Whether the attention reads the tokens themselves in place of keys and values."""
+    return block.attention.key is None
 
 
 def stream_norms(spec):

@@ -7,16 +7,21 @@ from keras_vit_plugin.export.spec import Attention, Block, Dense, Head, Norm, Vi
 
 
 @st.composite
-def specs(draw, pre_norm=None):
-    """Specs of every topology: with and without prefix tokens, LayerScale, pre-norm, mean pooling, two heads."""
+def specs(draw, pre_norm=None, subtract_mean=True, least_depth=1):
+    """Specs of every topology: with and without prefix tokens, LayerScale, pre-norm, mean pooling, two heads.
+
+    `subtract_mean` False is RMSNorm, None either.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     patch = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     grid = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     channels, heads, head_width = draw(st.sampled_from((1, 3))), draw(st.integers(1, 3)), draw(st.integers(1, 4))
     width, hidden, classes = draw(st.integers(2, 12)), draw(st.integers(1, 8)), draw(st.integers(2, 5))
-    prefix, depth = draw(st.integers(0, 3)), draw(st.integers(1, 3))
+    prefix, depth = draw(st.integers(0, 3)), draw(st.integers(least_depth, 3))
     is_pre_norm = draw(st.booleans()) if pre_norm is None else pre_norm
     has_scale = draw(st.booleans())
+
+    layer_norm = draw(st.booleans()) if subtract_mean is None else subtract_mean
 
     def array(*shape):
         return generator.normal(0, 0.5, shape)
@@ -25,7 +30,7 @@ def specs(draw, pre_norm=None):
         return Dense(array(inputs, outputs), array(outputs))
 
     def norm():
-        return Norm(1 + array(width), array(width), 1e-6)
+        return Norm(1 + array(width), array(width), 1e-6, layer_norm)
 
     def block():
         inner = heads * head_width

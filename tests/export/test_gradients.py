@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from conftest import pixels
 
-from keras_vit_plugin.export import gradients
+from keras_vit_plugin.export import operations
+from keras_vit_plugin.export.answers import LOGITS
 from keras_vit_plugin.export.calibrate import observe, rounded
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.gradients import FACTORS, scaled_ranges, sensitive_entering
@@ -32,7 +33,7 @@ def test_the_chosen_range_moves_the_oracles_logits_least(tiny_model, weights):
         x = rounded(stream, wide[0] * factor, wide[1] * factor)
         for block in spec.blocks[1:]:
             x = block(x)
-        return np.mean((spec.classify(x) - spec.forward(images)) ** 2)
+        return np.mean(LOGITS.error(spec.forward(images), spec.classify(x)) ** 2)
 
     chosen = scaled_ranges(content, {tensor: wide}, images)[tensor]
     factor = chosen[1] / wide[1]
@@ -45,8 +46,8 @@ def test_a_graph_without_derivatives_keeps_its_ranges(tiny_model, monkeypatch):
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
     ranges = {tensor: seen.full() for tensor, seen in observe(content, images).observations.items()}
     assert scaled_ranges(content, ranges, images) != ranges
-    known = gradients._operations
-    monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known()["ADD"]})
+    known = operations._operations()
+    monkeypatch.setattr(operations, "_operations", lambda: {"ADD": known["ADD"]})
     assert scaled_ranges(content, ranges, images) == ranges
 
 
@@ -92,7 +93,11 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
         return first.mlp_output(x)
 
     (stream,) = replace(first, mlp_output=recorded)(spec.embed(image))
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), (1, tiny_model.num_classes))
+    signs = np.random.default_rng(0).normal(size=(1, tiny_model.num_classes))
+    signs -= signs.mean()  # an offset of all logits changes no answer
+    signs *= np.sqrt(signs.size - 1) / np.linalg.norm(signs)
+    power = np.square(spec.forward(image) - spec.forward(image).mean()).mean()
+    signs /= np.sqrt(power * tiny_model.num_classes)
     steps = 1e-4 * np.eye(stream.size).reshape(-1, *stream.shape)
     slopes = ((logits(stream + steps) - logits(stream - steps)) @ signs[0] / 2e-4).reshape(stream.shape)
     weights = np.sqrt(np.square(slopes).mean(1))
@@ -106,8 +111,8 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
 def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     images = pixels(tiny_model.image_shape, 2)
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
-    known = gradients._operations
-    monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known()["ADD"]})
+    known = operations._operations()
+    monkeypatch.setattr(operations, "_operations", lambda: {"ADD": known["ADD"]})
     entering, all_rows = sensitive_entering(content, images), observe(content, images).entering
     assert set(entering) == set(all_rows)
     for tensor, seen in all_rows.items():

@@ -100,5 +100,5 @@ def test_auto_for_a_runtime_without_integer_dense(tmp_path):
         calibration=load_digits_split()[0][0][:150],
         max_size=10**9,  # every candidate is tried
     )
-    assert [candidate.mode for candidate in report.tried] == ["dynamic", "float16", "float32"]
+    assert [candidate.mode for candidate in report.tried] == ["float16", "dynamic", "float32"]
     assert report.mode == "float32"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import gradients
+from keras_vit_plugin.export import operations
 from keras_vit_plugin.export.calibrate import observe
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.graph import Graph
@@ -47,6 +47,6 @@ def test_the_error_on_fresh_images_falls_and_weights_stay_on_their_grid(rounded)
 
 def test_kernels_of_a_graph_without_derivatives_stay_as_they_are(rounded, monkeypatch):
     content, kernels, x_train, _ = rounded
-    known = gradients._operations()
-    monkeypatch.setattr(gradients, "_operations", lambda: {"ADD": known["ADD"]})
+    known = operations._operations()
+    monkeypatch.setattr(operations, "_operations", lambda: {"ADD": known["ADD"]})
     assert tuned_gains(content, kernels, x_train[:20]) is kernels

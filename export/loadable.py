@@ -1,0 +1,58 @@
+"""Quantized files that their runtime loads: an operator whose kernel refuses its tensors stays in float."""
+
+import re
+
+from .graph import Graph
+from .interpreter import interpreter_class
+
+MOST_TRIES = 12  # operators left in float, one a try
+FAILING = re.compile(r"Node number (\d+) \((\w+)\) failed to prepare")
+SUFFIXES = re.compile(r"(_quantized|_dequant|_requant)+$")  # of tensors that the quantizer adds
+
+
+def loadable(quantized, graph):
+    """A file that the interpreter loads.
+
+    Args:
+        quantized: `function(operators left in float) -> bytes`.
+        graph: the `Graph` of the float file.
+
+    Returns:
+        The file as bytes, with as few operators in float as were found to be needed.
+
+    Raises:
+        ValueError: the runtime refuses an operator all the same; says which, and why.
+    """
+    left = []
+    for _ in range(MOST_TRIES):
+        content = quantized(left)
+        reason = refusal(content)
+        if not reason:
+            return content
+        operator = _operator_of(reason, content, graph)
+        if operator is None or any(operator is other for other in left):
+            break
+        left.append(operator)
+    raise ValueError(f"The runtime does not load this model in this mode: {reason}")
+
+
+def refusal(content):
+    """Why the interpreter does not load a file, empty where it does."""
+    try:
+        interpreter_class()(model_content=bytes(content), num_threads=1).allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        return " ".join(str(error).split())
+    return ""
+
+
+def _operator_of(reason, content, graph):
+    """The operator of the float file that became the one that a refusal names, or None."""
+    found = FAILING.search(reason)
+    file = Graph(content)
+    if found is None or int(found[1]) >= len(file.operators):
+        return None
+    refused = file.operators[int(found[1])]
+    if file.kind(refused) != found[2]:
+        return None
+    names = {SUFFIXES.sub("", file.name(int(index))) for index in refused.outputs}
+    return next((operator for operator in graph.operators if graph.output_name(operator) in names), None)

@@ -1,0 +1,183 @@
+"""The operators of float files in TensorFlow: values as the runtime's, derivatives as of the Keras model."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
+from conftest import pixels, randomize
+from keras import layers, ops
+
+from keras_vit_plugin.export.flatbuffer import read, write
+from keras_vit_plugin.export.gradients import has_derivatives
+from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.lower import lower_keras
+from keras_vit_plugin.export.operations import run_graph, run_outputs, without_derivatives
+
+
+class Function(layers.Layer):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def call(self, x):
+        return self.function(x)
+
+
+def conv(**options):
+    return layers.Conv2D(6, 3, **options)
+
+
+ZOO = {
+    "relu": lambda: [conv(activation="relu"), layers.Dense(5, activation="relu")],
+    "relu6": lambda: [conv(activation="relu6", strides=2, padding="same")],
+    "dilated": lambda: [conv(dilation_rate=2, padding="same", activation="relu")],
+    "dilated valid": lambda: [conv(dilation_rate=(1, 2))],
+    "grouped": lambda: [conv(), layers.Conv2D(4, 3, groups=2)],
+    "depthwise": lambda: [layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", strides=2, activation="relu")],
+    "average pool": lambda: [conv(), layers.AveragePooling2D(3, strides=2, padding="same")],
+    "max pool": lambda: [conv(activation="tanh"), layers.MaxPooling2D(2)],
+    "leaky": lambda: [conv(), layers.LeakyReLU(negative_slope=0.3)],
+    "prelu": lambda: [conv(), layers.PReLU(alpha_initializer="random_normal")],
+    "tanh": lambda: [conv(activation="tanh")],
+    "sigmoid": lambda: [conv(activation="sigmoid")],
+    "elu": lambda: [conv(activation="elu")],
+    "swish": lambda: [conv(activation="hard_swish"), layers.Conv2D(4, 1, activation="silu")],
+    "softmax": lambda: [conv(activation="softmax")],
+    "log softmax": lambda: [conv(activation="log_softmax")],
+    "gelu": lambda: [
+        conv(activation="gelu"),
+        layers.Dense(4, activation=lambda x: keras.activations.gelu(x, approximate=True)),
+    ],
+    "normed": lambda: [conv(), layers.BatchNormalization(), layers.LayerNormalization()],
+    "resized": lambda: [conv(), layers.UpSampling2D(2, interpolation="bilinear"), layers.UpSampling2D(2)],
+    "padded": lambda: [conv(), layers.ZeroPadding2D(2), layers.Cropping2D(((1, 0), (0, 2)))],
+    "strided slice": lambda: [conv(), Function(lambda x: x[:, ::2, 1:, 0])],
+    "split": lambda: [conv(), Function(lambda x: ops.multiply(*ops.split(x, 2, axis=-1)))],
+    "stack": lambda: [conv(), Function(lambda x: ops.stack([x, ops.sqrt(ops.abs(x) + 1.0)], axis=1))],
+    "unstack": lambda: [conv(), Function(lambda x: ops.subtract(*ops.unstack(x, axis=-1)[:2]))],
+    "take": lambda: [conv(), Function(lambda x: ops.take(x, [2, 0, 2], axis=-1))],
+    "arithmetic": lambda: [
+        conv(),
+        Function(lambda x: ops.maximum(-ops.square(x), ops.log(ops.exp(x) + 1.0)) / (2.0 + x**2)),
+    ],
+    "differences": lambda: [
+        conv(),
+        Function(lambda x: ops.minimum(tf.math.squared_difference(x, ops.sin(x)), ops.cos(x))),
+    ],
+    "reduced": lambda: [
+        conv(),
+        Function(lambda x: ops.max(x, axis=1) + ops.min(x, axis=1) + ops.sum(x, 1) + ops.mean(x, 1)),
+    ],
+    "tiled": lambda: [conv(), Function(lambda x: ops.tile(ops.expand_dims(x, 1), (1, 2, 1, 1, 1)))],
+}
+
+
+def zoo_model(name):
+    keras.utils.set_random_seed(0)
+    image = keras.Input((9, 9, 3))
+    x = image
+    for layer in ZOO[name]():
+        x = layer(x)
+    model = keras.Model(image, layers.Dense(4)(layers.Flatten()(x)))
+    randomize(model)
+    return model
+
+
+def lowered(model):
+    return lower_keras(model, model.input_shape[1:], 1 / 64, -2.0, input_dtype="float32")
+
+
+def interpreted(content, image):
+    """Every tensor of the file, by the runtime's own kernels."""
+    interpreter = Interpreter(
+        model_content=content,
+        experimental_preserve_all_tensors=True,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+    )
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+    interpreter.invoke()
+    return interpreter.get_tensor
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_values_are_the_runtimes_and_derivatives_are_kerass(name):
+    model = zoo_model(name)
+    content = lowered(model)
+    graph = Graph(content)
+    assert without_derivatives(graph) == []
+    image = pixels((9, 9, 3), 1).astype(np.float32)
+    tensor = interpreted(content, image)
+    held = {int(i): tensor(int(i)) for operator in graph.operators for i in operator.outputs} | {graph.image: image}
+    for operator in graph.operators:
+        for index, result in run_outputs(graph, operator, held).items():
+            size = max(1.0, np.abs(tensor(index)).max())
+            np.testing.assert_allclose(result, tensor(index), atol=3e-5 * size, err_msg=graph.kind(operator))
+
+    signs = np.random.default_rng(0).normal(size=(1, 4)).astype(np.float32)
+    x = tf.constant(image / 64 - 2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        moved = tf.reduce_sum(model(x, training=False) * signs)
+    expected = tape.gradient(moved, x) / 64
+    values = {graph.image: tf.constant(image)}
+    with tf.GradientTape() as tape:
+        tape.watch(values[graph.image])
+        run_graph(graph, values)
+        moved = tf.reduce_sum(values[int(graph.subgraph.outputs[0])] * signs)
+    found = tape.gradient(moved, values[graph.image])
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def changed(content, kind, **options):
+    """The file with other options of the first operator of a kind."""
+    model = read(content)
+    graph = Graph(content)
+    number = next(i for i, operator in enumerate(graph.operators) if graph.kind(operator) == kind)
+    for name, value in options.items():
+        assert hasattr(model.subgraphs[0].operators[number].builtinOptions, name)
+        setattr(model.subgraphs[0].operators[number].builtinOptions, name, value)
+    return Graph(write(model))
+
+
+@pytest.mark.parametrize(
+    "name, kind, options",
+    [
+        ("relu", "CONV_2D", {"fusedActivationFunction": 5}),  # SIGN_BIT
+        ("relu", "FULLY_CONNECTED", {"weightsFormat": 1}),  # shuffled
+        ("depthwise", "DEPTHWISE_CONV_2D", {"strideH": 1}),
+        ("strided slice", "STRIDED_SLICE", {"offset": True}),
+    ],
+)
+def test_an_option_that_is_not_understood_is_refused_by_name(name, kind, options):
+    content = lowered(zoo_model(name))
+    assert has_derivatives(Graph(content))
+    graph = changed(content, kind, **options)
+    (refused,) = without_derivatives(graph)
+    assert refused.startswith(f"{kind} (") and not has_derivatives(graph)
+
+
+def test_an_unknown_operator_is_refused_by_name():
+    image = keras.Input((9, 9, 3))
+    x = Function(lambda x: ops.slice_update(x, (0, 1, 1, 0), ops.ones((1, 2, 2, 3))))(layers.Conv2D(3, 1)(image))
+    graph = Graph(lowered(keras.Model(image, layers.Flatten()(x))))
+    assert [name.split()[0] for name in without_derivatives(graph)] == ["DYNAMIC_UPDATE_SLICE"]
+
+
+def test_constants_of_every_type_have_their_own_values():
+    content = lowered(zoo_model("relu"))
+    model = read(content)
+    tensors = model.subgraphs[0].tensors
+    shape = next(tensor for tensor in tensors if tensor.type == schema.TensorType.INT32)
+    index = tensors.index(shape)
+    wanted = Graph(content).constant(index)
+    shape.type = schema.TensorType.INT64
+    model.buffers[shape.buffer].data = wanted.astype(np.int64).view(np.uint8)
+    found = Graph(write(model)).constant(index)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, wanted)
+    shape.type = schema.TensorType.STRING
+    with pytest.raises(ValueError, match="has the type STRING"):
+        Graph(write(model)).constant(index)

@@ -1,0 +1,82 @@
+"""Standard error comes back, whatever threads did with it."""
+
+import os
+
+import pytest
+from conftest import run_python
+
+THREADS = """
+import contextlib, io, logging, os, sys, threading
+from keras_vit_plugin.quiet import quiet_python, quiet_stderr
+order = [int(step) for step in sys.argv[1]]
+contexts = [contextlib.ExitStack() for _ in range(3)]
+before, descriptors = (sys.stdout, sys.stderr, logging.root.manager.disable), len(os.listdir("/proc/self/fd"))
+inside = set()
+for step in order:  # each number enters first and leaves when it comes again, in a thread of its own
+    def change():
+        if step in inside:
+            contexts[step].close()
+        else:
+            contexts[step].enter_context(quiet_stderr())
+            contexts[step].enter_context(quiet_python())
+    thread = threading.Thread(target=change)
+    thread.start()
+    thread.join()
+    inside ^= {step}
+    if inside:
+        os.write(2, b"lost")
+        print("lost")
+assert (sys.stdout, sys.stderr, logging.root.manager.disable) == before
+assert len(os.listdir("/proc/self/fd")) == descriptors
+os.write(2, b"back")
+print("back")
+"""
+
+
+@pytest.mark.parametrize("order", ["0011", "001122", "012012", "012210", "010212"])
+def test_standard_error_comes_back_in_whatever_order_threads_leave(order):
+    import subprocess
+    import sys
+
+    done = subprocess.run([sys.executable, "-c", THREADS, order], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["back"] and done.stderr == "back"
+
+
+def test_an_exception_inside_gives_it_back():
+    from keras_vit_plugin.quiet import quiet_stderr
+
+    before = os.fstat(2)
+    with pytest.raises(ZeroDivisionError), quiet_stderr(), quiet_stderr():
+        assert os.path.samestat(os.fstat(2), os.stat(os.devnull))
+        _ = 1 / 0
+    assert os.path.samestat(os.fstat(2), before)
+
+
+EXPORTS = """
+import sys, threading, warnings
+import numpy as np
+import keras_vit_plugin as kv
+images = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+failures = []
+def export(number):
+    try:
+        kv.export.export_tflite(models[number], f"{sys.argv[1]}/{number}.tflite", "dynamic", calibration=images)
+    except Exception as error:
+        failures.append(repr(error))
+models = [kv.build("vit_test") for _ in range(2)]
+threads = [threading.Thread(target=export, args=(number,)) for number in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+assert not failures, failures
+assert sys.stdout is sys.__stdout__ and sys.stderr is sys.__stderr__
+import os
+assert not os.path.samestat(os.fstat(2), os.stat(os.devnull))
+print("both")
+"""
+
+
+def test_two_exports_at_once_are_right_and_leave_standard_error(tmp_path):
+    assert "both" in run_python(EXPORTS, tmp_path)
+    files = [(tmp_path / f"{number}.tflite").stat().st_size for number in range(2)]
+    assert all(size > 1000 for size in files)
