@@ -56,7 +56,7 @@ def as_page(report, images, labels):
         '<div class="tiles">' + "".join(map(_tile, tiles.items())) + "</div>",
         f'<p class="note">Against the Keras model on {parity.images} {html.escape(report.verified_on)} images, by '
         f"{html.escape(report.verified_by)}. "
-        f"Input: {html.escape(report.input)}. Normalization is in the file: {html.escape(report.pixels)}. The export took "
+        f"Input: {html.escape(report.input)}. Inside: {html.escape(report.pixels)}. The export took "
         f"{report.seconds:.0f} s.</p>",
         '<p class="note">The Keras model answers the same on these pixels by</p><pre>'
         + html.escape("\n".join(report.keras_lines))
