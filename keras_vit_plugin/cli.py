@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.progress import print_lines
 from keras_vit_plugin.quiet import silence_native_stderr
 from keras_vit_plugin.tables import (
     metadata_in_words,
@@ -96,6 +97,7 @@ def main():
     # Export needs this backend; and TensorFlow's start-up messages would drown what the command prints.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     silence_native_stderr()
+    print_lines()
     warnings.showwarning = _print_warning
 
 
