@@ -7,9 +7,17 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from .normalization import image_converter, pixel_normalization, pixel_words, two_lines
+from .normalization import RANGES, image_converter, pixel_normalization, pixel_words, two_lines
 
-__all__ = ["Preprocessing", "image_converter", "pixel_normalization", "pixel_words", "preprocessing_of", "two_lines"]
+__all__ = [
+    "RANGES",
+    "Preprocessing",
+    "image_converter",
+    "pixel_normalization",
+    "pixel_words",
+    "preprocessing_of",
+    "two_lines",
+]
 
 INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
