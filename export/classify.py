@@ -7,7 +7,7 @@ from .files import read_file
 from .flatbuffer import InvalidModelFile, naming, read
 from .interpreter import Runner
 from .metadata import guessed_answer, read_metadata
-from .normalization import PIXELS
+from .normalization import RANGES
 from .preprocessing import Preprocessing
 from .verify import outputs_of
 
@@ -98,11 +98,11 @@ def _given(file, metadata, pixels):
     if pixels is None:
         raise ValueError(
             f"{file} was not made by keras-vit: it does not say what pixels it takes. Pass `pixels` (--pixels on the "
-            f"command line), one of {', '.join(PIXELS)}."
+            f"command line), one of {', '.join(RANGES)}."
         )
-    if pixels not in PIXELS:
-        raise ValueError(f"`pixels` must be one of {', '.join(PIXELS)}; got pixels={pixels!r}.")
-    return PIXELS[pixels]
+    if pixels not in RANGES:
+        raise ValueError(f"`pixels` must be one of {', '.join(RANGES)}; got pixels={pixels!r}.")
+    return RANGES[pixels]
 
 
 def _in_words(answer, row, names, count):

@@ -81,13 +81,15 @@ def class_indices(labels, folders, class_names, num_classes):
 
     Args:
         labels, folders: of `image_files`.
-        class_names: in index order; may be empty.
+        class_names: in index order; may be empty; of a model that says yes or no, those of both or that of yes.
         num_classes: of the model; 1 for one that says yes or no, where the indices are 0 for no and 1 for yes.
     """
     names, count = list(class_names), num_classes
-    if num_classes == 1:  # the one name is that of yes
-        others = sorted(set(labels if folders is None else folders) - set(names))
-        names, count = [*others, *names] if len(names) == len(others) == 1 else [], 2
+    if num_classes == 1:
+        count = 2
+        if len(names) == 1:  # the name of yes
+            others = sorted(set(labels if folders is None else folders) - set(names))
+            names = [*(others or [""]), *names] if len(others) < 2 else []
     twice = sorted(name for name in set(labels) if names.count(name) > 1)
     if twice:
         places = [str(index) for index, name in enumerate(names) if name == twice[0]]

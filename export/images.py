@@ -45,7 +45,8 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
         labels: class indices `(N,)` for a source that brings none.
         preprocessing: a `Preprocessing`.
         class_names: names of the classes in index order, to read label names; may be empty.
-        num_classes: number of classes of the model; 1 where it says yes or no, whose indices are 0 and 1.
+        num_classes: number of classes of the model; 1 where it says yes or no, whose indices are 0 and 1; 0 where it
+            tells none apart: then no labels are read.
         argument: name of the caller's argument, for errors.
         limit: take at most this many images, as for `gather_images`; not with `labels`.
 
@@ -57,9 +58,13 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
         ValueError: as for `gather_images`; or `labels` that are not one class index of the model per image, or that
             come beside a folder.
     """
-    if isinstance(source, (str, Path)):
+    if labels is not None and isinstance(source, (str, Path)):
+        raise ValueError("`labels` is for an array of images; a folder brings its own.")
+    if not num_classes:
         if labels is not None:
-            raise ValueError("`labels` is for an array of images; a folder brings its own.")
+            raise ValueError("`labels` is for a model that tells classes apart; this one does not.")
+        return gather_images(source, preprocessing, argument, limit), None
+    if isinstance(source, (str, Path)):
         paths, names, folders = image_files(source)
         found = None if names is None else class_indices(names, folders, class_names, num_classes)
         paths, found = (

@@ -7,7 +7,7 @@ import numpy as np
 from .model_pixels import pixels_of_first_layers
 
 # What a model takes -> scale and offset of pixels 0..255.
-PIXELS = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
+RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
 
 
 def image_converter(model):
@@ -22,7 +22,7 @@ def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
         model: a Keras model.
         channels: of its images.
         mean, std: for pixels scaled to 0..1, per channel or one number.
-        pixels: instead of these, the range that it takes: a key of `PIXELS`. Where all are None, the model is asked:
+        pixels: instead of these, the range that it takes: a key of `RANGES`. Where all are None, the model is asked:
             its input's dtype, its image converter, or the scaling that its first layers do.
 
     Returns:
@@ -84,8 +84,8 @@ def _normalization(model, channels, mean, std, pixels):
         raise ValueError(f"Pass `mean` and `std` together, got mean={mean}, std={std}.")
     if pixels is not None and std is not None:
         raise ValueError(f"Pass `pixels` or `mean` and `std`, got pixels={pixels!r}, mean={mean}, std={std}.")
-    if pixels is not None and pixels not in PIXELS:
-        raise ValueError(f"`pixels` must be one of {', '.join(map(repr, PIXELS))}, got pixels={pixels!r}.")
+    if pixels is not None and pixels not in RANGES:
+        raise ValueError(f"`pixels` must be one of {', '.join(RANGES)}; got pixels={pixels!r}.")
     given = None
     if std is not None:
         mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
@@ -94,7 +94,7 @@ def _normalization(model, channels, mean, std, pixels):
         scale, offset = _per_channel(1 / (255 * std), channels, "std"), _per_channel(-mean / std, channels, "mean")
         given = scale, offset, "pixels normalized by `mean` and `std`"
     elif pixels is not None:
-        given = *(_per_channel(value, channels, "pixels") for value in PIXELS[pixels]), f"pixels {pixels} (as given)"
+        given = *(_per_channel(value, channels, "pixels") for value in RANGES[pixels]), f"pixels {pixels} (as given)"
     dtype = _integer_input(model)
     if dtype is not None:
         told, _ = _told_by_model(model, channels)
@@ -139,7 +139,7 @@ def _told_by_model(model, channels):
     taken, words = pixels_of_first_layers(model)
     if taken is None:
         return None, words
-    scale, offset = (_per_channel(value, channels, "pixels") for value in PIXELS[taken])
+    scale, offset = (_per_channel(value, channels, "pixels") for value in RANGES[taken])
     raw = "raw pixels" if taken == "0..255" else "pixels"
     return (scale, offset, f"{raw} {taken} (the model begins with {words})"), words
 

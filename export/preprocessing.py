@@ -8,9 +8,17 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from .keras_model import image_shape
-from .normalization import image_converter, pixel_normalization, pixel_words, two_lines
+from .normalization import RANGES, image_converter, pixel_normalization, pixel_words, two_lines
 
-__all__ = ["Preprocessing", "image_converter", "pixel_normalization", "pixel_words", "preprocessing_of", "two_lines"]
+__all__ = [
+    "RANGES",
+    "Preprocessing",
+    "image_converter",
+    "pixel_normalization",
+    "pixel_words",
+    "preprocessing_of",
+    "two_lines",
+]
 
 INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,

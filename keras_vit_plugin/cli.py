@@ -504,16 +504,29 @@ def _read_labels(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No label file: {str(path)!r}.")
-    return path.read_text(encoding="utf-8").splitlines()
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The label file {str(path)!r} is no text in UTF-8: {error}.") from error
+    if "" in names:
+        raise ValueError(
+            f"The label file {str(path)!r} must have a class name in every line, line {names.index('') + 1} is empty."
+        )
+    if not names:
+        raise ValueError(f"The label file {str(path)!r} is empty.")
+    return names
 
 
 def _numbers(text, name):
+    """Numbers and fractions with commas between, such as 1/255."""
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--{name} must be one number or several with commas between, got {text!r}.") from error
+        return [float(over) / float(under or 1) for over, _, under in (part.partition("/") for part in text.split(","))]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"--{name} must be one number or fraction, such as 1/255, or several with commas between, got {text!r}."
+        ) from error
 
 
 def _tasks(text):

@@ -99,14 +99,19 @@ def test_what_programs_leave_behind_is_no_class_and_no_image(tmp_path):
         # yes or no
         (["no", "yes"], (), 1, [0, 1], ""),
         (["cat", "dog"], ["cat"], 1, [1, 0], "'cat' is class 1"),
+        (["cat", "dog"], ["dog", "cat"], 1, [1, 0], "'cat' is class 1"),
+        (["dog"], ["dog"], 1, [1], ""),
         (["a", "b", "c"], (), 1, None, "there are 3 sub-folders and 2 classes"),
+        (["a", "b", "c"], ["a"], 1, None, "there are 3 sub-folders and 2 classes"),
+        # none
+        (["a", "b", "c"], (), 0, None, ""),
     ],
 )
 def test_names_positions_and_doubt(folders, class_names, num_classes, expected, said, tmp_path):
     labels, told = labels_of(folder_of(tmp_path, folders), class_names, num_classes)
     assert labels == (None if expected is None else {10 * place: index for place, index in enumerate(expected)})
     assert said in told and (said != "") == (told != "")
-    assert ("No accuracy is computed" in told) == (expected is None)
+    assert ("No accuracy is computed" in told) == (expected is None and num_classes > 0)
 
 
 @pytest.mark.parametrize(

@@ -144,7 +144,7 @@ def test_pixels_as_given():
         scale, offset = pixel_normalization(model_of(), 3, pixels=name)
         low, high = (float(bound) for bound in name.split(".."))
         np.testing.assert_allclose(np.stack([offset, 255 * scale + offset]), [[low] * 3, [high] * 3], atol=1e-12)
-    with pytest.raises(ValueError, match="`pixels` must be one of '0..1', '-1..1', '0..255', got pixels='0-1'"):
+    with pytest.raises(ValueError, match="`pixels` must be one of 0..1, -1..1, 0..255; got pixels='0-1'"):
         pixel_normalization(model_of(), 3, pixels="0-1")
     with pytest.raises(ValueError, match="Pass `pixels` or `mean` and `std`, got pixels='0..1', mean=0, std=1"):
         pixel_normalization(model_of(), 3, 0, 1, "0..1")
