@@ -1,6 +1,6 @@
 """What the exporter stores in a file about it: one schema, one reader."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from .answers import BINARY, CLASSES, EMBEDDING, FEATURES, LINEAR, MULTI_LABEL, REGRESSION, SIGMOID, SOFTMAX, Answer
 from .flatbuffer import InvalidModelFile, get_metadata, op_name
@@ -84,6 +84,10 @@ def as_metadata(stored, model=None):
             first = Answer(name, CLASSES, SOFTMAX if name == "probabilities" else LINEAR)
             values["answers"] = [answers_of(model, (first,))[0].to_dict() if model else first.to_dict()]
         values["answers"] = tuple(Answer(**answer) for answer in values["answers"])
+        if (
+            schema == 1 and model is not None and guessed_answer(model).task != EMBEDDING
+        ):  # it called all of them classes
+            values["answers"] = (replace(guessed_answer(model), name=values["answers"][0].name),)
         values["outputs"] = tuple(values["outputs"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
         return Metadata(**{field.name: values[field.name] for field in fields(Metadata)})

@@ -417,7 +417,7 @@ def test_pixels_of_a_file_without_metadata_are_scaled(python, kind_files, tmp_pa
     assert "--pixels is for a file that keras-vit did not make" in said
 
 
-OLD_KINDS = ["logits", "softmax", "binary sigmoid", "multi-label sigmoid", "regression"]
+OLD_KINDS = ["logits", "softmax", "binary sigmoid", "multi-label sigmoid"]
 
 
 @pytest.mark.parametrize("kind", OLD_KINDS)
@@ -427,8 +427,6 @@ def test_older_metadata_is_read_by_the_graph(kind, python, kind_files, tmp_path)
     old = kinds.of_older_version(path, tmp_path)
     found = said_of(python, "classify", old, *photos)
     expected = kinds.probabilities_of(kind, scores)
-    if kind == "regression":  # two numbers: an older version knew no regression
-        expected = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
     for said, probabilities in zip(found, expected, strict=True):
         np.testing.assert_allclose(
             [answer["probability"] for answer in said["top"]], np.sort(probabilities)[::-1], atol=1e-4
