@@ -2,6 +2,7 @@
 
 from . import recipes
 from .calibrate import observe
+from .float_ops import check_integer_only, with_integer_kernels
 from .graph import Graph
 from .integer_only import quantize_integer_only
 from .low_bit import BLOCK_SIZES, quantize_int4
@@ -40,13 +41,20 @@ def quantize(
 
     Returns:
         The file as bytes.
+
+    Raises:
+        NotIntegerOnly: a mode in `INTEGER_ONLY` would leave an op in float.
     """
     if mode in ("dynamic", "int8") and not integer_dense:
         return _int8_weights(content, calibration)
     if mode == "int8":
         return quantize_mixed_int8(content, calibration, prefer)
     if mode in INTEGER_ONLY:
-        return quantize_integer_only(content, calibration, INTEGER_ONLY[mode], input_dtype, output_dtype)
+        bits = INTEGER_ONLY[mode]
+        content = with_integer_kernels(content, bits)
+        content = quantize_integer_only(content, calibration, bits, input_dtype, output_dtype)
+        check_integer_only(content, mode)
+        return content
     if mode == "int4":
         return quantize_int4(content, calibration, block_size)
     if mode == "dynamic":
