@@ -1,9 +1,12 @@
 """What a GPU that computes in float16 makes of a file."""
 
+import copy
+
 import numpy as np
 
 from .gradients import has_derivatives, run_operator
 from .graph import Graph
+from .targets import UnsupportedByTarget
 
 
 def half_precision_logits(content, images):
@@ -16,13 +19,20 @@ def half_precision_logits(content, images):
         images: raw pixels 0..255, `(N, H, W, C)`.
 
     Returns:
-        `(N, classes)` float32; None where the file holds an operator that cannot be run here.
+        `(N, classes)` float32.
+
+    Raises:
+        UnsupportedByTarget: the file holds operators that cannot be run here, so that nothing is known of its answers.
     """
     import tensorflow as tf
 
     graph = Graph(content)
-    if not has_derivatives(graph):
-        return None
+    unknown = sorted({graph.kind(operator) for operator in graph.operators if not _is_known(graph, operator)})
+    if unknown:
+        raise UnsupportedByTarget(
+            f"What half precision makes of the file cannot be checked: {', '.join(unknown)} cannot be computed here, or not "
+            "with these options."
+        )
 
     def rounded(values):
         return tf.cast(tf.cast(values, tf.float16), tf.float32)
@@ -39,3 +49,9 @@ def half_precision_logits(content, images):
             tensors[int(operator.outputs[0])] = result
         logits.append(np.ravel(tensors[int(graph.subgraph.outputs[0])]))
     return np.stack(logits)
+
+
+def _is_known(graph, operator):
+    alone = copy.copy(graph)
+    alone.operators = [operator]
+    return has_derivatives(alone)
