@@ -23,7 +23,7 @@ from .files import check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
 from .gpu_rules import gpu_problems
-from .half_precision import half_precision_logits
+from .half_precision import half_precision_outputs
 from .images import fingerprint, spread
 from .inspect import inspect
 from .interpreter import Runner, load_error
@@ -306,9 +306,10 @@ def _others_snr_db(content, images, expected, references, answers, gpu):
     computed = Runner(content).outputs(images) if expected else {}
     snr = {name: snr_db(values, computed[name]) for name, values in expected.items()}
     if gpu:
-        halves = half_precision_logits(content, images).reshape(len(images), *references[0].shape[1:])
-        reference = spread(references[0], len(images))
-        snr[f"{answers[0].name} in half precision"] = compare(reference, halves, answer=answers[0]).snr_db
+        halves = half_precision_outputs(content, images)
+        for answer, reference, values in zip(answers, references, halves):
+            values, reference = values.reshape(len(images), *reference.shape[1:]), spread(reference, len(images))
+            snr[f"{answer.name} in half precision"] = compare(reference, values, answer=answer).snr_db
     return snr
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import functional_model, pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, UnsupportedByTarget, export_tflite
+from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, read
 from keras_vit_plugin.export.gpu_rules import gpu_problems
 from keras_vit_plugin.export.half_precision import half_precision_logits
@@ -130,4 +130,16 @@ def test_a_file_that_half_precision_spoils_is_not_written(tmp_path, monkeypatch)
     monkeypatch.setattr(pipeline, "half_precision_logits", lambda content, images: np.ones((len(images), 5)))
     with pytest.raises(ParityError, match="Besides: logits in half precision at .* dB. Nothing was written"):
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", quantize="float16", target="gpu")
+    assert not (tmp_path / "m.tflite").exists()
+
+
+def test_a_file_whose_half_precision_cannot_be_checked_is_not_written(tmp_path):
+    import keras
+
+    images = keras.Input((8, 8, 3))
+    x = keras.ops.floor(4 * keras.layers.Conv2D(4, 3)(images))  # GPUs run it, and nothing here does
+    model = keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    options = {"quantize": "float16", "target": "gpu", "mean": 0.5, "std": 0.5, "tolerance": Tolerance(0, -300)}
+    with pytest.raises(UnsupportedByTarget, match="half precision .* cannot be checked: FLOOR cannot be computed"):
+        export_tflite(model, tmp_path / "m.tflite", **options)
     assert not (tmp_path / "m.tflite").exists()
