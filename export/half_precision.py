@@ -30,8 +30,8 @@ def half_precision_logits(content, images):
     unknown = sorted({graph.kind(operator) for operator in graph.operators if not _is_known(graph, operator)})
     if unknown:
         raise UnsupportedByTarget(
-            f"What half precision makes of the file cannot be checked: {', '.join(unknown)} cannot be computed here, or not "
-            "with these options."
+            f"What half precision makes of the file cannot be checked: {', '.join(unknown)} cannot be computed here, "
+            "or not with these options."
         )
 
     def rounded(values):
