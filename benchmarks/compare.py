@@ -70,7 +70,7 @@ def main():
             "mode": candidate.mode,
             "threads": threads,
             "median_ms": round(medians[threads][i], 3),
-            "agreement": parity.top1_agreement,
+            "agreement": parity.agreement,
             "snr_db": round(parity.snr_db, 2),
             "top1": parity.top1_accuracy_tflite,
             "size_bytes": candidate.size_bytes,

@@ -23,9 +23,11 @@ import browser
 import numpy as np
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.answers import CLASSES, LOGITS, SOFTMAX, Answer
 from keras_vit_plugin.export.images import gather_images, gather_labelled
 from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.progress import track
+from keras_vit_plugin.export.target_runner import MediaPipeRunner
 from keras_vit_plugin.export.targets import TARGETS
 from keras_vit_plugin.export.verify import TOLERANCES, compare, keras_logits
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -35,6 +37,7 @@ DEVICE_PYTHON = HERE.parent / ".venv-device" / "bin" / "python"
 PRESET = "deit_tiny_patch16_224"
 MODES = tuple(TOLERANCES)
 ROUNDS = 30
+PROBABILITIES = Answer("probabilities", CLASSES, SOFTMAX)
 SMALL_FILE = 1_000_000  # bytes
 X86 = platform.machine()
 
@@ -64,6 +67,8 @@ class Cell:
 class Python:
     """The interpreter of a Python on this machine."""
 
+    answer = LOGITS
+
     def __init__(self, name, target, python, module, images=100, foreign=False):
         self.name, self.target, self.images, self.foreign = f"{name}, {X86}", target, images, foreign
         self._python, self._module = python, module
@@ -71,7 +76,7 @@ class Python:
     def missing(self):
         return "" if Path(self._python).exists() else "no device environment: make .venv-device/installed"
 
-    def logits(self, path, images, folder):
+    def outputs(self, path, images, folder):
         np.save(folder / "images.npy", images)
         arguments = [self._module, path, folder / "images.npy", 1, folder / "logits.npy"]
         run([self._python, HERE / "run_images.py", *arguments])
@@ -85,7 +90,7 @@ class Python:
 class Arm:
     """A runtime's aarch64 wheel on an emulated CPU."""
 
-    foreign = False
+    foreign, answer = False, LOGITS
 
     def __init__(self, runtime, target, cpu, folder, images=4):
         self.name, self.target, self.images = f"{runtime}, {cpu}", target, images
@@ -94,7 +99,7 @@ class Arm:
     def missing(self):
         return arm.missing_tools()
 
-    def logits(self, path, images, _):
+    def outputs(self, path, images, _):
         return arm.logits(arm.prepare(self._folder), self._runtime, path, images, self._cpu)
 
     def costs(self, paths, image):
@@ -114,6 +119,8 @@ def runs(path):
 class Web:
     """LiteRT.js in a browser."""
 
+    answer = LOGITS
+
     def __init__(self, name, target, accelerator, threads=1, images=20, rounds=ROUNDS, foreign=False):
         self.name, self.target, self.images, self.foreign = f"browser, {name}", target, images, foreign
         self._options = {"accelerator": accelerator, "threads": threads}
@@ -126,7 +133,7 @@ class Web:
         with browser.Browser(webgpu=self._options["accelerator"] == "webgpu") as page:
             return page.run(path.read_bytes(), images.astype(np.uint8), rounds=rounds, **self._options)
 
-    def logits(self, path, images, _):
+    def outputs(self, path, images, _):
         return self._run(path, images, 1)[0]
 
     def costs(self, paths, image):
@@ -134,23 +141,16 @@ class Web:
 
 
 class MediaPipe:
-    """MediaPipe's ImageClassifier; its probabilities are turned into logits, up to one number an image."""
+    """MediaPipe's ImageClassifier, which gives probabilities."""
 
     name, target, images, foreign = f"MediaPipe, {X86}", "mediapipe", 100, False
+    answer = PROBABILITIES
 
     def missing(self):
         return ""
 
-    def logits(self, path, images, folder):
-        np.save(folder / "images.npy", images)
-        (answers,) = map(
-            json.loads, run([sys.executable, HERE / "run_mediapipe.py", folder / "images.npy", path]).splitlines()
-        )
-        logits = np.zeros((len(images), len(answers[0])))
-        for row, answer in zip(logits, answers):
-            for index, _, probability in answer:
-                row[index] = np.log(max(probability, np.finfo(np.float32).tiny))
-        return logits
+    def outputs(self, path, images, _):
+        return MediaPipeRunner(path.read_bytes()).outputs(images)["probabilities"]
 
     def costs(self, paths, image):
         return [{} for _ in paths]  # it times its own resizing too
@@ -249,12 +249,12 @@ def measure(runtime, files, images, reference, folder):
 
 def judged(place, runtime, path, images, reference, folder):
     try:
-        logits = runtime.logits(path, images, folder)
+        outputs = np.asarray(runtime.outputs(path, images, folder), np.float32)
     except Exception as error:  # whatever a foreign runtime does with a file
         return Cell(**place, status="refused", reason=str(error).strip().splitlines()[-1])
-    if runtime.target == "mediapipe":
-        logits = logits + (reference - logits).mean(1, keepdims=True)
-    parity = compare(reference, np.asarray(logits, np.float32))
+    if runtime.answer == PROBABILITIES:
+        reference = LOGITS.probabilities(reference)
+    parity = compare(reference, outputs, answer=runtime.answer)
     least = TOLERANCES[place["mode"]]
     right = parity.snr_db >= least.min_snr_db
     return Cell(
@@ -262,7 +262,7 @@ def judged(place, runtime, path, images, reference, folder):
         status="right" if right else "wrong",
         reason="" if right else f"below {least.min_snr_db:g} dB",
         images=parity.images,
-        agreement=parity.top1_agreement,
+        agreement=parity.agreement,
         snr_db=round(parity.snr_db, 1),
     )
 
@@ -274,7 +274,8 @@ def as_markdown(cells, preset):
         "# Every mode on every runtime",
         "",
         f"`make matrix`, {preset}. Each cell was measured: the file for that runtime is loaded there, its answers",
-        "are compared with the Keras model's (share of same answers, signal-to-noise ratio), and one image is timed",
+        "are compared with the Keras model's (share of same answers, signal-to-noise ratio: of logits less their mean",
+        "over the classes, and of MediaPipe's probabilities as they are), and one image is timed",
         "on one thread (two where the row says so), or its instructions are counted under qemu, in millions (M).",
         "WebGPU is computed by the CPU here (SwiftShader): its time says nothing about that of a GPU.",
         "",

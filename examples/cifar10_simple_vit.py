@@ -73,7 +73,7 @@ def main():
     print(f"{tflite}: {report.size_bytes / 1000:.0f} kB")
     parity = kv.export.verify(model, tflite, x_test, y_test)
     print(
-        f"{parity.images} test images: same answer on {parity.top1_agreement:.1%}, {parity.snr_db:.1f} dB; "
+        f"{parity.images} test images: same answer on {parity.agreement:.1%}, {parity.snr_db:.1f} dB; "
         f"accuracy {parity.top1_accuracy_model:.1%} in Keras, {parity.top1_accuracy_tflite:.1%} in the file"
     )
 

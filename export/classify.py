@@ -7,7 +7,8 @@ from .files import read_file
 from .flatbuffer import InvalidModelFile, naming, read
 from .interpreter import Runner
 from .metadata import guessed_answer, read_metadata
-from .preprocessing import RANGES, Preprocessing
+from .normalization import RANGES
+from .preprocessing import Preprocessing
 from .verify import outputs_of
 
 NO, YES = "no", "yes"

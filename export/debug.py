@@ -20,8 +20,7 @@ from .operations import run_operator
 from .pipeline import weights_hash
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
-from .split import HELD_OUT_IMAGES, gather_calibration
-from .wish import FEWEST_JUDGED, MOST_JUDGED
+from .split import gather_calibration
 
 DEBUGGED_IMAGES = 8
 CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
@@ -144,15 +143,9 @@ def _calibration(source, preprocessing, made, tflite):
         return None
     if source is None:
         raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
-    for mode, held_out in (
-        (made.mode, HELD_OUT_IMAGES),
-        (made.mode, 0),
-        ("auto", FEWEST_JUDGED),
-        ("auto", MOST_JUDGED),
-    ):
-        images, *_ = gather_calibration(source, preprocessing, mode, held_out)
-        if fingerprint(images) == made.calibration_sha256:
-            return images
+    images, *_ = gather_calibration(source, preprocessing, made.calibrated_for, made.held_out)
+    if fingerprint(images) == made.calibration_sha256:
+        return images
     raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")
 
 

@@ -3,6 +3,7 @@
 from . import flatbuffer, spec
 from .images import spread, synthetic_images
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
+from .progress import stage
 from .quantize import INTEGER_ONLY
 from .rewrites import FLOAT16_PASSES, apply_passes
 from .targets import TARGETS
@@ -38,7 +39,8 @@ class FloatFiles:
         self._keras = model
         try:
             original = spec.from_keras(model.model, model.scale, model.offset, "embedding" in outputs)
-            self._spec, outcomes = apply_passes(original, calibration)
+            with stage("Rewriting the graph"):
+                self._spec, outcomes = apply_passes(original, calibration)
             if self.target.gpu:
                 images = synthetic_images(model.image_shape) if calibration is None else calibration
                 self._spec, more = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), FLOAT16_PASSES)

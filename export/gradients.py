@@ -89,16 +89,17 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
             weights = tf.sqrt(tf.reduce_mean(tf.square(gradient), axis=1, keepdims=True))
             products = tf.matmul(weights * rows, rows, transpose_a=True)
             results.append((products, tf.reduce_sum(weights), tf.reduce_sum(tf.square(weights))))
-        return results
+        return moved, results
 
     generator = np.random.default_rng(0)
     sums = [[0.0, 0.0, 0.0] for _ in dense_layers]
     scales = output_scales(content, measured_images(graph, images), answers)
     for number, image in enumerate(track(images, "Weighing activations")):
         probes = _probes(graph, answers, scales, generator)
-        for total, results in zip(sums, weighted_products(image.astype(np.float32), probes)):
+        moved, found = weighted_products(image.astype(np.float32), probes)
+        check_finite([moved], number)
+        for total, results in zip(sums, found):
             total[:] = [before + result.numpy() for before, result in zip(total, results)]
-        check_finite([total[0] for total in sums], number)
     # As many rows as would say as much if all counted the same (Kish's effective sample size).
     return summed(
         (int(dense.inputs[1]), Entering(products, max(weight**2 / max(squares, 1e-30), 1.0)))

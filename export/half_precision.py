@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from .gradients import has_derivatives
 from .graph import Graph
-from .operations import run_outputs
+from .operations import run_outputs, without_derivatives
+from .targets import UnsupportedByTarget
 
 
-def half_precision_logits(content, images):
-    """The logits of a float file if every tensor is rounded to float16, and sums overflow where float16 does.
+def half_precision_outputs(content, images):
+    """The outputs of a float file if every tensor is rounded to float16, and sums overflow where float16 does.
 
     Products are summed in float32 within a dense layer or matmul, as GPUs do it or may be told to.
 
@@ -17,18 +17,24 @@ def half_precision_logits(content, images):
         images: raw pixels 0..255, `(N, H, W, C)`.
 
     Returns:
-        `(N, classes)` float32; None where the file holds an operator that cannot be run here.
+        A list of float32 `(N, values)`, one array for each output in the graph's order.
+
+    Raises:
+        UnsupportedByTarget: the file holds operators that cannot be run here, so that nothing is known of its answers.
     """
     import tensorflow as tf
 
     graph = Graph(content)
-    if not has_derivatives(graph):
-        return None
+    if unknown := without_derivatives(graph):
+        raise UnsupportedByTarget(
+            f"What half precision makes of the file cannot be checked: {', '.join(sorted(set(unknown)))} cannot be "
+            "computed here, or not with these options."
+        )
 
     def rounded(values):
         return tf.cast(tf.cast(values, tf.float16), tf.float32)
 
-    logits = []
+    rows = []
     for image in images:
         tensors = {graph.image: rounded(tf.constant(image[None], tf.float32))}
         for operator in graph.operators:
@@ -38,5 +44,5 @@ def half_precision_logits(content, images):
                 total = rounded(result * (entering.shape.num_elements() / result.shape.num_elements()))
                 results = {int(operator.outputs[0]): tf.where(tf.math.is_finite(total), result, total)}
             tensors.update(results)
-        logits.append(np.ravel(tensors[int(graph.subgraph.outputs[0])]))
-    return np.stack(logits)
+        rows.append([np.ravel(tensors[int(index)]) for index in graph.subgraph.outputs])
+    return [np.stack(values) for values in zip(*rows)]

@@ -1,14 +1,14 @@
 """Images from wherever the caller has them, checked before any long work starts."""
 
 import hashlib
-import itertools
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from .preprocessing import image_files
-from .progress import track
+from .image_folders import class_indices, image_files, load_images
+from .image_streams import as_class_indices, read_stream, spread_files
+from .image_streams import spread as spread  # for the package
 
 CALIBRATION_IMAGES = 64
 MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
@@ -16,61 +16,78 @@ FEW_IMAGES = 16
 
 
 def gather_images(source, preprocessing, argument, limit=None):
-    """Raw pixels from a folder, an array, an iterable of images or batches, or a `tf.data.Dataset`.
+    """Raw pixels from a folder, an array, or an iterable of images, batches or files, such as a `tf.data.Dataset`.
 
     Args:
-        source: what the caller passed.
+        source: what the caller passed: a folder, or as for `read_stream`.
         preprocessing: a `Preprocessing`, applied to image files; arrays must have its shape already.
         argument: name of the caller's argument, for errors.
-        limit: take at most this many images, evenly spread over a folder or an array.
+        limit: take at most this many images, evenly spread where the source has a length. None takes all, but no more
+            than 1 GB of pixels, and 1,024 where there may be no end: a warning says so.
 
     Returns:
-        uint8 `(N, H, W, C)`.
+        uint8 `(N, H, W, C)`. A file of a folder that cannot be read is named in a warning and left out.
 
     Raises:
-        ValueError: no images, a file that is no image, or arrays of another shape, range or dtype.
+        ValueError: no images that can be read, or arrays of another shape, range or dtype.
     """
-    if isinstance(source, (str, Path)):
-        paths = spread(image_files(source)[0], limit)
-        return np.stack([preprocessing.load(path) for path in track(paths, "Reading images")])
-    if hasattr(source, "shape"):
-        images = spread(np.asarray(source), limit)
-    else:
-        images = _from_iterable(source, preprocessing.image_shape, argument, limit)
-    return _checked(images, preprocessing.image_shape, argument)
+    if not isinstance(source, (str, Path)):
+        return read_stream(source, preprocessing, argument, limit)[0]
+    paths = spread_files(image_files(source)[0], limit, preprocessing.image_shape, argument)
+    return load_images(paths, preprocessing)[0]
 
 
 def gather_labelled(source, labels, preprocessing, class_names, num_classes, argument="images", limit=None):
     """Raw pixels and class indices (or None) for `verify`.
 
     Args:
-        source: an image folder or an array of pixels.
-        labels: class indices for an array; a folder brings its own.
+        source: as for `gather_images`.
+        labels: class indices `(N,)` for a source that brings none.
         preprocessing: a `Preprocessing`.
         class_names: names of the classes in index order, to read label names; may be empty.
-        num_classes: number of classes of the model.
+        num_classes: number of classes of the model; 1 where it says yes or no, whose indices are 0 and 1; 0 where it
+            tells none apart: then no labels are read.
         argument: name of the caller's argument, for errors.
         limit: take at most this many images, as for `gather_images`; not with `labels`.
 
+    Returns:
+        uint8 `(N, H, W, C)`, and `(N,)` integers or None. Labels of the source that are not sure to be classes of the
+        model give None, and a warning that says why.
+
     Raises:
-        ValueError: labels that are not one class index of the model per image, or labels beside a folder.
+        ValueError: as for `gather_images`; or `labels` that are not one class index of the model per image, or that
+            come beside a folder.
     """
-    if isinstance(source, (str, Path)):
+    if labels is not None and isinstance(source, (str, Path)):
+        raise ValueError("`labels` is for an array of images; a folder brings its own.")
+    if not num_classes:
         if labels is not None:
-            raise ValueError("`labels` is for an array of images; a folder brings its own.")
-        paths, names = image_files(source)
-        labels = None if names is None else _class_indices(names, class_names, num_classes)
-        paths, labels = spread(paths, limit), None if labels is None else spread(labels, limit)
-        images = np.stack([preprocessing.load(path) for path in track(paths, "Reading images")])
-    else:
-        images = gather_images(source, preprocessing, argument, limit)
+            raise ValueError("`labels` is for a model that tells classes apart; this one does not.")
+        return gather_images(source, preprocessing, argument, limit), None
+    if isinstance(source, (str, Path)):
+        paths, names, folders = image_files(source)
+        found = None if names is None else class_indices(names, folders, class_names, num_classes)
+        paths, found = (
+            None if items is None else spread_files(items, limit, preprocessing.image_shape, argument)
+            for items in (paths, found)
+        )
+        images, found = load_images(paths, preprocessing, found)
+        return images, None if found is None else np.asarray(found)
+    images, found = read_stream(source, preprocessing, argument, limit)
     if labels is None:
-        return images, None
-    labels = np.asarray(labels)
+        indices = as_class_indices(found, num_classes)
+        if found is not None and indices is None:
+            warnings.warn(
+                f"No accuracy is computed: the labels of `{argument}` are neither class indices "
+                f"0..{max(2, num_classes) - 1} nor one-hot.",
+                stacklevel=3,
+            )
+        return images, indices
+    labels, last = np.asarray(labels), max(2, num_classes) - 1
     if labels.shape != (len(images),):
         raise ValueError(f"`labels` must hold one class index per image, got {labels.shape} for {len(images)} images.")
-    if labels.min() < 0 or labels.max() >= num_classes:
-        raise ValueError(f"Labels must be 0..{num_classes - 1}, they run from {labels.min()} to {labels.max()}.")
+    if labels.min() < 0 or labels.max() > last:
+        raise ValueError(f"Labels must be 0..{last}, they run from {labels.min()} to {labels.max()}.")
     return images, labels
 
 
@@ -96,54 +113,6 @@ def synthetic_images(image_shape, count=16, seed=0):
     return np.clip(np.stack(images), 0, 255).astype(np.uint8)
 
 
-def spread(items, limit):
-    if limit is None or len(items) <= limit:
-        return items
-    indices = np.linspace(0, len(items) - 1, limit).round().astype(int)
-    return items[indices] if hasattr(items, "shape") else [items[index] for index in indices]
-
-
-def _from_iterable(source, image_shape, argument, limit):
-    images = []
-    try:
-        for item in source:
-            item = np.asarray(item[0] if isinstance(item, (tuple, list)) else item)  # (images, labels) of a dataset
-            images.extend(item if item.ndim == len(image_shape) + 1 else [item])
-            if limit is not None and len(images) >= limit:
-                break
-    except TypeError as error:
-        raise ValueError(
-            f"`{argument}` must be a folder, an array, an iterable of arrays or a tf.data.Dataset, got {type(source)}."
-        ) from error
-    images = list(itertools.islice(images, limit))
-    shapes = sorted({image.shape for image in images})
-    if len(shapes) > 1:
-        raise ValueError(f"`{argument}` holds images of different shapes: {shapes[:3]}; all must be {image_shape}.")
-    return np.stack(images) if images else np.zeros((0, *image_shape))
-
-
-def _checked(images, image_shape, argument):
-    if len(images) == 0:
-        raise ValueError(f"`{argument}` holds no images.")
-    if images.shape[1:] != tuple(image_shape):
-        raise ValueError(f"`{argument}` must have shape (N, {', '.join(map(str, image_shape))}), got {images.shape}.")
-    if images.dtype == np.uint8:
-        return images
-    if not np.issubdtype(images.dtype, np.number):
-        raise ValueError(f"`{argument}` must hold pixels 0..255, got dtype {images.dtype}.")
-    images = np.asarray(images, np.float64)
-    if not np.isfinite(images).all():
-        raise ValueError(f"`{argument}` holds NaN or infinity; pixels are 0..255.")
-    low, high = images.min(), images.max()
-    if low < 0 or high > 255:
-        raise ValueError(f"`{argument}` must hold raw pixels 0..255, its values run from {low:.4g} to {high:.4g}.")
-    if high <= 1:
-        raise ValueError(
-            f"`{argument}` must hold raw pixels 0..255, its values run to {high:.4g}: multiply them by 255."
-        )
-    return np.round(images).astype(np.uint8)
-
-
 def check_calibration(images):
     """Complains about images `(N, H, W, C)` that ranges cannot be measured on.
 
@@ -163,17 +132,3 @@ def check_calibration(images):
             "others.",
             stacklevel=3,
         )
-
-
-def _class_indices(names, class_names, num_classes):
-    """Class indices from labels: numbers as they are, names by the class names, else in sorted order if all occur."""
-    if set(names) <= set(class_names):
-        return [list(class_names).index(name) for name in names]
-    if all(name.isdecimal() for name in names):
-        return [int(name) for name in names]
-    order = sorted(set(names))
-    if not class_names and len(order) == num_classes:
-        return [order.index(name) for name in names]
-    known = f"the {len(class_names)} class names in the file" if class_names else f"all of the {num_classes} classes"
-    warnings.warn(f"The {len(order)} label names are not {known}: no accuracy is computed.", stacklevel=4)
-    return None

@@ -1,5 +1,6 @@
 """From a `ViTSpec`, or any Keras model, to a float32 `.tflite` with static shapes."""
 
+import re
 import tempfile
 
 import numpy as np
@@ -9,6 +10,7 @@ from keras_vit_plugin.quiet import quiet_python, quiet_stderr
 
 from .flatbuffer import outputs_in_order
 from .keras_model import computing_in_float32
+from .progress import stage
 from .targets import UnsupportedByTarget
 
 LARGEST_UNIT_SCORE = 30.0
@@ -249,11 +251,20 @@ def _convert(function, signature, variables=()):
     module.function = tf.function(function, input_signature=[signature], autograph=False)
     concrete = module.function.get_concrete_function()
     module.variables_to_track = list(variables)
-    with tempfile.TemporaryDirectory() as folder, quiet_stderr(), quiet_python():
+    with tempfile.TemporaryDirectory() as folder, stage("Converting to TFLite"), quiet_stderr(), quiet_python():
         tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             return converter.convert()
         except ConverterError as error:
-            raise UnsupportedByTarget(f"The model does not convert to TFLite builtin ops: {error}") from error
+            ops = sorted(set(re.findall(r"(?:tf|flex)\.([A-Z]\w+)|Flex(\w+)", str(error), re.S)))
+            named = ", ".join(dict.fromkeys(first or second for first, second in ops)) or _first_line(error)
+            raise UnsupportedByTarget(
+                f"The model does not convert to TFLite builtin ops, which lack: {named}. Build it of other layers."
+            ) from error
+
+
+def _first_line(error):
+    """What a converter's error begins with; the rest is its graph."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

@@ -1,6 +1,6 @@
 """What the exporter stores in a file about it: one schema, one reader."""
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 
 from .answers import BINARY, CLASSES, EMBEDDING, FEATURES, LINEAR, MULTI_LABEL, REGRESSION, SIGMOID, SOFTMAX, Answer
 from .flatbuffer import InvalidModelFile, get_metadata, op_name
@@ -24,6 +24,8 @@ class Metadata:
         parity: `ParityReport.to_dict()` of the export.
         verified_on, verified_by: which images, and which runtime, that was measured with.
         weights_sha256, calibration_sha256: hashes; the second is None where nothing was calibrated.
+        calibrated_for, held_out: the mode that was asked for, and how many calibration images were to be held out at
+            most: by these the images that it was calibrated on are found again.
         rejected: why the file is too far from its model, where it was kept all the same; empty otherwise.
     """
 
@@ -40,6 +42,8 @@ class Metadata:
     verified_by: str
     weights_sha256: str
     calibration_sha256: str | None
+    calibrated_for: str = ""
+    held_out: int = 0
     rejected: str = ""
 
     def to_dict(self):
@@ -70,7 +74,8 @@ def as_metadata(stored, model=None):
             f"made by keras-vit-plugin {stored.get(PACKAGE)}, whose metadata (schema {schema}) this version does not "
             f"know (schema {SCHEMA} and older): upgrade keras-vit-plugin."
         )
-    values = {"verified_by": "", "prefer": "speed", "calibration_sha256": None, "rejected": "", **stored}
+    unknown = {"verified_by": "", "prefer": "speed", "calibration_sha256": None, "rejected": ""}
+    values = {**unknown, "calibrated_for": stored.get("mode"), "held_out": 0, **stored}
     values["version"] = values.get(PACKAGE)
     try:
         if schema == 1:
@@ -79,6 +84,10 @@ def as_metadata(stored, model=None):
             first = Answer(name, CLASSES, SOFTMAX if name == "probabilities" else LINEAR)
             values["answers"] = [answers_of(model, (first,))[0].to_dict() if model else first.to_dict()]
         values["answers"] = tuple(Answer(**answer) for answer in values["answers"])
+        if (
+            schema == 1 and model is not None and guessed_answer(model).task != EMBEDDING
+        ):  # it called all of them classes
+            values["answers"] = (replace(guessed_answer(model), name=values["answers"][0].name),)
         values["outputs"] = tuple(values["outputs"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
         return Metadata(**{field.name: values[field.name] for field in fields(Metadata)})

@@ -21,6 +21,7 @@ td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
 .bar { background: #4c78a8; height: .8rem; border-radius: .2rem; } .outside .bar { background: #e45756; }
 .changed { display: flex; flex-wrap: wrap; gap: 1rem; } .changed figure { margin: 0; width: 10.5rem; }
 .changed img { width: 100%; border-radius: .3rem; image-rendering: auto; } figcaption, .note { font-size: .85rem; }
+pre { background: #f3f5f7; border-radius: .5rem; padding: .75rem; overflow-x: auto; font-size: .85rem; }
 img.plot { max-width: 100%; } .failed { background: #fde8e8; }
 """
 
@@ -55,7 +56,11 @@ def as_page(report, images, labels):
         '<div class="tiles">' + "".join(map(_tile, tiles.items())) + "</div>",
         f'<p class="note">Against the Keras model on {parity.images} {html.escape(report.verified_on)} images, by '
         f"{html.escape(report.verified_by)}. "
-        f"Input: {html.escape(report.input)}. The export took {report.seconds:.0f} s.</p>",
+        f"Input: {html.escape(report.input)}. Inside: {html.escape(report.pixels)}. The export took "
+        f"{report.seconds:.0f} s.</p>",
+        '<p class="note">The Keras model answers the same on these pixels by</p><pre>'
+        + html.escape("\n".join(report.keras_lines))
+        + "</pre>",
         _choice_section(report),
         _block_section(report),
         _changed_section(report, images, labels),

@@ -23,7 +23,7 @@ from .files import check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
 from .gpu_rules import gpu_problems
-from .half_precision import half_precision_logits
+from .half_precision import half_precision_outputs
 from .images import fingerprint, spread
 from .inspect import inspect
 from .interpreter import Runner, load_error
@@ -31,7 +31,7 @@ from .keras_model import ImageModel
 from .mediapipe_metadata import require_mediapipe
 from .metadata import Metadata
 from .page import as_page, require_matplotlib
-from .preprocessing import pixel_normalization, preprocessing_of
+from .preprocessing import pixel_normalization, pixel_words, preprocessing_of, two_lines
 from .quantize import NEEDS_CALIBRATION
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
@@ -257,6 +257,8 @@ def export_tflite(
         others_snr_db=others,
         changed_answers=changed_answers(references[0], computed[0], finish.answers[0]),
         input=_input_description(preprocessing, input_dtype, batch_size),
+        pixels=pixel_words(model, preprocessing.channels, mean, std, pixels),
+        keras_lines=two_lines(preprocessing, model, mean, std, pixels),
         file=inspect(content),
         seconds=time.perf_counter() - started,
         choice=choice,
@@ -293,6 +295,8 @@ def _finish(model, keras_model, mode, prefer, target, outputs, labels, preproces
         verified_by="",
         weights_sha256=weights_hash(model),
         calibration_sha256=None if images.calibration is None else fingerprint(images.calibration),
+        calibrated_for=mode,
+        held_out=images.held_out,
     )
     return Finish(metadata, TARGETS[target].labels_inside, model.name)
 
@@ -302,9 +306,10 @@ def _others_snr_db(content, images, expected, references, answers, gpu):
     computed = Runner(content).outputs(images) if expected else {}
     snr = {name: snr_db(values, computed[name]) for name, values in expected.items()}
     if gpu:
-        halves = half_precision_logits(content, images).reshape(len(images), *references[0].shape[1:])
-        reference = spread(references[0], len(images))
-        snr[f"{answers[0].name} in half precision"] = compare(reference, halves, answer=answers[0]).snr_db
+        halves = half_precision_outputs(content, images)
+        for answer, reference, values in zip(answers, references, halves):
+            values, reference = values.reshape(len(images), *reference.shape[1:]), spread(reference, len(images))
+            snr[f"{answer.name} in half precision"] = compare(reference, values, answer=answer).snr_db
     return snr
 
 

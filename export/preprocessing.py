@@ -1,4 +1,4 @@
-"""How a photo becomes the pixels a model takes, and pixels become its input."""
+"""How a photo becomes the pixels that a model takes."""
 
 import warnings
 from dataclasses import asdict, dataclass
@@ -8,16 +8,24 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from .keras_model import image_shape
+from .normalization import RANGES, image_converter, pixel_normalization, pixel_words, two_lines
 
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+__all__ = [
+    "RANGES",
+    "Preprocessing",
+    "image_converter",
+    "pixel_normalization",
+    "pixel_words",
+    "preprocessing_of",
+    "two_lines",
+]
+
 INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos3": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
-# What turns pixels of 0..255 into each range, `(scale, offset)`.
-RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
 THINNEST = 50  # times as long as wide
@@ -165,99 +173,3 @@ def preprocessing_of(model):
     rule = "cover" if converter.crop_to_aspect_ratio else "pad" if converter.pad_to_aspect_ratio else "stretch"
     resize = (converter.resizing.height, converter.resizing.width)
     return Preprocessing(size, channels, resize, converter.interpolation, rule)
-
-
-def image_converter(model):
-    """The KerasHub image converter of a model, or None."""
-    return getattr(getattr(model, "preprocessor", None), "image_converter", None)
-
-
-def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
-    """`(scale, offset)` that turn pixels of 0..255 into the model's input: `pixels * scale + offset`.
-
-    Args:
-        model: a Keras model.
-        channels: of its images.
-        mean, std: for pixels scaled to 0..1, per channel or one number; None asks the model.
-
-    Returns:
-        Two float64 arrays of shape `(channels,)`.
-
-    Raises:
-        ValueError: neither the arguments nor the model say it, or not for this many channels.
-    """
-    if pixels is not None:
-        if pixels not in RANGES:
-            raise ValueError(f"`pixels` must be one of {', '.join(RANGES)}; got pixels={pixels!r}.")
-        return tuple(_per_channel(value, channels, "pixels") for value in RANGES[pixels])
-    if (mean is None) != (std is None):
-        raise ValueError(f"Pass `mean` and `std` together, got mean={mean}, std={std}.")
-    if std is not None:
-        mean, std = np.asarray(mean, np.float64), np.asarray(std, np.float64)
-        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-            raise ValueError(f"`mean` must be finite and `std` positive, got mean={mean}, std={std}.")
-        return _per_channel(1 / (255 * std), channels, "std"), _per_channel(-mean / std, channels, "mean")
-    converter = image_converter(model)
-    if converter is not None:
-        scale = 1.0 if converter.scale is None else converter.scale
-        offset = 0.0 if converter.offset is None else converter.offset
-        return _per_channel(scale, channels, "scale"), _per_channel(offset, channels, "offset")
-    if hasattr(model, "pixel_scale"):
-        return _per_channel(model.pixel_scale, channels, "scale"), _per_channel(model.pixel_offset, channels, "offset")
-    raise ValueError(
-        f"{type(model).__name__} does not say how pixels become its input. Pass `mean` and `std` for pixels scaled to "
-        "0..1: mean=0, std=1 if it was trained on 0..1; mean=0, std=1/255 if it takes 0..255."
-    )
-
-
-def _per_channel(value, channels, name):
-    value = np.asarray(value, np.float64)
-    if value.size not in (1, channels):
-        raise ValueError(f"`{name}` must be one number or one per channel ({channels}), got {value.size}.")
-    return np.broadcast_to(value.ravel(), (channels,))
-
-
-def image_files(folder):
-    """The image files of a folder and, where known, their labels.
-
-    A folder has a `labels.csv` with the columns file and label, or one sub-folder per class, or just images.
-
-    Returns:
-        `(paths, labels)`; labels are the strings found, or None.
-
-    Raises:
-        FileNotFoundError: the folder does not exist.
-        ValueError: it holds no images, or `labels.csv` lacks a column or names a missing file.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"No image folder: {str(folder)!r}.")
-    table = folder / "labels.csv"
-    if table.exists():
-        return _listed_files(table)
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
-    found = [(path, child.name) for child in classes for path in sorted(child.iterdir()) if _is_image(path)]
-    if found:
-        return [path for path, _ in found], [label for _, label in found]
-    paths = sorted(path for path in folder.iterdir() if _is_image(path))
-    if not paths:
-        raise ValueError(f"The folder {str(folder)!r} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
-    return paths, None
-
-
-def _is_image(path):
-    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _listed_files(table):
-    import csv
-
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"file", "label"} <= rows[0].keys():
-        raise ValueError(f"{table} must have rows and the columns file and label.")
-    paths = [table.parent / row["file"] for row in rows]
-    missing = [path.name for path in paths if not path.is_file()]
-    if missing:
-        raise ValueError(f"{table} names {len(missing)} missing files, the first is {missing[0]!r}.")
-    return paths, [row["label"] for row in rows]

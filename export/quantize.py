@@ -3,6 +3,7 @@
 from . import recipes
 from .answers import LOGITS
 from .calibrate import observe
+from .float_ops import check_integer_only, with_integer_kernels
 from .graph import Graph
 from .integer_only import quantize_integer_only
 from .loadable import loadable
@@ -46,13 +47,20 @@ def quantize(
 
     Returns:
         The file as bytes.
+
+    Raises:
+        NotIntegerOnly: a mode in `INTEGER_ONLY` would leave an op in float.
     """
     if mode in ("dynamic", "int8") and not integer_dense:
         return _int8_weights(content, calibration)
     if mode == "int8":
         return quantize_mixed_int8(content, calibration, prefer, answers)
     if mode in INTEGER_ONLY:
-        return quantize_integer_only(content, calibration, INTEGER_ONLY[mode], input_dtype, output_dtype, answers)
+        bits = INTEGER_ONLY[mode]
+        content = with_integer_kernels(content, bits)
+        content = quantize_integer_only(content, calibration, bits, input_dtype, output_dtype, answers)
+        check_integer_only(content, mode)
+        return content
     if mode == "int4":
         return quantize_int4(content, calibration, block_size, answers)
     if mode == "dynamic":

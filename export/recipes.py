@@ -1,10 +1,18 @@
 """What ai-edge-quantizer is told: how an op is quantized, and which op."""
 
+import contextlib
 import re
 
 from keras_vit_plugin.quiet import quiet_python
 
-silence = quiet_python  # holds back the quantizer's own progress bars and size table
+from .progress import stage
+
+
+@contextlib.contextmanager
+def silence():
+    """Holds back the quantizer's own progress bars and size table."""
+    with stage("Quantizing"), quiet_python():
+        yield
 
 
 def dynamic(weight_bits=8, block_size=None):

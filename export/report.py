@@ -47,6 +47,9 @@ class ExportReport:
             is rounded to half precision.
         changed_answers: the images with another answer, those that the model was surest of first.
         input: what the file takes, and how a photo is resized to it.
+        pixels: how raw pixels become the model's input, and who says so.
+        keras_lines: two lines of Python with which the Keras model answers as the file does on `pixels`, uint8
+            `(N, H, W, C)` of the file's size.
         file: what the file contains.
         seconds: how long the export took.
         choice: for `quantize="auto"`: what was chosen and why.
@@ -70,6 +73,8 @@ class ExportReport:
     others_snr_db: dict[str, float]
     changed_answers: tuple[ChangedAnswer, ...]
     input: str
+    pixels: str
+    keras_lines: tuple[str, str]
     file: FileReport
     seconds: float
     choice: str = ""

@@ -87,6 +87,7 @@ class Images:
         verification, labels: what the file is verified on, and their class indices or None.
         verified_on: `"verification"` (the caller's), `"held-out"` (calibration images that nothing was fitted on) or
             `"synthetic"`.
+        held_out: how many calibration images were to be held out, at most.
     """
 
     calibration: np.ndarray | None
@@ -95,6 +96,7 @@ class Images:
     verification: np.ndarray
     labels: np.ndarray | None
     verified_on: str
+    held_out: int = 0
 
 
 def gather_all(calibration, verification, mode, judged, preprocessing, class_names, num_classes):
@@ -110,7 +112,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
         ValueError: images are unfit, or none is left to verify on.
     """
     chosen_by = chosen_by_labels = images = labels = None
-    verified_on = "synthetic"
+    verified_on, held_out = "synthetic", 0
     if calibration is not None:
         held_out = judged if mode == "auto" else HELD_OUT_IMAGES if verification is None else 0
         calibration, rest, rest_labels = gather_calibration(
@@ -138,4 +140,4 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
             images, labels = without_calibration(images, labels, calibration)
     if images is None:
         images = synthetic_images(preprocessing.image_shape)
-    return Images(calibration, chosen_by, chosen_by_labels, images, labels, verified_on)
+    return Images(calibration, chosen_by, chosen_by_labels, images, labels, verified_on, held_out)

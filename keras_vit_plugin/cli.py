@@ -3,31 +3,67 @@
 import functools
 import json
 import os
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.progress import print_lines
 from keras_vit_plugin.quiet import silence_native_stderr
-from keras_vit_plugin.tables import metadata_in_words, print_answer, print_candidates, print_pairs, print_rewrites
+from keras_vit_plugin.tables import (
+    metadata_in_words,
+    print_answer,
+    print_candidates,
+    print_pairs,
+    print_rewrites,
+    strip_control,
+)
 
 TOP = 5
+TRACEBACK = "keras_vit.traceback"
+MOST_LINES, LONGEST_LINE = 12, 400  # of an error
 
 
 def _readable_errors(command):
-    """Turns the package's errors into one line and exit code 1 instead of a traceback."""
+    """Turns every error into a sentence and exit code 1 instead of a traceback, which `--traceback` shows."""
 
     @functools.wraps(command)
     def wrapped(*args, **kwargs):
         try:
             return command(*args, **kwargs)
-        except (ValueError, OSError, ImportError, kv.export.ParityError) as error:
-            raise click.ClickException(str(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            click.echo("Interrupted.", err=True)
+            raise click.exceptions.Exit(130) from None
+        except Exception as error:
+            if click.get_current_context().meta.get(TRACEBACK):
+                raise
+            raise click.ClickException(sentence_of(error)) from error
 
-    return wrapped
+    def remember(context, _, value):
+        context.meta[TRACEBACK] = value
+
+    return click.option(
+        "--traceback", is_flag=True, expose_value=False, callback=remember, help="Show where an error was raised."
+    )(wrapped)
+
+
+def sentence_of(error):
+    """What the command says of an exception: its message, shortened, and of an unexpected kind that it is a fault."""
+    said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # a KeyError would quote it
+    lines = [line.rstrip() for line in strip_control(said).splitlines() if line.strip()] or ["no message"]
+    text = "\n".join(line[:LONGEST_LINE] for line in lines[:MOST_LINES])
+    if len(lines) > MOST_LINES:
+        text += f"\n... and {len(lines) - MOST_LINES} lines more (--traceback shows all)"
+    if isinstance(error, (ValueError, OSError, ImportError, kv.export.ParityError)) and type(error) is not UnicodeError:
+        return text
+    return f"{type(error).__name__}: {text}\nThis is a fault of keras-vit, not of yours: --traceback shows where."
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object for machines.")
@@ -36,6 +72,13 @@ weights_option = click.option(
     metavar="PATH|pretrained|random",
     help="For a preset name: .weights.h5, .keras, preset folder, timm-named .npz or .safetensors; the hub's "
     "weights; or random ones.",
+)
+import_option = click.option(
+    "--import",
+    "modules",
+    multiple=True,
+    metavar="MODULE",
+    help="A module of your own, of this folder or installed, that registers the layers of MODEL; may be repeated.",
 )
 mean_option = click.option("--mean", metavar="M[,M,M]", help="For pixels scaled to 0..1, if the model does not say it.")
 pixels_option = click.option("--pixels", metavar="0..1|-1..1|0..255", help="Instead: the range of the model's input.")
@@ -54,6 +97,14 @@ def main():
     # Export needs this backend; and TensorFlow's start-up messages would drown what the command prints.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     silence_native_stderr()
+    print_lines()
+    warnings.showwarning = _print_warning
+
+
+def _print_warning(message, category, filename, lineno, file=None, line=None):
+    """A warning to the user as a line; those for developers are left out."""
+    if issubclass(category, UserWarning) or category is RuntimeWarning:
+        click.echo(f"Warning: {strip_control(str(message))}", err=True)
 
 
 @main.command("list")
@@ -107,7 +158,7 @@ def demo(output, as_json):
         )
     console.print(table)
     console.print(f"{rows[0].parity.images} held-out digits; the Keras model gets {accuracy:.1%} of them right.")
-    console.print(f"Twenty of them with their int8 predictions: {picture}", soft_wrap=True)
+    console.print(f"Twenty of them with their int8 predictions: {picture}", soft_wrap=True, markup=False)
 
 
 @main.command()
@@ -129,6 +180,7 @@ def demo(output, as_json):
     help="The runtime the file is for: litert, tflite-runtime, gpu, mediapipe.",
 )
 @weights_option
+@import_option
 @click.option(
     "--calibration",
     metavar="DIR",
@@ -165,6 +217,7 @@ def export(
     prefer,
     target,
     weights,
+    modules,
     calibration,
     verification,
     labels,
@@ -190,9 +243,9 @@ def export(
 ):
     """Convert MODEL to OUT.tflite; nothing is written unless the file gives the model's answers.
 
-    MODEL is a preset name (with --weights), a .keras file or a preset folder.
+    MODEL is a preset name (with --weights), a .keras or .h5 file, or the folder of a preset, KerasHub's too.
     """
-    keras_model = _open(model, weights)
+    keras_model = _open(model, weights, modules)
     wish = {} if quantize != "auto" else {"min_agreement": min_agreement}
     made = kv.export.export_tflite(
         keras_model,
@@ -232,6 +285,7 @@ def export(
         {
             "size": f"{made.size_bytes / 1e6:.2f} MB",
             "input": made.input,
+            "normalized inside": made.pixels,
             "gives": ", ".join(f"{answer.name} ({answer.task}, {answer.activation})" for answer in made.answers),
             **parity.in_words(),
             "verified": f"on {parity.images} {made.verified_on} images, by {made.verified_by}",
@@ -245,7 +299,7 @@ def export(
     if explain:
         print_rewrites(made)
     if report is not None:
-        Console().print(f"Report: {report}", soft_wrap=True)
+        Console().print(f"Report: {report}", soft_wrap=True, markup=False)
 
 
 @main.command()
@@ -253,6 +307,7 @@ def export(
 @click.argument("tflite", type=click.Path(dir_okay=False))
 @click.option("--images", required=True, metavar="DIR", help="Folder with labels.csv, or a sub-folder per class.")
 @weights_option
+@import_option
 @mean_option
 @std_option
 @pixels_option
@@ -268,14 +323,27 @@ def export(
 @json_option
 @_readable_errors
 def verify(
-    model, tflite, images, weights, mean, std, pixels, file_pixels, task, min_agreement, min_snr, threads, as_json
+    model,
+    tflite,
+    images,
+    weights,
+    modules,
+    mean,
+    std,
+    pixels,
+    file_pixels,
+    task,
+    min_agreement,
+    min_snr,
+    threads,
+    as_json,
 ):
     """Compare TFLITE with MODEL on the same images: agreement, signal-to-noise ratio, accuracy.
 
     The exit code is 1 if TFLITE keeps less than is wanted of its mode, or than --min-agreement and --min-snr say.
     """
     report = kv.export.verify(
-        _open(model, weights),
+        _open(model, weights, modules),
         tflite,
         images,
         mean=_numbers(mean, "mean"),
@@ -305,13 +373,14 @@ def verify(
 @click.option("--calibration", metavar="DIR", help="What TFLITE was calibrated on, where it was.")
 @click.option("--images", metavar="DIR", help="Images to measure on; default: the calibration's, or synthetic ones.")
 @weights_option
+@import_option
 @mean_option
 @std_option
 @pixels_option
 @click.option("--picture", metavar="FILE", help="Draw the blocks as a PNG; needs matplotlib.")
 @json_option
 @_readable_errors
-def debug(model, tflite, calibration, images, weights, mean, std, pixels, picture, as_json):
+def debug(model, tflite, calibration, images, weights, modules, mean, std, pixels, picture, as_json):
     """Show which blocks and ops of TFLITE its error comes from, and what to try against the three worst."""
     from keras_vit_plugin.export.debug_picture import draw
     from keras_vit_plugin.export.files import check_writable
@@ -321,7 +390,13 @@ def debug(model, tflite, calibration, images, weights, mean, std, pixels, pictur
         check_writable(picture, ".png")
         require_matplotlib()
     report = kv.export.debug(
-        _open(model, weights), tflite, calibration, images, _numbers(mean, "mean"), _numbers(std, "std"), pixels
+        _open(model, weights, modules),
+        tflite,
+        calibration,
+        images,
+        _numbers(mean, "mean"),
+        _numbers(std, "std"),
+        pixels,
     )
     if picture is not None:
         draw(report, picture)
@@ -333,6 +408,7 @@ def debug(model, tflite, calibration, images, weights, mean, std, pixels, pictur
         f"{tflite}: {report.mode}, logits at {report.logits_snr_db:.1f} dB on {report.images} images. "
         "Shares are of the error that each op adds by itself, as it arrives in the logits.",
         soft_wrap=True,
+        markup=False,
     )
     for attribute in ("place", "kind"):
         table = Table(attribute, "SNR dB", "share of error", "range", "saturated")
@@ -348,12 +424,12 @@ def debug(model, tflite, calibration, images, weights, mean, std, pixels, pictur
         console.print(table)
     for op in report.worst():
         console.print(
-            f"[bold]{op.kind} in {op.place}[/bold] ({op.name.split(';')[0]}): {op.noise / report.noise:.1%} of the "
-            f"error, mostly {op.cause}. {kv.export.advice(op, report.mode)}",
+            f"[bold]{op.kind} in {op.place}[/bold] ({escape(op.name.split(';')[0])}): {op.noise / report.noise:.1%} of "
+            f"the error, mostly {op.cause}. {kv.export.advice(op, report.mode)}",
             soft_wrap=True,
         )
     if picture is not None:
-        console.print(f"Picture: {picture}", soft_wrap=True)
+        console.print(f"Picture: {picture}", soft_wrap=True, markup=False)
 
 
 @main.command()
@@ -409,9 +485,10 @@ def inspect(tflite, as_json):
     )
 
 
-def _open(model, weights):
-    from keras_vit_plugin.open_model import open_model
+def _open(model, weights, modules=()):
+    from keras_vit_plugin.open_model import import_modules, open_model
 
+    import_modules(modules)
     return open_model(model, weights)
 
 
@@ -427,16 +504,29 @@ def _read_labels(path):
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No label file: {str(path)!r}.")
-    return path.read_text(encoding="utf-8").splitlines()
+    try:
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The label file {str(path)!r} is no text in UTF-8: {error}.") from error
+    if "" in names:
+        raise ValueError(
+            f"The label file {str(path)!r} must have a class name in every line, line {names.index('') + 1} is empty."
+        )
+    if not names:
+        raise ValueError(f"The label file {str(path)!r} is empty.")
+    return names
 
 
 def _numbers(text, name):
+    """Numbers and fractions with commas between, such as 1/255."""
     if text is None:
         return None
     try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--{name} must be one number or several with commas between, got {text!r}.") from error
+        return [float(over) / float(under or 1) for over, _, under in (part.partition("/") for part in text.split(","))]
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(
+            f"--{name} must be one number or fraction, such as 1/255, or several with commas between, got {text!r}."
+        ) from error
 
 
 def _tasks(text):

@@ -1,11 +1,18 @@
 """What the `keras-vit` command prints for people: results as tables."""
 
+import unicodedata
+
 import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 FIRST_LABELS = 5
+
+
+def strip_control(text):
+    """Text of a file or a user without control characters, which a terminal would obey; line ends stay."""
+    return "".join(" " if unicodedata.category(each) == "Cc" and each not in "\n\t" else each for each in text)
 
 
 def print_candidates(made):
@@ -23,7 +30,7 @@ def print_candidates(made):
         )
     console = Console()
     console.print(table)
-    console.print(made.choice)
+    console.print(made.choice, markup=False)
 
 
 def print_answer(result):
@@ -35,11 +42,11 @@ def print_answer(result):
     if "values" in result:
         table = Table("number", "value")
         for each in result["values"]:
-            table.add_row(escape(each["label"]), f"{each['value']:.5g}")
+            table.add_row(escape(strip_control(each["label"])), f"{each['value']:.5g}")
     else:
         table = Table("class", "probability")
         for answer in result["top"]:
-            table.add_row(escape(answer["label"]), f"{answer['probability']:.1%}")
+            table.add_row(escape(strip_control(answer["label"])), f"{answer['probability']:.1%}")
     Console().print(table)
     return True
 
@@ -57,13 +64,13 @@ def print_pairs(title, pairs):
     _print_title(title)
     table = Table(show_header=False)
     for name, value in pairs.items():
-        table.add_row(escape(name), escape(value))
+        table.add_row(escape(strip_control(name)), escape(strip_control(value)))
     Console().print(table)
 
 
 def _print_title(text):
     """Above a table, in one line: a path is not to be broken."""
-    Console(highlight=False).print(text, style="italic", markup=False, soft_wrap=True)
+    Console(highlight=False).print(strip_control(str(text)), style="italic", markup=False, soft_wrap=True)
 
 
 def metadata_in_words(stored):

@@ -2,7 +2,7 @@
 
 pip install ai-edge-litert numpy pillow         # 32-bit ARM: tflite-runtime "numpy<2" pillow, Python 3.11 or older
 
-python vit.py classify m.tflite photo.jpg ...   # the five most likely classes of each photo
+python vit.py classify m.tflite photo.jpg ...   # what each photo is: classes, yes or no, labels, or numbers
 python vit.py folder m.tflite photos            # a table of a folder's photos, and the accuracy if labels are there
 python vit.py camera m.tflite -                 # of every frame: rpicam-vid --codec mjpeg -t 0 -o - | python vit.py ...
 python vit.py embed m.tflite photos index.npz   # a vector per photo of a folder
@@ -30,8 +30,12 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence
 
 TOP = 5
-SMALLEST = 4096  # bytes of a model; by then a file of the exporter has its metadata,
-LONGEST_METADATA = 1 << 22  # which are shorter than this
+SCHEMA = 2  # of the metadata: the newest that is known here
+OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
+RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}  # scale, offset of raw pixels
+PASSED_ON = ("DELEGATE", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST")  # operators that keep what scores mean
+SMALLEST = 4096  # bytes of a model that the exporter did not make: a shorter file was cut, or is none
+LONGEST_METADATA = 1 << 22  # bytes
 RUNTIMES = (  # package, module, where the class is in it
     ("ai-edge-litert", "ai_edge_litert.interpreter", "Interpreter"),
     ("tflite-runtime", "tflite_runtime.interpreter", "Interpreter"),
@@ -70,7 +74,7 @@ def what_to_install():
 
 
 def read_metadata(path):
-    """What the exporter stored in the file: class names, how to resize. Other files have none, but a hash.
+    """What the exporter stored in the file: class names, how to resize, what the outputs mean. Others have but a hash.
 
     A damaged file is refused: it can make an interpreter crash. The exporter stored the SHA-256 of the file, taken with
     zeros in the place where that is written.
@@ -78,9 +82,9 @@ def read_metadata(path):
     if not os.path.isfile(path):
         raise ValueError(f"{path}: there is no such file")
     content = Path(path).read_bytes()
-    if content[4:8] != b"TFL3" or len(content) < SMALLEST:
-        raise ValueError(f"{path} is no TFLite model: too short ({len(content)} bytes), or without the identifier TFL3")
     start, stored = content.find(b'{"keras_vit_plugin":'), re.search(rb'"content_sha256": "(.{64})"', content)
+    if content[4:8] != b"TFL3" or start < 0 and len(content) < SMALLEST:
+        raise ValueError(f"{path} is no TFLite model: too short ({len(content)} bytes), or without the identifier TFL3")
     if start < 0 and not stored:
         return {"weights_sha256": hashlib.sha256(content).hexdigest()}
     digest, view = hashlib.sha256(), memoryview(content)
@@ -89,14 +93,73 @@ def read_metadata(path):
             digest.update(part)
     if start < 0 or not stored or digest.hexdigest().encode() != stored.group(1):
         raise ValueError(f"{path} is damaged: it is not what was exported; copy or export it again")
-    return json.JSONDecoder().raw_decode(content[start : start + LONGEST_METADATA].decode("ascii", "ignore"))[0]
+    stored = json.JSONDecoder().raw_decode(content[start : start + LONGEST_METADATA].decode("ascii", "ignore"))[0]
+    if stored.get("schema", 1) > SCHEMA:
+        made_by = f"keras-vit-plugin {stored['keras_vit_plugin']}"
+        raise ValueError(f"{path} was made by {made_by}, which is newer than this vit.py: take the one of that version")
+    return stored
+
+
+def meaning_by_graph(kind, shape, made_here):
+    """The `task` and `activation` of scores whose file does not say them.
+
+    Args:
+        kind: of the operator that computes them.
+        shape: of the output.
+        made_here: whether an older version of the exporter made the file, which knew classes only.
+    """
+    if len(shape) != 2:
+        return {"task": "features", "activation": "linear"}
+    if kind == "SOFTMAX":
+        return {"task": "classes", "activation": "softmax"}
+    if kind == "LOGISTIC":
+        return {"task": "binary" if shape[1] == 1 else "multi-label", "activation": "sigmoid"}
+    if shape[1] == 1:
+        return {"task": "regression", "activation": "linear"}
+    known = made_here or kind == "FULLY_CONNECTED"
+    return {"task": "classes" if known else "embedding", "activation": "linear"}
+
+
+def names_of(task, labels, columns):
+    """What the classes, labels or numbers are called, in index order; of a binary answer its no and its yes."""
+    if task == "binary":
+        labels = labels or ["no", "yes"]
+        return labels if len(labels) == 2 else [f"not {labels[0]}", labels[0]]
+    if labels and len(labels) == columns:
+        return labels
+    return [f"{'number' if task == 'regression' else 'class'} {index}" for index in range(columns)]
+
+
+def probabilities_of(scores, task, activation):
+    """The probability of every name of `names_of`, `(names,)`, of scores as they come out of the file."""
+    if activation == "linear" and task == "classes":
+        exponentials = np.exp(scores - scores.max())
+        scores = exponentials / exponentials.sum()
+    elif activation == "linear":
+        scores = 0.5 * (1 + np.tanh(scores / 2))  # a sigmoid that does not overflow
+    return np.array([1 - scores[0], scores[0]]) if task == "binary" else scores
 
 
 class Model:
-    """A .tflite as a function from an image's pixels to its answers."""
+    """A .tflite as a function from an image's pixels to its answers.
 
-    def __init__(self, path, threads=None):
+    Args:
+        path: of the file.
+        threads: of the interpreter; None is one per core.
+        pixels: a key of `RANGES`, what a file that the exporter did not make takes; None gives it raw pixels.
+
+    Attributes:
+        outputs: the interpreter's details of every output, by name.
+        task: of the scores, the first of the model's outputs: `"classes"`, `"binary"`, `"multi-label"`,
+            `"regression"`, `"embedding"` or `"features"`.
+        activation: what they are computed by: `"linear"`, `"softmax"` or `"sigmoid"`.
+        labels: what the classes, labels or numbers are called.
+    """
+
+    def __init__(self, path, threads=None, pixels=None):
         self.metadata = read_metadata(path)
+        self.made_here = "keras_vit_plugin" in self.metadata
+        self.scale, self.offset = RANGES[pixels or "0..255"]
         interpreter_class, self.package = load_runtime()
         try:
             self.interpreter = interpreter_class(model_path=str(path), num_threads=threads or os.cpu_count())
@@ -107,13 +170,32 @@ class Model:
         if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["shape"][3] not in (1, 3):
             shapes = [entry["shape"].tolist() for entry in inputs]
             raise ValueError(f"{path} does not take one image (1, height, width, 1 or 3), but {shapes}")
-        self.input, self.outputs = inputs[0], {"logits": outputs[0]}
+        self.input, self.outputs = inputs[0], {}
         for signature in self.interpreter.get_signature_list():
             self.outputs.update(self.interpreter.get_signature_runner(signature).get_output_details())
-        if len(self.outputs["logits"]["shape"]) != 2:
-            raise ValueError(f"{path} is no classifier: its output is {outputs[0]['shape'].tolist()}")
-        classes = self.outputs["logits"]["shape"][1]
-        self.labels = self.metadata.get("labels") or [f"class {index}" for index in range(classes)]
+        self.meanings = self.metadata.get("answers") or [self.meaning_of(outputs[0])]
+        self.scores = self.meanings[0]["name"]
+        self.outputs.setdefault(self.scores, outputs[0])
+        self.task, self.activation = self.meanings[0]["task"], self.meanings[0]["activation"]
+        columns = int(np.prod(self.outputs[self.scores]["shape"][1:]))
+        self.labels = names_of(self.task, self.metadata.get("labels"), columns)
+
+    def meaning_of(self, output):
+        """What an output means by the graph, where the file does not say it."""
+        producers = {
+            index: operator
+            for operator in self.interpreter._get_ops_details()
+            for index in operator["outputs"]
+            if operator["op_name"] != "DELEGATE"
+        }
+        index, kind = output["index"], ""
+        while index in producers:
+            kind = producers[index]["op_name"]
+            if kind not in PASSED_ON:
+                break
+            index = producers[index]["inputs"][0]
+        name = self.metadata.get("outputs", ["scores"])[0]
+        return {"name": name, **meaning_by_graph(kind, output["shape"].tolist(), self.made_here)}
 
     def to_pixels(self, image):
         """An image of Pillow's as the raw pixels that this file takes."""
@@ -121,10 +203,11 @@ class Model:
 
     def answers(self, pixels):
         """All outputs, by name, for the raw pixels of one image."""
-        scale, zero_point = self.input["quantization"]
-        if scale:
+        pixels = pixels * self.scale + self.offset
+        if self.input["dtype"] != np.float32:
+            scale, zero_point = self.input["quantization"]
             limits = np.iinfo(self.input["dtype"])
-            pixels = np.clip(np.round(pixels / scale) + zero_point, limits.min, limits.max)
+            pixels = np.clip(np.round(pixels / (scale or 1.0)) + zero_point, limits.min, limits.max)
         batch = np.repeat(pixels[None], self.input["shape"][0], axis=0).astype(self.input["dtype"])
         self.interpreter.set_tensor(self.input["index"], batch)
         self.interpreter.invoke()
@@ -135,25 +218,47 @@ class Model:
         scale, zero_point = entry["quantization"]
         return (values - zero_point) * scale if scale else values
 
-    def best(self, pixels, count=TOP):
-        """The most likely classes, the likeliest first."""
-        probabilities = self.answers(pixels)["logits"]
-        if probabilities.min() < 0 or abs(probabilities.sum() - 1) > 1e-2:  # else the model ends in a softmax
-            exponentials = np.exp(probabilities - probabilities.max())
-            probabilities = exponentials / exponentials.sum()
+    def says(self, pixels, count=TOP):
+        """What an image is.
+
+        Args:
+            pixels: raw pixels (height, width, channels).
+            count: of classes at most; of labels that are true of it there may be more.
+
+        Returns:
+            `{"top": [{"index", "label", "probability"}, ...]}`, the likeliest first; of a regression `{"values":
+            [{"label", "value"}, ...]}`.
+        """
+        scores = self.answers(pixels)[self.scores].ravel()
+        if self.task == "regression":
+            return {"values": [{"label": name, "value": float(value)} for name, value in zip(self.labels, scores)]}
+        probabilities = probabilities_of(scores, self.task, self.activation)
+        if self.task == "multi-label":
+            count = max(count, int((probabilities >= 0.5).sum()))
         best = probabilities.argsort()[::-1][:count].tolist()
-        return [{"index": i, "label": self.labels[i], "probability": float(probabilities[i])} for i in best]
+        return {"top": [{"index": i, "label": self.labels[i], "probability": float(probabilities[i])} for i in best]}
+
+    @property
+    def vector_name(self):
+        """The output that photos are compared by: an embedding where there is one, else the scores."""
+        embeddings = [meaning["name"] for meaning in self.meanings if meaning["task"] == "embedding"]
+        if embeddings:
+            return embeddings[0]
+        return "embedding" if "embedding" in self.outputs else self.scores
 
     def vector(self, pixels):
-        """The image as a vector of length 1: the file's `embedding`, else its logits less their mean."""
-        answers = self.answers(pixels)
-        vector = answers["embedding"] if "embedding" in answers else answers["logits"] - answers["logits"].mean()
+        """The image as a vector of length 1, of the output `vector_name`; logits of classes less their mean."""
+        vector = self.answers(pixels)[self.vector_name].ravel()
+        if self.vectors_are[0] == "centred logits":
+            vector = vector - vector.mean()
         return (vector / max(np.linalg.norm(vector), 1e-12)).astype(np.float32)
 
     @property
     def vectors_are(self):
         """What `vector` gives, and of which weights: vectors of others cannot be compared with it."""
-        return "embedding" if "embedding" in self.outputs else "centred logits", self.metadata["weights_sha256"]
+        name, centred = self.vector_name, (self.task, self.activation) == ("classes", "linear")
+        kind = "centred logits" if name == self.scores and centred else name
+        return kind, self.metadata["weights_sha256"]
 
 
 # ---- Images ----
@@ -252,13 +357,64 @@ def photos_of(folder):
         if not rows or not all(row.get("file") and row.get("label") for row in rows):
             raise ValueError(f"{table} must have the columns file and label, and both in every row")
         return [(folder / row["file"], row["label"]) for row in rows]
-    images = [path for path in sorted(folder.glob("*/*")) if path.suffix.lower() in IMAGE_SUFFIXES]
-    photos = [(path, path.parent.name) for path in images]
-    images = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    photos = photos or [(path, None) for path in images]
+    photos = [(path, name) for name in folders_in(folder) for path in images_below(folder / name)]
+    photos = photos or [(path, None) for path in sorted(folder.iterdir()) if is_image(path)]
     if not photos:
         raise ValueError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return photos
+
+
+def folders_in(folder):
+    """The names of the sub-folders in the order in which Keras counts them as classes."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir())
+    return [name for name in names if not name.startswith(".") and name != "__MACOSX"]
+
+
+def images_below(folder):
+    for parent, _, names in sorted(os.walk(folder)):
+        if not any(part.startswith(".") or part == "__MACOSX" for part in Path(parent).relative_to(folder).parts):
+            yield from (path for path in (Path(parent, name) for name in sorted(names)) if is_image(path))
+
+
+def is_image(path):
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def classes_of(folder, photos, names):
+    """`({path: class index} or None, a sentence or "")` of `photos_of`, as keras-vit reads them.
+
+    `names` are the class names in the file, or how many classes it has. Names decide; else sub-folders count by their
+    sorted order, as in Keras's image_dataset_from_directory, and numbers in labels.csv are indices.
+    """
+    count, names = (names, []) if isinstance(names, int) else (len(names), list(names))
+    used = sorted({label for _, label in photos})
+    listed, said = (Path(folder) / "labels.csv").exists(), ""
+    order = used if listed else folders_in(Path(folder))
+    index = {name: place for place, name in enumerate(names)}
+    numbers = {label: int(label) for label in used if label.isdecimal()} if listed else {}
+    strangers = [label for label in used if label not in index and label not in numbers]
+    twice = [label for label in used if names.count(label) > 1]
+    if twice:
+        return None, f"no accuracy: {twice[0]!r} is the name of two classes; write indices into a labels.csv"
+    if len(numbers) == len(used) and not set(used) <= set(index):
+        index = numbers
+    elif names and not strangers:
+        other = numbers or {name: place for place, name in enumerate(order) if len(order) == count}
+        differ = [label for label in used if label in index and other.get(label, index[label]) != index[label]]
+        if differ:
+            said = f"labels are taken as class names: {differ[0]!r} is class {index[differ[0]]}, not {other[differ[0]]}"
+        index = {**numbers, **index}
+    elif (names and (listed or len(strangers) < len(used))) or numbers:
+        return None, f"no accuracy: {(strangers or used)[0]!r} is none of the file's class names"
+    elif len(order) != count:
+        return None, f"no accuracy: there are {len(order)} labels and {count} classes; write indices into a labels.csv"
+    else:
+        index = {name: place for place, name in enumerate(order)}
+        if not listed and (names or (all(map(str.isdecimal, order)) and sorted(order, key=int) != order)):
+            said = f"sub-folders are counted by their sorted order: {used[-1]!r} is class {index[used[-1]]}"
+    if max(index[label] for label in used) >= count:
+        return None, f"no accuracy: a label is beyond the classes, which are 0..{count - 1}"
+    return {path: index[label] for path, label in photos}, said
 
 
 def jpegs_in(stream):
@@ -329,38 +485,91 @@ def each(photos, model):
         yield path, pixels
 
 
+def opened(arguments):
+    """The model of a command; refused where nothing says what pixels it takes."""
+    model = Model(arguments.model, arguments.threads, arguments.pixels)
+    if model.made_here and arguments.pixels:
+        raise ValueError(f"--pixels is for a file that keras-vit did not make; {arguments.model} takes raw pixels")
+    if not model.made_here and not arguments.pixels:
+        options = " or ".join(f"--pixels={name}" for name in RANGES)
+        raise ValueError(
+            f"{arguments.model} was not made by keras-vit and does not say what pixels it takes: {options}"
+        )
+    return model
+
+
+def opened_to_tell(arguments):
+    """The same, of a command that tells what photos are."""
+    model = opened(arguments)
+    if model.task in ("embedding", "features"):
+        raise ValueError(
+            f"{arguments.model} gives an image's {model.task}, not what it shows: `embed` and `search` take such a file"
+        )
+    return model
+
+
+def opened_to_compare(arguments):
+    """The same, of a command that compares photos."""
+    model = opened(arguments)
+    if np.prod(model.outputs[model.vector_name]["shape"][1:]) < 2:
+        raise ValueError(f"{arguments.model} gives one number ({model.task}): no vector to compare photos by")
+    return model
+
+
 def classify(arguments):
-    model = Model(arguments.model, arguments.threads)
+    model = opened_to_tell(arguments)
     for photo, pixels in each(arguments.photos, model):
-        answers = model.best(pixels)
+        said = model.says(pixels)
         if arguments.json:
-            print(json.dumps({"file": str(photo), "top": answers}), flush=True)
+            print(json.dumps({"file": str(photo), **said}), flush=True)
             continue
         print(photo)
-        for answer in answers:
+        for answer in said.get("top", ()):
             print(f"  {answer['probability']:6.1%}  {answer['label']}", flush=True)
+        for number in said.get("values", ()):
+            print(f"  {number['value']:10.5g}  {number['label']}", flush=True)
 
 
 def folder(arguments):
-    truth = dict(photos_of(arguments.folder))
-    model = Model(arguments.model, arguments.threads)
-    labels = {label for label in truth.values() if label is not None}
-    known = "label" if labels <= set(model.labels) else "index" if all(map(str.isdecimal, labels)) else None
+    photos = photos_of(arguments.folder)
+    model = opened_to_tell(arguments)
+    one_answer = model.task in ("classes", "binary")
+    labelled, classes, said = photos[0][1] is not None, None, ""
+    if labelled and one_answer:
+        classes, said = classes_of(arguments.folder, photos, model.metadata.get("labels") or len(model.labels))
+    elif labelled:
+        said = f"no accuracy: one label for each photo does not judge a file of {model.task} answers"
     table, read, right = csv.writer(sys.stdout, lineterminator="\n"), 0, 0
-    table.writerow(["file", "label", "probability"])
-    for path, pixels in each(truth, model):
-        answer = model.best(pixels)[0]
-        table.writerow([os.path.relpath(path, arguments.folder), answer["label"], f"{answer['probability']:.4f}"])
+    table.writerow(["file", *(("label", "probability") if one_answer else model.labels)])
+    for path, pixels in each([path for path, _ in photos], model):
+        told = model.says(pixels, count=len(model.labels))
         read += 1
-        right += known is not None and str(answer[known]) == truth[path]
-    if labels and known is None:
-        note("no accuracy: the labels are neither class names of the file nor numbers")
-    elif labels and read:
+        if one_answer:
+            answer = told["top"][0]
+            cells = [answer["label"], f"{answer['probability']:.4f}"]
+            right += classes is not None and answer["index"] == classes[path]
+        elif model.task == "regression":
+            cells = [f"{number['value']:.6g}" for number in told["values"]]
+        else:
+            in_order = sorted(told["top"], key=operator.itemgetter("index"))
+            cells = [f"{answer['probability']:.4f}" for answer in in_order]
+        table.writerow([os.path.relpath(path, arguments.folder), *cells])
+    if said:
+        note(said)
+    if classes is not None and read:
         note(f"accuracy {right / read:.1%}: {right} of the {read} images that could be read")
 
 
+def in_short(model, said):
+    """What a photo is, in one line."""
+    if model.task == "regression":
+        return ", ".join(f"{number['value']:.5g}  {number['label']}" for number in said["values"])
+    count = max(1, sum(answer["probability"] >= 0.5 for answer in said["top"])) if model.task == "multi-label" else 1
+    return ", ".join(f"{answer['probability']:6.1%}  {answer['label']}" for answer in said["top"][:count])
+
+
 def camera(arguments):
-    model = Model(arguments.model, arguments.threads)
+    model = opened_to_tell(arguments)
     seen, rate, before = 0, None, time.perf_counter()
     try:
         for seen, frame in enumerate(frames_of(arguments.source), 1):
@@ -371,11 +580,11 @@ def camera(arguments):
             except Exception as error:  # whatever a damaged image makes its decoder do
                 note(f"frame {seen} cannot be read: {str(error) or type(error).__name__}")
                 continue
-            answer = model.best(pixels)[0]
+            said = in_short(model, model.says(pixels))
             now = time.perf_counter()
             rate = 1 / (now - before) if rate is None else 0.9 * rate + 0.1 / (now - before)
             before = now
-            print(f"frame {seen}  {rate:5.1f} fps  {answer['probability']:6.1%}  {answer['label']}", flush=True)
+            print(f"frame {seen}  {rate:5.1f} fps  {said}", flush=True)
     except KeyboardInterrupt:
         note(f"stopped after {seen} frames")
     if not seen:
@@ -386,7 +595,7 @@ def embed(arguments):
     if not arguments.index.endswith(".npz"):
         raise ValueError(f"the index must be called *.npz, got {arguments.index!r}")
     photos = [path for path, _ in photos_of(arguments.folder)]
-    model = Model(arguments.model, arguments.threads)
+    model = opened_to_compare(arguments)
     found = {str(path): model.vector(pixels) for path, pixels in each(photos, model)}
     if not found:
         raise ValueError(f"no image of {arguments.folder} can be read")
@@ -401,7 +610,7 @@ def search(arguments):
             files, vectors, vectors_are = index["files"], index["vectors"], tuple(index["vectors_are"].tolist())
     except Exception as error:  # whatever a damaged archive does
         raise ValueError(f"{arguments.index} is no index that can be read: {error}") from error
-    model = Model(arguments.model, arguments.threads)
+    model = opened_to_compare(arguments)
     if vectors_are != model.vectors_are:
         ours, theirs = (f"{kind} of the weights {weights[:8]}" for kind, weights in (model.vectors_are, vectors_are))
         raise ValueError(f"{arguments.index} holds {theirs}; {arguments.model} gives {ours}: embed the folder again")
@@ -453,13 +662,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    def command(function, *positional, threads=None):
+    def command(function, *positional):
         added = commands.add_parser(function.__name__)
         added.set_defaults(run=function)
         added.add_argument("model", help="a .tflite")
         for name in positional:
             added.add_argument(name.rstrip("*"), nargs="+" if name.endswith("*") else None)
+        timed = function is benchmark
+        threads = "+" if timed else None
         added.add_argument("--threads", type=positive, nargs=threads, help="of the interpreter; default: every core")
+        if not timed:
+            added.add_argument("--pixels", choices=RANGES, metavar="RANGE", help=OF_OTHERS)
         return added
 
     command(classify, "photos*").add_argument("--json", action="store_true", help="one object a line")
@@ -467,7 +680,7 @@ def main():
     command(camera, "source").add_argument("--every", type=positive, default=1, help="take every so many frames")
     command(embed, "folder", "index")
     command(search, "index", "photo").add_argument("--count", type=positive, default=TOP)
-    timed = command(benchmark, threads="+")
+    timed = command(benchmark)
     timed.add_argument("--runs", type=positive, default=50)
     timed.add_argument("--warm-up", type=int, default=5)
     timed.add_argument("--json", action="store_true")

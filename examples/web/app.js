@@ -1,7 +1,8 @@
 // The page: what a person picks, drops, films or draws goes to the model; what it answers is shown.
 
+import { AGREEMENT, inWords, RANGES, scoresOf } from "./answers.js";
 import { BACKENDS, missing, Model, Session } from "./engine.js";
-import { readModelFile } from "./modelfile.js";
+import { readMetadata, readModelFile } from "./modelfile.js";
 import { Photo } from "./photo.js";
 import { layout, toPixels } from "./resize.js";
 
@@ -78,16 +79,46 @@ async function openEntry(entry) {
   } finally {
     entries.forEach((other) => (other.radio.checked = other === model?.entry));
   }
-  const { metadata, bytes } = model;
-  entry.bytes = bytes.length;
-  element("size").textContent = sizeText(bytes.length);
-  const agreement = metadata?.parity?.top1_agreement;
-  element("parity").textContent = agreement === undefined ? "not known" : `${(100 * agreement).toFixed(1)} %`;
+  entry.bytes = model.bytes.length;
+  element("size").textContent = sizeText(entry.bytes);
+  element("agreement").textContent = AGREEMENT[model.answer.task] ?? "Same answer as the model";
+  element("parity").textContent = parityText(model);
   element("attention").hidden = !model.attention;
   element("draw").hidden = model.preprocessing.channels !== 1;
+  showRanges();
   showBackends();
   describe(entry);
   await classify();
+}
+
+/** How near the file is to its Keras model, as the exporter measured it. */
+function parityText({ metadata, answer: { task } }) {
+  const parity = metadata?.parity ?? {};
+  const agreement = parity.agreement ?? parity.top1_agreement;
+  if (task !== "regression") return agreement === undefined ? "not known" : `${(100 * agreement).toFixed(1)} %`;
+  const error = parity.relative_error;
+  return error === undefined ? "it decides nothing" : `it decides nothing; error ${(100 * error).toPrecision(2)} %`;
+}
+
+/** Lets a person say what a file takes that does not say it. */
+function showRanges() {
+  element("pixels").hidden = !model.asksForPixels;
+  element("ranges").replaceChildren(
+    ...Object.keys(RANGES).map((range) => {
+      const label = document.createElement("label");
+      label.className = "choice";
+      const options = { type: "radio", name: "range", className: "hidden", value: range };
+      const radio = Object.assign(document.createElement("input"), options);
+      radio.addEventListener("change", () =>
+        asked(async () => {
+          model.takes(range);
+          await classify();
+        }),
+      );
+      label.append(radio, range);
+      return label;
+    }),
+  );
 }
 
 function showBackends() {
@@ -139,6 +170,12 @@ async function classify() {
     element("status").textContent = model ? "Pick a photo" : "Open a .tflite to begin";
     return;
   }
+  if (model.asksForPixels && !model.range) {
+    element("status").textContent = "Say which pixels this file takes";
+    element("top").replaceChildren();
+    answer = null;
+    return;
+  }
   const result = await model.classify(toPixels(photo, model.preprocessing));
   answer = { ...result, labels: model.labels, backend: model.backend, model: model.name, photo: photo.name };
   model.entry.ms = result.ms;
@@ -172,26 +209,22 @@ function showAttention({ rows, columns, values }) {
 }
 
 function showAnswer() {
-  const best = answer.probabilities
-    .map((probability, index) => ({ probability, index }))
-    .sort((a, b) => b.probability - a.probability)
-    .slice(0, TOP);
+  const { title, lines } = inWords(model.answer, answer.labels, answer.logits, answer.probabilities, TOP);
   element("top").replaceChildren(
-    ...best.map(({ probability, index }) => {
+    ...lines.map(({ label: name, text, share }) => {
       const line = document.createElement("li");
       const part = (name, text) => Object.assign(document.createElement("span"), { className: name, textContent: text });
       const bar = part("bar", "");
-      bar.style.width = `${100 * probability}%`;
-      const label = part("label", answer.labels[index]);
-      label.title = answer.labels[index];
-      line.append(bar, label, part("share", `${(100 * probability).toFixed(1)} %`));
+      bar.style.width = `${100 * (share ?? 0)}%`;
+      const label = part("label", name);
+      label.title = name;
+      line.append(bar, label, part("share", text));
       return line;
     }),
   );
-  const first = answer.labels[best[0].index];
-  element("status").textContent = first;
+  element("status").textContent = title;
   element("time").textContent = timeText(answer.ms);
-  view.canvas.setAttribute("aria-label", `${photo.name}: ${first}`);
+  view.canvas.setAttribute("aria-label", `${photo.name}: ${title}`);
 }
 
 // Camera and drawing
@@ -374,7 +407,7 @@ async function bytesOf(base64) {
 }
 
 window.vit = {
-  /** What was shown last: `{logits, probabilities, attention, ms, labels, backend, model, photo}`. */
+  /** What was shown last: `{logits, probabilities, attention, ms, labels, backend, model, photo}`; logits are scores. */
   get answer() {
     return answer;
   },
@@ -395,11 +428,12 @@ window.vit = {
    * @returns `{logits: one list per photo, ms: the median of `rounds` runs of the first, complete}`
    */
   run: async (fileBase64, pixelsBase64, { accelerator = "wasm", threads = 1, rounds = 1 }) => {
-    const session = await Session.open(await bytesOf(fileBase64), { accelerator, threads });
+    const file = await bytesOf(fileBase64);
+    const session = await Session.open(file, { accelerator, threads });
     try {
       const all = await bytesOf(pixelsBase64);
       const size = session.input.shape.reduce((a, b) => a * b, 1);
-      const { name } = session.outputs.find((output) => output.name === "logits") ?? session.outputs[0];
+      const { name } = scoresOf(await readMetadata(file, "the file"), file, session.outputs, "the file").output;
       const logits = [];
       for (let start = 0; start < all.length; start += size) {
         const { outputs } = await session.run(all.subarray(start, start + size));

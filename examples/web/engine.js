@@ -1,6 +1,7 @@
 // Which way a file is run: measured, not guessed. One thread is the reference; threads and WebGPU are used only where
 // they give its answers.
 
+import { agreementDb, namesOf, probabilitiesOf, RANGES, scoresOf } from "./answers.js";
 import { readMetadata } from "./modelfile.js";
 
 const MOST_THREADS = 4;
@@ -93,35 +94,50 @@ export class Model {
     if (shape.length !== 4 || ![1, 3].includes(shape[3]) || shape.some((side) => side < 1)) {
       throw new Error(`${name} takes ${dtype} [${shape}]; this page runs models of photos: [1, height, width, 1 or 3].`);
     }
-    const scores = session.outputs.find((output) => output.name === "logits") ?? session.outputs[0];
-    if (scores?.dtype !== "float32" || scores.shape.length !== 2) {
-      throw new Error(`${name} gives ${scores?.dtype} [${scores?.shape}]; this page expects one float32 score per class.`);
+    const { answer, output: scores } = scoresOf(metadata, bytes, session.outputs, name);
+    if (scores.dtype !== "float32" || scores.shape.length === 0) {
+      throw new Error(`${name} gives ${scores.dtype} [${scores.shape}]; this page expects float32 scores of each photo.`);
+    }
+    if (["embedding", "features"].includes(answer.task)) {
+      throw new Error(`${name} gives a photo's ${answer.task} [${scores.shape}], not what it shows: there is no answer.`);
     }
     this.bytes = bytes;
     this.name = name;
     this.metadata = metadata;
     this.session = session;
     this.backend = "single";
+    this.answer = answer;
     this.scores = scores;
+    this.asksForPixels = !metadata && dtype === "float32"; // it may take them as 0..255, or scaled
+    this.range = null;
     this.attention = session.outputs.find((output) => output.name === "attention" && output.shape.length === 3);
     const [, height, width, channels] = shape;
     const fallback = { resize: null, interpolation: "bicubic", rule: "cover" };
     this.preprocessing = { ...fallback, ...metadata?.preprocessing, size: [height, width], channels };
-    const classes = scores.shape[1];
-    const labels = metadata?.labels?.length === classes ? metadata.labels : null;
-    this.labels = labels ?? Array.from({ length: classes }, (_, i) => `class ${i}`);
+    this.columns = scores.shape.slice(1).reduce((a, b) => a * b, 1);
+    this.labels = namesOf(answer, metadata?.labels ?? null, this.columns);
   }
 
-  /** Probabilities, attention `{rows, columns, values}` or null, logits, and milliseconds, of the pixels of one photo. */
+  /** The range of pixels of a file that does not say it, a key of `RANGES`. */
+  takes(range) {
+    this.range = range;
+  }
+
+  /**
+   * What one photo's pixels are: `{logits, probabilities, attention, ms}`. `logits` are the scores as they come;
+   * probabilities, one per label, are null of a regression; attention is `{rows, columns, values}` or null.
+   */
   async classify(pixels) {
-    const { outputs, ms } = await this.session.run(repeat(pixels, this.session.input.shape[0]));
-    const logits = outputs[this.scores.name].slice(0, this.labels.length);
+    const [scale, offset] = RANGES[this.range ?? "0..255"];
+    const given = this.range ? Float32Array.from(pixels, (value) => value * scale + offset) : pixels;
+    const { outputs, ms } = await this.session.run(repeat(given, this.session.input.shape[0]));
+    const logits = outputs[this.scores.name].slice(0, this.columns);
     let attention = null;
     if (this.attention) {
       const [, rows, columns] = this.attention.shape;
       attention = { rows, columns, values: outputs.attention.slice(0, rows * columns) };
     }
-    return { logits, probabilities: softmax(logits), attention, ms };
+    return { logits, probabilities: probabilitiesOf(this.answer, logits), attention, ms };
   }
 
   /**
@@ -135,7 +151,7 @@ export class Model {
     try {
       session = await Session.open(this.bytes, BACKENDS[backend]);
       const found = await this.answers(session);
-      const agreement = agreementDb(this.reference.outputs, found.outputs);
+      const agreement = agreementDb(this.reference.outputs, found.outputs, this.answer, this.scores.name);
       if (!(agreement >= LEAST_AGREEMENT_DB[session.accelerator])) {
         throw new Error(`its answers differ from those of one thread (${agreement.toFixed(1)} dB)`);
       }
@@ -190,36 +206,10 @@ function checkImage([height, width, channels], seed) {
   return pixels;
 }
 
-/** The lowest signal-to-noise ratio of any output of any run, in dB. */
-function agreementDb(expected, found) {
-  let lowest = Infinity;
-  expected.forEach((outputs, run) => {
-    for (const [name, values] of Object.entries(outputs)) {
-      let signal = 0;
-      let noise = 0;
-      values.forEach((value, i) => {
-        signal += value ** 2;
-        noise += (value - found[run][name][i]) ** 2;
-      });
-      if (noise !== 0) lowest = Math.min(lowest, 10 * Math.log10(signal / noise)); // NaN stays NaN
-    }
-  });
-  return lowest;
-}
-
 function repeat(pixels, count) {
-  const all = new Uint8Array(pixels.length * count);
+  const all = new pixels.constructor(pixels.length * count);
   for (let i = 0; i < count; i++) all.set(pixels, i * pixels.length);
   return all;
-}
-
-function softmax(scores) {
-  const sum = (values) => values.reduce((a, b) => a + b, 0);
-  if (scores.every((score) => score >= 0) && Math.abs(sum(scores) - 1) < 1e-2) return [...scores]; // it ends in a softmax
-  const highest = scores.reduce((a, b) => Math.max(a, b));
-  const exponentials = Array.from(scores, (score) => Math.exp(score - highest));
-  const total = sum(exponentials);
-  return exponentials.map((value) => value / total);
 }
 
 /** What LiteRT.js said, as a sentence for a person. */

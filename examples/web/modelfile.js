@@ -47,6 +47,46 @@ async function isWhole(bytes, start, end) {
   return latin1(bytes.subarray(first, first + HASH_DIGITS)) === expected;
 }
 
+// Operators by their numbers in the TFLite schema: those that tell what a score is, and those that only convert it.
+const TELLING = { 9: "FULLY_CONNECTED", 14: "LOGISTIC", 25: "SOFTMAX" };
+const CONVERTING = [6, 22, 43, 53, 114]; // DEQUANTIZE, RESHAPE, SQUEEZE, CAST, QUANTIZE
+
+/** What computes the first output of a .tflite, a value of `TELLING`; "other" for all else. */
+export function lastOperator(bytes) {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const follow = (place) => place + view.getUint32(place, true);
+  const field = (table, number) => {
+    const fields = table - view.getInt32(table, true);
+    const known = 4 + 2 * number < view.getUint16(fields, true);
+    const offset = known ? view.getUint16(fields + 4 + 2 * number, true) : 0;
+    return offset && table + offset; // 0: it has its default
+  };
+  const items = (table, number) => {
+    const place = field(table, number);
+    if (!place) return [];
+    const start = follow(place);
+    return Array.from({ length: view.getUint32(start, true) }, (_, i) => start + 4 + 4 * i);
+  };
+  const indices = (table, number) => items(table, number).map((place) => view.getInt32(place, true));
+  const [CODES, SUBGRAPHS, OUTPUTS, OPERATORS, CODE, INPUTS, OF_OPERATOR, OLD_KIND, KIND] = [1, 2, 2, 3, 0, 1, 2, 0, 3];
+
+  const model = follow(0);
+  const kinds = items(model, CODES).map(follow).map((code) => {
+    const [old, kind] = [field(code, OLD_KIND), field(code, KIND)];
+    return Math.max(old && view.getInt8(old), kind && view.getInt32(kind, true));
+  });
+  const graph = follow(items(model, SUBGRAPHS)[0]);
+  const producers = new Map();
+  for (const operator of items(graph, OPERATORS).map(follow)) {
+    const code = field(operator, CODE);
+    const entry = { kind: kinds[code && view.getUint32(code, true)], inputs: indices(operator, INPUTS) };
+    for (const tensor of indices(operator, OF_OPERATOR)) producers.set(tensor, entry);
+  }
+  let last = producers.get(indices(graph, OUTPUTS)[0]);
+  while (CONVERTING.includes(last?.kind)) last = producers.get(last.inputs[0]);
+  return TELLING[last?.kind] ?? "other";
+}
+
 const latin1 = (bytes) => new TextDecoder("latin1").decode(bytes);
 
 function endOfObject(bytes, start) {

@@ -81,7 +81,9 @@ def main():
             model, path, quantize=mode, calibration=calibration, labels=labels, outputs=outputs
         )
         models.append({"file": path.name, "name": mode, "bytes": path.stat().st_size})
-        print(f"{path.name}: {path.stat().st_size / 1e3:,.0f} kB, {report.parity.top1_agreement:.1%} same answers")
+        agreement = report.parity.agreement
+        same = f"{report.parity.snr_db:.1f} dB" if agreement is None else f"{agreement:.1%} same answers"
+        print(f"{path.name}: {path.stat().st_size / 1e3:,.0f} kB, {same}")
     shown = []
     for index, (name, image) in enumerate(samples(arguments.model)):
         file = f"samples/{index:02}.png"

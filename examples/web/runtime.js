@@ -23,7 +23,7 @@ window.compile = async (content, accelerator, threads) => {
   if (inputs.length !== 1) throw new Error(`one input of images is expected, this file has ${inputs.length}`);
   const [input] = inputs;
 
-  /** Pixels 0..255 of as many images as the input holds, to `{outputs: {name: values}, ms}`. */
+  /** Pixels of as many images as the input holds, to `{outputs: {name: values}, ms}`. */
   async function run(pixels) {
     const data = input.dtype === "float32" ? Float32Array.from(pixels) : new Uint8Array(pixels);
     const tensor = new Tensor(data, input.shape);

@@ -4,6 +4,8 @@ import numpy as np
 
 from keras_vit_plugin.checkpoints.positions import resize_positions
 
+SHOWN = 10  # problems of one file
+
 
 def check_fit(expected, tensors, source, head_names):
     """Compares tensors with what a model needs.
@@ -30,9 +32,11 @@ def check_fit(expected, tensors, source, head_names):
         return
     hint = ""
     if any(f" {name} " in problem for name in head_names for problem in problems):
-        hint = "\nTo keep a new head and load the rest, pass new_head=True."
+        hint = "\nTo keep a new head and load the rest: build(..., weights=..., new_head=True) in Python."
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-    raise ValueError(f"{source} does not fit the model, {count}:\n  " + "\n  ".join(problems) + hint)
+    more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+    shown = "\n  ".join(problems[:SHOWN])
+    raise ValueError(f"{source} does not fit the model, {count}:\n  {shown}{more}{hint}")
 
 
 def fit_positions(positions, num_prefix, source_grid, grid):

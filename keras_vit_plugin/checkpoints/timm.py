@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_vit_plugin.checkpoints.fit import check_fit, fit_positions
 from keras_vit_plugin.checkpoints.positions import square_grid
+from keras_vit_plugin.checkpoints.transformers import is_of_transformers, with_timm_names
 
 
 def read_tensors(path):
@@ -36,7 +37,7 @@ def assign_timm_tensors(model, tensors, source, new_head=False):
 
     Args:
         model: the classifier to fill.
-        tensors: `{timm name: array}`.
+        tensors: `{timm name: array}`, or under the names of Transformers.
         source: what to call the tensors in an error, usually their path.
         new_head: leave the classification head alone, and ignore one in `tensors`.
 
@@ -46,7 +47,7 @@ def assign_timm_tensors(model, tensors, source, new_head=False):
     """
     destinations = _destinations(model)
     heads = [name for name in destinations if name.startswith("head")]
-    tensors = dict(tensors)
+    tensors = with_timm_names(tensors) if is_of_transformers(tensors) else dict(tensors)
     if new_head:
         for name in heads:
             destinations.pop(name)
@@ -55,8 +56,8 @@ def assign_timm_tensors(model, tensors, source, new_head=False):
         backbone = model.backbone
         prefix = backbone.tokens.num_positioned_prefix_tokens
         # timm's checkpoints are of square images.
-        source = square_grid(tensors["pos_embed"].shape[1] - prefix) if tensors["pos_embed"].ndim == 3 else None
-        tensors["pos_embed"] = fit_positions(tensors["pos_embed"], prefix, source, backbone.patch_grid)
+        grid = square_grid(tensors["pos_embed"].shape[1] - prefix) if tensors["pos_embed"].ndim == 3 else None
+        tensors["pos_embed"] = fit_positions(tensors["pos_embed"], prefix, grid, backbone.patch_grid)
     check_fit({name: shape for name, (shape, _) in destinations.items()}, tensors, source, heads)
     for name, (_, assign) in destinations.items():
         assign(np.asarray(tensors[name], np.float32))

@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.verify import keras_logits
@@ -57,6 +57,58 @@ def test_wrong_answers_are_called_wrong(matrix, digits, tmp_path):
     cells = matrix.measure(here, files, images, -reference, tmp_path)
     assert [cell.status for cell in cells] == ["wrong", "wrong"] and cells[0].milliseconds is None
     assert "| **wrong**, 0%, " in matrix.as_markdown(cells, "digits")
+
+
+class Giving:
+    """A runtime that answers what it is told."""
+
+    name, target, images, foreign = "told", "litert", 100, False
+
+    def __init__(self, outputs, answer):
+        self._outputs, self.answer = outputs, answer
+
+    def missing(self):
+        return ""
+
+    def outputs(self, path, images, folder):
+        return self._outputs
+
+    def costs(self, paths, image):
+        return [{} for _ in paths]
+
+
+def softmax(logits):
+    exponentials = np.exp(logits - logits.max(1, keepdims=True))
+    return exponentials / exponentials.sum(1, keepdims=True)
+
+
+def test_probabilities_are_judged_as_probabilities_and_logits_less_their_mean(matrix, digits, tmp_path):
+    files, images, reference = digits
+    right = softmax(reference.astype(np.float64))
+    signal = np.square(right - right.mean(1, keepdims=True)).mean()
+    for outputs, status, snr_db in (
+        (right * 0.99 + 0.001, "right", 40.0),
+        (right + 0.3, "wrong", 10 * np.log10(signal / 0.09)),  # an error of all classes alike is one here,
+        (softmax(right), "wrong", None),  # and so is a second softmax
+    ):
+        cell = matrix.measure(Giving(outputs, matrix.PROBABILITIES), files, images, reference, tmp_path)[0]
+        assert (cell.status, cell.agreement) == (status, 1.0)
+        assert snr_db is None or cell.snr_db == pytest.approx(snr_db, abs=0.06)
+    # of logits it is none, and hides none
+    moved = matrix.measure(Giving(reference + 100, matrix.LOGITS), files, images, reference + 7, tmp_path)[0]
+    assert moved.status == "right" and moved.snr_db > 80
+    wrong = reference + 100 + np.random.default_rng(0).normal(0, reference.std(), reference.shape)
+    assert matrix.measure(Giving(wrong, matrix.LOGITS), files, images, reference + 100, tmp_path)[0].snr_db < 5
+
+
+def test_mediapipe_is_measured_by_itself(matrix, tmp_path):
+    model, images = kv.build("vit_test"), pixels((16, 16, 3), 8)
+    randomize(model)
+    options = {"labels": ["ant", "bee", "cat", "dog", "eel"], "calibration": images}
+    files = {("dynamic", "mediapipe"): matrix.export(model, "dynamic", "mediapipe", options, tmp_path)}
+    reference = keras_logits(model, images, 1 / 127.5, -1.0)
+    (cell,) = matrix.measure(matrix.MediaPipe(), files, images, reference, tmp_path)
+    assert (cell.status, cell.images, cell.agreement) == ("right", 8, 1.0) and cell.snr_db > 20
 
 
 def test_the_page_numbers_its_reasons(matrix):

@@ -252,3 +252,60 @@ def test_positions_between_non_square_grids(kind, tmp_path):
         new = kv.build("vit_test", image_size=size, weights=tmp_path / kind)
         positions = np.asarray(new.backbone.tokens.position_embedding)[0, 1:]
         np.testing.assert_allclose(positions, resize_positions(old, (2, 8), grid), rtol=1e-6)
+
+
+def of_transformers(tensors, family):
+    """timm's tensors under the names of Transformers, written down here independently of the loader."""
+    renamed = {}
+    top = {
+        "cls_token": f"{family}.embeddings.cls_token",
+        "dist_token": f"{family}.embeddings.distillation_token",
+        "pos_embed": f"{family}.embeddings.position_embeddings",
+        "patch_embed.proj.weight": f"{family}.embeddings.patch_embeddings.projection.weight",
+        "patch_embed.proj.bias": f"{family}.embeddings.patch_embeddings.projection.bias",
+        "norm.weight": f"{family}.layernorm.weight",
+        "norm.bias": f"{family}.layernorm.bias",
+        "head.weight": "cls_classifier.weight" if family == "deit" else "classifier.weight",
+        "head.bias": "cls_classifier.bias" if family == "deit" else "classifier.bias",
+        "head_dist.weight": "distillation_classifier.weight",
+        "head_dist.bias": "distillation_classifier.bias",
+    }
+    parts = {
+        "norm1": "layernorm_before",
+        "norm2": "layernorm_after",
+        "attn.proj": "attention.output.dense",
+        "mlp.fc1": "intermediate.dense",
+        "mlp.fc2": "output.dense",
+    }
+    for name, value in tensors.items():
+        if name in top:
+            renamed[top[name]] = value
+            continue
+        _, block, rest = name.split(".", 2)
+        layer = f"{family}.encoder.layer.{block}."
+        part, kind = rest.rsplit(".", 1)
+        if part == "attn.qkv":
+            for which, third in zip(("query", "key", "value"), np.split(value, 3)):
+                renamed[f"{layer}attention.attention.{which}.{kind}"] = third
+        else:
+            renamed[f"{layer}{parts[part]}.{kind}"] = value
+    return renamed | {f"{family}.pooler.dense.bias": np.zeros(3, np.float32)}
+
+
+@pytest.mark.parametrize("preset, family", [("vit_test", "vit"), ("deit_distilled_test", "deit")])
+def test_checkpoints_of_transformers_are_read(preset, family, tmp_path):
+    tensors = timm_tensors(preset)
+    save_file(tensors, tmp_path / "timm.safetensors")
+    save_file(of_transformers(tensors, family), tmp_path / "model.safetensors")
+    wanted, got = (kv.build(preset, weights=tmp_path / name) for name in ("timm.safetensors", "model.safetensors"))
+    for ours, theirs in zip(got.weights, wanted.weights):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_misshapen_checkpoint_is_called_by_its_name_and_its_errors_are_few(tmp_path):
+    tensors = timm_tensors("vit_test")
+    path = tmp_path / "mine.npz"
+    np.savez(path, **{name: value[..., :-1] for name, value in tensors.items()})
+    with pytest.raises(ValueError, match=r"mine.npz does not fit the model, \d+ problems") as refused:
+        kv.build("vit_test", weights=path)
+    assert len(str(refused.value).splitlines()) <= 13 and "more" in str(refused.value)

@@ -8,10 +8,10 @@ import tensorflow as tf
 from conftest import functional_model, pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, UnsupportedByTarget, export_tflite
+from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, read
 from keras_vit_plugin.export.gpu_rules import gpu_problems
-from keras_vit_plugin.export.half_precision import half_precision_logits
+from keras_vit_plugin.export.half_precision import half_precision_outputs
 from keras_vit_plugin.export.lower import lower
 from keras_vit_plugin.export.rewrites import apply_passes, scale_stream
 from keras_vit_plugin.export.rewrites.stream import map_writers
@@ -42,7 +42,7 @@ def test_trained_weights_keep_their_answers_in_half_precision(tmp_path):
     path = tmp_path / "m.tflite"
     report = export_tflite(model, path, quantize="float16", target="gpu", verification=images)
     assert report.parity.top1_agreement == 1.0 and report.parity.snr_db > 55
-    logits = half_precision_logits(path.read_bytes(), images[:40])
+    (logits,) = half_precision_outputs(path.read_bytes(), images[:40])
     assert snr_db(model.predict(images[:40], verbose=0), logits) > 40
 
 
@@ -114,7 +114,7 @@ def long_tokens():
 
 def half_precision_snr_db(spec, images):
     content = add_missing_biases(lower(spec, input_dtype="float32", gelu="float16", for_gpu=True))
-    logits = half_precision_logits(content, images)
+    (logits,) = half_precision_outputs(content, images)
     return snr_db(spec.forward(images), np.nan_to_num(logits))
 
 
@@ -127,7 +127,19 @@ def test_a_scaled_stream_survives_half_precision(long_tokens):
 def test_a_file_that_half_precision_spoils_is_not_written(tmp_path, monkeypatch):
     from keras_vit_plugin.export import pipeline
 
-    monkeypatch.setattr(pipeline, "half_precision_logits", lambda content, images: np.ones((len(images), 5)))
+    monkeypatch.setattr(pipeline, "half_precision_outputs", lambda content, images: [np.ones((len(images), 5))])
     with pytest.raises(ParityError, match="Besides: logits in half precision at .* dB. Nothing was written"):
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", quantize="float16", target="gpu")
+    assert not (tmp_path / "m.tflite").exists()
+
+
+def test_a_file_whose_half_precision_cannot_be_checked_is_not_written(tmp_path):
+    import keras
+
+    images = keras.Input((8, 8, 3))
+    x = keras.ops.floor(4 * keras.layers.Conv2D(4, 3)(images))  # GPUs run it, and nothing here does
+    model = keras.Model(images, keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(x)))
+    options = {"quantize": "float16", "target": "gpu", "mean": 0.5, "std": 0.5, "tolerance": Tolerance(0, -300)}
+    with pytest.raises(UnsupportedByTarget, match="half precision .* cannot be checked: FLOOR cannot be computed"):
+        export_tflite(model, tmp_path / "m.tflite", **options)
     assert not (tmp_path / "m.tflite").exists()

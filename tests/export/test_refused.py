@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import functional_model, pixels
+from conftest import pixels
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -70,6 +70,7 @@ def test_calibration_folders_that_are_missing_empty_or_hold_a_broken_image(tmp_p
     Image.fromarray(pixels((16, 16, 3), 1)[0]).save(folder / "a.png")
     whole = (folder / "a.png").read_bytes()
     (folder / "b.png").write_bytes(whole[: len(whole) // 2])
+    (folder / "a.png").unlink()
     refused("b.png is no image that can be read", tmp_path, calibration=folder)
     (folder / "b.png").write_bytes(b"text")
     refused("b.png is no image that can be read", tmp_path, calibration=folder)
@@ -81,7 +82,9 @@ def test_models_that_cannot_be_right_are_refused(tmp_path):
     refused("weight 'norm/gamma' holds NaN or infinity", tmp_path, broken)
     refused("must be a keras.Model, got str", tmp_path, "model")
     refused("is not built", tmp_path, keras.Sequential([keras.layers.Flatten()]))
-    refused("does not say how pixels become its input", tmp_path, functional_model())
+    images = keras.Input((16, 16, 3))
+    model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)))
+    refused("does not say how pixels become its input. Pass `pixels` .--pixels.: '0..1', '-1..1' or", tmp_path, model)
     unknown_size = keras.Input((None, None, 3))
     refused("known sides", tmp_path, keras.Model(unknown_size, keras.layers.GlobalAveragePooling2D()(unknown_size)))
 

@@ -141,14 +141,14 @@ def test_a_stream_whose_mean_norms_read_is_not_centred_but_rotated(spec):
 
 def test_reasons_are_there_without_docstrings():
     code = """
+import sys
+sys.path[:0] = ["tests", "tests/export"]
+from test_rewrites import small_spec
 from keras_vit_plugin.export import rewrites
-from keras_vit_plugin import build
-from keras_vit_plugin.export.spec import from_keras
-assert rewrites.__doc__ is None
-_, outcomes = rewrites.apply_passes(from_keras(build("vit_test"), 1.0, 0.0))
-print(outcomes["balance_heads"])
+print(rewrites.__doc__, rewrites.apply_passes(small_spec())[1]["balance_heads"], sep=", ")
 """
-    assert run_python(code, PYTHONOPTIMIZE="2").strip() == "does not apply: there are no images to measure on"
+    words = "None, does not apply: there are no images to measure on"
+    assert run_python(code, PYTHONOPTIMIZE="2").strip() == words
 
 
 def small_spec():

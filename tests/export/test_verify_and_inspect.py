@@ -9,8 +9,9 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.image_folders import image_files
 from keras_vit_plugin.export.images import gather_images, gather_labelled, synthetic_images
-from keras_vit_plugin.export.preprocessing import Preprocessing, image_files, pixel_normalization, preprocessing_of
+from keras_vit_plugin.export.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.verify import compare
 
 
@@ -75,23 +76,10 @@ def test_accuracy_from_a_folder_of_classes(tmp_path):
     assert parity.images == 30 and parity.top1_accuracy_tflite == parity.top1_accuracy_model >= 0.9
 
 
-def test_label_names_are_matched_by_the_files_class_names(tmp_path):
-    for name in ("cat", "ant"):
-        (tmp_path / name).mkdir()
-        Image.fromarray(pixels((16, 16, 3), 1)[0]).save(tmp_path / name / "1.png")
-
-    def labels(class_names, num_classes):
-        return gather_labelled(tmp_path, None, Preprocessing((16, 16)), class_names, num_classes)[1]
-
-    assert labels(["dog", "cat", "ant"], 3).tolist() == [2, 1]
-    assert labels((), 2).tolist() == [0, 1]
-    with pytest.warns(UserWarning, match="not all of the 5 classes: no accuracy"):
-        assert labels((), 5) is None  # which two of the five?
-    for names in (["dog", "cat"], ["dog", "cat", "bee"]):
-        with pytest.warns(UserWarning, match="class names in the file: no accuracy"):
-            assert labels(names, len(names)) is None
+def test_a_folder_brings_its_own_labels(tmp_path):
+    Image.fromarray(pixels((16, 16, 3), 1)[0]).save(tmp_path / "1.png")
     with pytest.raises(ValueError, match="a folder brings its own"):
-        gather_labelled(tmp_path, [0, 1], Preprocessing((16, 16)), (), 2)
+        gather_labelled(tmp_path, [0], Preprocessing((16, 16)), (), 2)
 
 
 def test_label_numbers_beyond_the_classes_are_refused():
@@ -104,7 +92,7 @@ def test_label_numbers_beyond_the_classes_are_refused():
 def test_labels_csv(tmp_path):
     Image.fromarray(pixels((4, 4, 3), 1)[0]).save(tmp_path / "a.png")
     (tmp_path / "labels.csv").write_text("file,label\na.png,7\n", encoding="utf-8-sig")  # as Excel writes it
-    paths, labels = image_files(tmp_path)
+    paths, labels, _ = image_files(tmp_path)
     assert [path.name for path in paths] == ["a.png"] and labels == ["7"]
     (tmp_path / "labels.csv").write_text("file,label\nb.png,7\n")
     with pytest.raises(ValueError, match="1 missing files, the first is 'b.png'"):

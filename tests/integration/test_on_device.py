@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import kinds
 import numpy as np
 import pytest
 from conftest import REPOSITORY
@@ -241,6 +242,205 @@ def test_embed_takes_the_embedding_where_the_file_has_it(files, photos, tmp_path
         assert np.abs(stored["vectors"].mean(1)).max() > 0.01  # centred logits have a mean of 0
     _, said = vit(sys.executable, "search", files / "float32.tflite", tmp_path / "i.npz", photos / "05.png", code=1)
     assert "holds embedding of the weights" in said and "gives centred logits" in said
+
+
+# ---- What outputs mean ----
+
+
+@pytest.fixture(scope="module")
+def kind_files(tmp_path_factory):
+    """`{kind: (path, what Keras gives)}`, and a folder of the photos as PNG files."""
+    folder = tmp_path_factory.mktemp("kinds")
+    images, made = kinds.photos(), {}
+    for kind, (_, _, options) in kinds.KINDS.items():
+        model, path = kinds.model_of(kind), folder / f"{kind}.tflite"
+        kv.export.export_tflite(model, path, pixels="0..1", target="tflite-runtime", **options)
+        made[kind] = path, kinds.scores_of(model, images)
+    (folder / "photos").mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(folder / "photos" / f"{i}.png")
+    return made, folder / "photos"
+
+
+def said_of(python, command, *arguments):
+    return [json.loads(line) for line in vit(python, command, *arguments, "--json")[0].splitlines()]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind not in ("regression", "embedding", "features")])
+def test_classify_says_what_the_output_means(kind, python, kind_files):
+    made, photos = kind_files
+    path, scores = made[kind]
+    expected, names = kinds.probabilities_of(kind, scores), kinds.names_of(kind)
+    found = said_of(python, "classify", path, *sorted(photos.glob("*.png")))
+    assert len(found) == len(expected)
+    for said, probabilities in zip(found, expected):
+        order = probabilities.argsort()[::-1]
+        assert [answer["label"] for answer in said["top"]] == [names[i] for i in order]
+        np.testing.assert_allclose([answer["probability"] for answer in said["top"]], probabilities[order], atol=1e-4)
+    people, _ = vit(python, "classify", path, photos / "0.png")
+    assert people.splitlines()[1].split() == [f"{expected[0].max():.1%}", *names[expected[0].argmax()].split()]
+
+
+def test_classify_gives_the_numbers_of_a_regression(python, kind_files):
+    (path, scores), photos = kind_files[0]["regression"], sorted(kind_files[1].glob("*.png"))
+    for said, expected in zip(said_of(python, "classify", path, *photos), scores, strict=True):
+        assert [number["label"] for number in said["values"]] == ["width", "height"] and "top" not in said
+        np.testing.assert_allclose([number["value"] for number in said["values"]], expected, atol=1e-4)
+    people, _ = vit(python, "classify", path, photos[0])
+    assert [line.split()[1] for line in people.splitlines()[1:]] == ["width", "height"]
+    assert float(people.split()[1]) == pytest.approx(scores[0, 0], rel=1e-3) and "%" not in people
+
+
+def test_more_labels_than_five_may_be_true(tmp_path, kind_files):
+    import keras
+
+    images = keras.Input((16, 16, 3))
+    scores = keras.layers.Dense(9, "sigmoid")(keras.layers.GlobalAveragePooling2D()(images))
+    model = keras.Model(images, scores)
+    model.layers[-1].bias.assign(np.arange(9) - 1.5)  # seven of them are true
+    kv.export.export_tflite(model, tmp_path / "m.tflite", pixels="0..1")
+    (said,) = said_of(sys.executable, "classify", tmp_path / "m.tflite", kind_files[1] / "0.png")
+    assert len(said["top"]) == (np.asarray(kinds.scores_of(model, kinds.photos(1))) >= 0.5).sum() > 5
+
+
+@pytest.mark.parametrize("kind", ["binary logit", "multi-label sigmoid", "regression"])
+def test_folder_writes_what_the_output_means(kind, python, kind_files, tmp_path):
+    (path, scores), photos = kind_files[0][kind], kind_files[1]
+    for i, photo in enumerate(sorted(photos.glob("*.png"))):
+        (tmp_path / ("yes" if i % 2 else "no")).mkdir(exist_ok=True)
+        (tmp_path / ("yes" if i % 2 else "no") / photo.name).write_bytes(photo.read_bytes())
+    printed, said = vit(python, "folder", path, tmp_path)
+    rows = sorted(rows_of(printed), key=lambda row: os.path.basename(row["file"]))
+    if kind == "binary logit":
+        assert [row["label"] for row in rows] == ["yes" if score > 0 else "no" for score in scores[:, 0]]
+        probabilities = kinds.probabilities_of(kind, scores).max(1)
+        np.testing.assert_allclose([float(row["probability"]) for row in rows], probabilities, atol=1e-3)
+        right = int(((scores[:, 0] > 0) == np.arange(8) % 2).sum())
+        assert f"{right} of the 8 images" in said
+        return
+    names = ["width", "height"] if kind == "regression" else kinds.NAMES
+    assert list(rows[0]) == ["file", *names]
+    np.testing.assert_allclose([[float(row[name]) for name in names] for row in rows], scores, atol=1e-3)
+    assert "no accuracy: one label for each photo does not judge" in said and "accuracy 0" not in said
+
+
+def test_camera_says_what_the_output_means(python, kind_files, tmp_path):
+    photos = [Image.open(path) for path in sorted(kind_files[1].glob("*.png"))]
+    photos[0].save(tmp_path / "video.webp", save_all=True, append_images=photos[1:], lossless=True)
+    for kind in ("binary sigmoid", "multi-label logits", "regression"):
+        path, scores = kind_files[0][kind]
+        printed, _ = vit(python, "camera", path, tmp_path / "video.webp")
+        for line, row in zip(printed.splitlines(), scores, strict=True):
+            said = line.split("fps")[1].split(", ")
+            if kind == "regression":
+                assert [part.split()[1] for part in said] == ["width", "height"]
+                np.testing.assert_allclose([float(part.split()[0]) for part in said], row, rtol=1e-3)
+                continue
+            probabilities, names = kinds.probabilities_of(kind, row[None])[0], kinds.names_of(kind)
+            count = max(1, (probabilities >= 0.5).sum())
+            order = probabilities.argsort()[::-1][:count]
+            assert [part.split() for part in said] == [[f"{probabilities[i]:.1%}", names[i]] for i in order]
+
+
+@pytest.mark.parametrize("kind", ["embedding", "features"])
+def test_vectors_are_compared_and_not_told(kind, python, kind_files, tmp_path):
+    (path, scores), photos = kind_files[0][kind], kind_files[1]
+    for command, given in (("classify", photos / "0.png"), ("folder", photos), ("camera", photos / "0.png")):
+        printed, said = vit(python, command, path, given, code=1)
+        assert printed == "" and f"gives an image's {kind}, not what it shows: `embed`" in said
+    count = scores[0].size
+    assert f"8 images, {kind} of {count} numbers" in vit(python, "embed", path, photos, tmp_path / "i.npz")[0]
+    vectors = scores.reshape(8, -1) / np.linalg.norm(scores.reshape(8, -1), axis=1, keepdims=True)
+    found = [line.split() for line in vit(python, "search", path, tmp_path / "i.npz", photos / "3.png")[0].splitlines()]
+    order = (vectors @ vectors[3]).argsort()[::-1][:5]
+    assert [os.path.basename(name) for _, name in found] == [f"{i}.png" for i in order]
+    np.testing.assert_allclose([float(value) for value, _ in found], (vectors @ vectors[3])[order], atol=1e-3)
+
+
+def test_one_number_is_no_vector(kind_files, tmp_path):
+    path = kind_files[0]["binary logit"][0]
+    _, said = vit(sys.executable, "embed", path, kind_files[1], tmp_path / "i.npz", code=1)
+    assert "gives one number (binary): no vector to compare photos by" in said
+
+
+def test_of_several_outputs_the_first_is_told_and_the_embedding_compared(kind_files, tmp_path):
+    import keras
+
+    keras.utils.set_random_seed(0)
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 5, strides=5)(images))
+    outputs = {"kind": keras.layers.Dense(3, "softmax")(x), "vector": x, "age": keras.layers.Dense(1)(x)}
+    model, path = keras.Model(images, outputs), tmp_path / "m.tflite"
+    kv.export.export_tflite(model, path, pixels="0..1")
+    given = model(kinds.photos().astype("float32") / 255)
+    first = sorted(outputs)[0]  # Keras's order of a dict
+    assert first == "age"
+    for said, value in zip(said_of(sys.executable, "classify", path, *sorted(kind_files[1].iterdir())), given["age"]):
+        assert said["values"][0]["value"] == pytest.approx(float(value[0]), abs=1e-4)
+    printed, _ = vit(sys.executable, "embed", path, kind_files[1], tmp_path / "i.npz")
+    assert f"vector of {given['vector'].shape[1]} numbers" in printed
+
+
+@pytest.mark.parametrize("kind", ["logits", "softmax", "binary sigmoid", "multi-label sigmoid"])
+def test_a_file_without_metadata_needs_pixels_and_is_read_by_its_graph(kind, python, kind_files, tmp_path):
+    path, scores = kind_files[0][kind]
+    path, photos = kinds.without_metadata(path, tmp_path), sorted(kind_files[1].glob("*.png"))
+    for command, given in (("classify", photos[0]), ("folder", kind_files[1]), ("camera", photos[0])):
+        printed, said = vit(python, command, path, given, code=1)
+        assert printed == "" and "does not say what pixels it takes: --pixels=0..1 or --pixels=-1..1" in said
+    expected = kinds.probabilities_of(kind, scores)
+    for said, probabilities in zip(
+        said_of(python, "classify", path, *photos, "--pixels=0..255"), expected, strict=True
+    ):
+        np.testing.assert_allclose(
+            [answer["probability"] for answer in said["top"]], np.sort(probabilities)[::-1], atol=1e-4
+        )
+
+
+def test_pixels_of_a_file_without_metadata_are_scaled(python, kind_files, tmp_path):
+    """The graph of the file takes pixels of 0..1 here, in float32."""
+    import tensorflow as tf
+
+    weights = tf.constant(np.random.default_rng(0).normal(0, 1, (16 * 16 * 3, 4)).astype(np.float32))
+    call = tf.function(lambda images: tf.reshape(images, (1, -1)) @ weights)
+    call = call.get_concrete_function(tf.TensorSpec((1, 16, 16, 3)))
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([call]).convert())
+    for option, scale, offset in (("0..1", 1 / 255, 0), ("-1..1", 1 / 127.5, -1)):
+        (said,) = said_of(python, "classify", path, kind_files[1] / "0.png", f"--pixels={option}")
+        logits = (kinds.photos()[0].ravel() * scale + offset) @ weights.numpy()
+        expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        np.testing.assert_allclose(
+            [answer["probability"] for answer in said["top"]], np.sort(expected)[::-1], atol=1e-3
+        )
+    _, said = vit(python, "classify", kind_files[0]["logits"][0], kind_files[1] / "0.png", "--pixels=0..1", code=1)
+    assert "--pixels is for a file that keras-vit did not make" in said
+
+
+OLD_KINDS = ["logits", "softmax", "binary sigmoid", "multi-label sigmoid"]
+
+
+@pytest.mark.parametrize("kind", OLD_KINDS)
+def test_older_metadata_is_read_by_the_graph(kind, python, kind_files, tmp_path):
+    """Schema 1 had the names of the outputs only."""
+    (path, scores), photos = kind_files[0][kind], sorted(kind_files[1].glob("*.png"))
+    old = kinds.of_older_version(path, tmp_path)
+    found = said_of(python, "classify", old, *photos)
+    expected = kinds.probabilities_of(kind, scores)
+    for said, probabilities in zip(found, expected, strict=True):
+        np.testing.assert_allclose(
+            [answer["probability"] for answer in said["top"]], np.sort(probabilities)[::-1], atol=1e-4
+        )
+
+
+def test_newer_metadata_is_refused(kind_files, tmp_path):
+    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+
+    content = kind_files[0]["logits"][0].read_bytes()
+    newer = get_metadata(read(content)) | {"schema": 3, "keras_vit_plugin": "9.9"}
+    (tmp_path / "new.tflite").write_bytes(set_metadata(content, newer))
+    _, said = vit(sys.executable, "classify", tmp_path / "new.tflite", kind_files[1] / "0.png", code=1)
+    assert "made by keras-vit-plugin 9.9, which is newer than this vit.py" in said
 
 
 def test_benchmark_reports_each_thread_count(python, files):

@@ -1,0 +1,193 @@
+"""Folders of images, and which class each image is of."""
+
+import csv
+import os
+import warnings
+from pathlib import Path
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+NO_CLASSES = ("__MACOSX",)  # what archives of macOS leave beside the folders
+NAMED = 3
+
+
+def image_files(folder):
+    """The image files of a folder and, where known, their labels.
+
+    A folder has a `labels.csv` with the columns file and label; or one sub-folder per class, whose own sub-folders are
+    followed; or just images. Hidden files and folders are left out.
+
+    Returns:
+        `(paths, labels, folders)`: `labels` are the strings found, or None; `folders` the names of all sub-folders,
+        also of empty ones, in the order of Keras's `image_dataset_from_directory`, or None where these are no labels.
+
+    Raises:
+        FileNotFoundError: the folder does not exist.
+        ValueError: it holds no images, or `labels.csv` lacks a column or a value or names a missing file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"No image folder: {str(folder)!r}.")
+    table = folder / "labels.csv"
+    if table.exists():
+        return (*_listed_files(table), None)
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
+    names = [name for name in names if not name.startswith(".") and name not in NO_CLASSES]
+    found = [(path, name) for name in names for path in _images_below(folder / name)]
+    beside = sorted(path for path in folder.iterdir() if _is_image(path))
+    if not found and not beside:
+        raise ValueError(f"The folder {str(folder)!r} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
+    if not found:
+        return beside, None, None
+    if beside:
+        warnings.warn(
+            f"{str(folder)!r} has a sub-folder per class: the {len(beside)} image(s) beside them are left out.",
+            stacklevel=3,
+        )
+    return [path for path, _ in found], [name for _, name in found], names
+
+
+def _images_below(folder):
+    """In the order of Keras: by folder, then by name."""
+    for parent, _, names in sorted(os.walk(folder)):
+        if not any(part.startswith(".") or part in NO_CLASSES for part in Path(parent).relative_to(folder).parts):
+            yield from (path for name in sorted(names) if _is_image(path := Path(parent, name)))
+
+
+def _is_image(path):
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def _listed_files(table):
+    with open(table, newline="", encoding="utf-8-sig") as file:
+        rows = list(csv.DictReader(file))
+    if not rows or not {"file", "label"} <= rows[0].keys():
+        raise ValueError(f"{table} must have rows and the columns file and label.")
+    rows = [((row["file"] or "").strip(), (row["label"] or "").strip()) for row in rows]
+    for number, row in enumerate(rows, 1):
+        if not all(row):
+            raise ValueError(f"{table} must have a file and a label in every row; row {number} has not.")
+    paths = [table.parent / file for file, _ in rows]
+    missing = [path.name for path in paths if not path.is_file()]
+    if missing:
+        raise ValueError(f"{table} names {len(missing)} missing files, the first is {missing[0]!r}.")
+    return paths, [label for _, label in rows]
+
+
+def class_indices(labels, folders, class_names, num_classes):
+    """The class index of each label, or None where that is not sure; says in a warning why, or which of two readings.
+
+    Names of sub-folders are class names where these are known, else their place counts, as in Keras's
+    `image_dataset_from_directory`; numbers in `labels.csv` are indices.
+
+    Args:
+        labels, folders: of `image_files`.
+        class_names: in index order; may be empty; of a model that says yes or no, those of both or that of yes.
+        num_classes: of the model; 1 for one that says yes or no, where the indices are 0 for no and 1 for yes.
+    """
+    names, count = list(class_names), num_classes
+    if num_classes == 1:
+        count = 2
+        if len(names) == 1:  # the name of yes
+            others = sorted(set(labels if folders is None else folders) - set(names))
+            names = [*(others or [""]), *names] if len(others) < 2 else []
+    twice = sorted(name for name in set(labels) if names.count(name) > 1)
+    if twice:
+        places = [str(index) for index, name in enumerate(names) if name == twice[0]]
+        return _unsure(
+            f"{twice[0]!r} is the name of the classes {' and '.join(places)}; write indices into a labels.csv"
+        )
+    indices = {name: index for index, name in enumerate(names)}
+    if folders is None:
+        chosen = _listed_classes(set(labels), indices, count)
+    else:
+        chosen = _folder_classes(sorted(set(labels)), folders, indices, count)
+    if chosen is None:
+        return None
+    if wrong := [label for label in chosen if chosen[label] >= count]:
+        return _unsure(f"the label {wrong[0]!r} is beyond the classes, which are 0..{count - 1}")
+    return [chosen[label] for label in labels]
+
+
+def _folder_classes(used, folders, indices, count):
+    """`{label: index}` of sub-folders."""
+    places = {name: place for place, name in enumerate(folders)} if len(folders) == count else None
+    strangers = [name for name in used if name not in indices]
+    if indices and not strangers:
+        for name in used:
+            if places and places[name] != indices[name]:
+                _say(
+                    f"Sub-folders are taken as class names: {name!r} is class {indices[name]}. By their sorted order, "
+                    f"as in Keras's image_dataset_from_directory, it would be {places[name]}."
+                )
+                break
+        return {name: indices[name] for name in used}
+    if indices and len(strangers) < len(used):
+        return _unsure(f"the sub-folder {strangers[0]!r} is none of the {len(indices)} class names, and others are")
+    if places is None:
+        rule = "sub-folders count by their sorted order, numbers as indices only in a labels.csv"
+        return _unsure(f"there are {len(folders)} sub-folders and {count} classes ({rule})")
+    order = "by their sorted order, as in Keras's image_dataset_from_directory"
+    if all(name.isdecimal() for name in folders) and sorted(folders, key=int) != folders:
+        name = next(name for name, other in zip(folders, sorted(folders, key=int)) if name != other)
+        _say(f"Sub-folders are counted {order}: {name!r} is class {places[name]}. For numbers write a labels.csv.")
+    elif indices:
+        _say(
+            f"No sub-folder is called as a class, so they are counted {order}: {used[0]!r} is class {places[used[0]]}."
+        )
+    return places
+
+
+def _listed_classes(used, indices, count):
+    """`{label: index}` of a labels.csv."""
+    numbers = {label: int(label) for label in used if label.isdecimal()}
+    if len(numbers) == len(used) and not used <= indices.keys():
+        return numbers
+    for label in sorted(used & indices.keys() & numbers.keys()):
+        if indices[label] != numbers[label]:
+            _say(f"labels.csv: {label!r} is taken as the name of class {indices[label]}, not as an index.")
+            break
+    if indices:
+        strangers = sorted(used - indices.keys() - numbers.keys())
+        if strangers:
+            return _unsure(f"the label {strangers[0]!r} is none of the {len(indices)} class names")
+        return numbers | {label: indices[label] for label in used & indices.keys()}
+    if numbers:
+        return _unsure("labels.csv has numbers beside names, and no class names are known")
+    if len(used) != count:
+        return _unsure(f"labels.csv has {len(used)} names, not all of the {count} classes, whose names are unknown")
+    return {label: index for index, label in enumerate(sorted(used))}
+
+
+def _unsure(reason):
+    _say(f"No accuracy is computed: {reason}.")
+
+
+def _say(sentence):
+    warnings.warn(sentence, stacklevel=5)
+
+
+def load_images(paths, preprocessing, labels=None):
+    """`(images, labels)`: uint8 `(N, H, W, C)` of the files that can be read; the others are named in a warning.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    import numpy as np
+
+    from .progress import track
+
+    images, kept, reasons = [], [], []
+    for place, path in enumerate(track(paths, "Reading images")):
+        try:
+            images.append(preprocessing.load(path))
+            kept.append(place)
+        except ValueError as error:
+            reasons.append(str(error))
+    if not images:
+        raise ValueError(f"None of {len(paths)} image(s) can be read. {reasons[0]}")
+    if reasons:
+        more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
+        warnings.warn(
+            f"{len(reasons)} of {len(paths)} images are left out: {'; '.join(reasons[:NAMED])}{more}.", stacklevel=3
+        )
+    return np.stack(images), None if labels is None else [labels[place] for place in kept]
