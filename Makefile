@@ -6,7 +6,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long lint benchmark matrix clean
+.PHONY: demo web test test-long fuzz lint benchmark matrix clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -35,6 +35,11 @@ test: .venv/installed .venv-device/installed
 # The same promises on more modes and weights.
 test-long: .venv/installed
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long tests
+
+# Random models through every mode and target for so many minutes; `make fuzz SEED=12` is one case again.
+MINUTES ?= 5
+fuzz: .venv/installed
+	.venv/bin/python tests/fuzz/run.py $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -1,5 +1,6 @@
 """One case from its seed to its outcome."""
 
+import contextlib
 import json
 import re
 import tempfile
@@ -28,6 +29,7 @@ LONGEST_MESSAGE = 600  # characters, and 150 more for each output
 RAW = re.compile(r"\n|loc\(|\.cc:\d|0x[0-9a-f]{6}|Traceback|tfl\.|\"tf\.|<[\w.]+ object|KerasTensor|Node number")
 NAMES = {"regression": "values", "embedding": "embedding", "features": "features"}  # of a single output
 SAME_DB, EXACT_DB = 0.5, 60.0  # above so many dB rounding is measured, which threads change
+FEW_IMAGES = 24
 WORSE_DB, FAR_DB = 3.0, 6.0  # below the tolerance, and below the claim
 
 
@@ -54,11 +56,11 @@ class Result:
     seconds: float = 0.0
 
 
-def judge(seed):
-    """The `Result` of a seed; raises nothing."""
+def judge(seed, made_by=random_case):
+    """The `Result` of a seed, whose `Case` is `made_by(seed)`; raises nothing."""
     started, result = time.perf_counter(), Result(seed)
     try:
-        case = random_case(seed)
+        case = made_by(seed)
         result.mode, result.target, result.road = case.mode, case.target, "command" if case.by_command else "function"
         result.what = (
             f"{case.policy}, {case.made.parts}, {0 if case.calibration is None else len(case.calibration)} "
@@ -183,12 +185,17 @@ def _check_file(case, report, path):
                 raise Wrong(f"{name}: an agreement of {claim['agreement']} is claimed, it is {same}")
     fresh = _measured(case, path, case.fresh, expected)
     for (name, _, _), (db, _), claim in zip(expected, fresh, claims):
-        if db < min(tolerance.min_snr_db - WORSE_DB, claim["snr_db"] - FAR_DB):
+        if not _few(case) and db < min(tolerance.min_snr_db - WORSE_DB, claim["snr_db"] - FAR_DB):
             raise Wrong(
                 f"{name}: {db:.1f} dB on fresh images, {claim['snr_db']:.1f} on {report['verified_on']} ones, wanted "
                 f"{tolerance.min_snr_db}"
             )
     return [db for db, _ in fresh]
+
+
+def _few(case):
+    """Whether the package warns that the calibration images are few: then the file need not suit others."""
+    return case.calibration is not None and len(case.calibration) < FEW_IMAGES
 
 
 def _expected_answers(case):
@@ -246,4 +253,5 @@ def _check_others(case, model, folder, path, measured):
     elif chosen < 0.6 and case.target != "mediapipe":
         normalization = {name: value for name, value in case.made.normalization.items() if name in ("mean", "std")}
         if normalization == case.made.normalization:
-            kv.export.debug(model, path, case.calibration, case.fresh[:8], **normalization)
+            with contextlib.suppress(ValueError):  # it does not take every file
+                kv.export.debug(model, path, case.calibration, case.fresh[:8], **normalization)

@@ -141,9 +141,8 @@ def _convolution(generator, x):
     strides = 2 if min(x.shape[1:3]) >= 4 and generator.random() < 0.3 else 1
     padding = "valid" if min(x.shape[1:3]) >= 4 and generator.random() < 0.3 else "same"
     options = {"dilation_rate": 2} if strides == 1 and generator.random() < 0.15 and padding == "same" else {}
-    bias = generator.random() < 0.7
-    filters, activation = choice(generator, (4, 8, 12)), choice(generator, ACTIVATIONS)
-    return L.Conv2D(filters, 3, strides, padding, use_bias=bias, activation=activation, **options)(x)
+    options |= {"use_bias": generator.random() < 0.7, "activation": choice(generator, ACTIVATIONS)}
+    return L.Conv2D(choice(generator, (4, 8, 12)), 3, strides, padding, **options)(x)
 
 
 def _normalized_convolution(generator, x):

@@ -73,7 +73,7 @@ class Worker:
         return None, died
 
 
-def fuzz(seeds, minutes=None, failures=FAILURES, worker=None, out=print):
+def fuzz(seeds, minutes=None, failures=FAILURES, worker=None, out=print, verbose=False):
     """Judges seeds until the time is over; returns the results.
 
     Args:
@@ -82,6 +82,7 @@ def fuzz(seeds, minutes=None, failures=FAILURES, worker=None, out=print):
         failures: where faults are written in full.
         worker: a `Worker`.
         out: prints a line.
+        verbose: whether for every case.
     """
     worker, results, until = worker or Worker(), [], None
     try:
@@ -89,6 +90,13 @@ def fuzz(seeds, minutes=None, failures=FAILURES, worker=None, out=print):
             result = worker.judge(seed)
             until = until or (None if minutes is None else time.monotonic() + 60 * minutes)  # less the start
             results.append(result)
+            if verbose:
+                out(
+                    " ".join(
+                        str(result[key])
+                        for key in ("seed", "outcome", "mode", "target", "road", "what", "detail", "seconds")
+                    )
+                )
             if is_fault(result):
                 line = " ".join(result["detail"].split())
                 out(
@@ -134,11 +142,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=5)
     parser.add_argument("--seed", type=int, help="judge this case alone")
+    parser.add_argument("--verbose", action="store_true", help="print every case")
     parser.add_argument("--first", type=int, default=int(time.time()) % 10**6 * 1000, help="the first of the seeds")
     options = parser.parse_args()
     seeds = range(options.first, options.first + 10**6) if options.seed is None else [options.seed]
     print(f"{len(seeds)} case(s) at most, from seed {seeds[0]} on", flush=True)
-    results = fuzz(seeds, options.minutes, out=lambda line: print(line, flush=True))
+    results = fuzz(seeds, options.minutes, out=lambda line: print(line, flush=True), verbose=options.verbose)
     if options.seed is not None:
         (result,) = results
         print(result["what"], result["detail"], result["trace"], f"{result['seconds']:.1f} s", sep="\n")
