@@ -22,6 +22,7 @@ from .arguments import (
 from .files import check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
+from .foreign_runner import check_runtime_python
 from .gpu_rules import gpu_problems
 from .half_precision import half_precision_outputs
 from .images import fingerprint, spread
@@ -159,6 +160,10 @@ def export_tflite(
     if report is not None:
         check_writable(report, ".html")
         require_matplotlib()
+    if runtime_python is not None:
+        if target != "tflite-runtime":
+            raise ValueError(f"`runtime_python` goes with target='tflite-runtime', got target={target!r}.")
+        check_runtime_python(runtime_python)
     check_model(model)
     preprocessing = preprocessing_of(model)
     keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
@@ -223,7 +228,7 @@ def export_tflite(
     unloadable = load_error(finished) if files.target.at_hand else None
     check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), unloadable)
 
-    runner, verified_by = target_runner(finished, target)
+    runner, verified_by = target_runner(finished, target, runtime_python)
     references = as_file_gives(keras_model(images.verification), keras_model.answers, finish.answers)
     computed = outputs_of(runner, images.verification, finish.answers)
     parity = compare_all(references, computed, images.labels, finish.answers)

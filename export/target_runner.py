@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .foreign_runner import check_runtime_python, foreign_runner
 from .interpreter import Runner
 from .targets import TARGETS
 
@@ -16,12 +17,13 @@ RUN_MEDIAPIPE = Path(__file__).with_name("run_mediapipe.py")
 IMAGES_PER_PROCESS = 256
 
 
-def target_runner(content, target):
+def target_runner(content, target, runtime_python=None):
     """Opens a finished file as its target does, where that is possible here.
 
     Args:
         content: bytes of the file.
         target: a key of `TARGETS`.
+        runtime_python: path of a Python with tflite-runtime, or None.
 
     Returns:
         `(runner, name of the runtime)`; the runner has `batch_size` and `outputs(images)`, as `Runner` has them.
@@ -29,6 +31,8 @@ def target_runner(content, target):
     if TARGETS[target].labels_inside:
         version = importlib.metadata.version("mediapipe")
         return MediaPipeRunner(content), f"MediaPipe's ImageClassifier {version}"
+    if runtime_python is not None:
+        return foreign_runner(content, runtime_python), f"tflite-runtime {check_runtime_python(runtime_python)}"
     return Runner(content), f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
 
 

@@ -106,3 +106,17 @@ def test_the_table_of_op_versions_is_what_that_runtime_has(device_python, files)
     assert "Didn't find op for builtin opcode 'FULLY_CONNECTED' version '12'" in foreign_load_error(
         write(model), device_python
     )
+
+
+def test_an_export_is_verified_on_the_runtime_it_is_for(device_python, tmp_path):
+    model = kv.build("vit_test")
+    options = {"target": "tflite-runtime", "calibration": pixels(model.image_shape, 16)}
+    report = kv.export.export_tflite(model, tmp_path / "m.tflite", **options, runtime_python=device_python)
+    assert report.verified_by == "tflite-runtime 2.14.0" and report.parity.snr_db > 80
+    assert report.file.metadata["verified_by"] == "tflite-runtime 2.14.0"
+    elsewhere = kv.export.export_tflite(model, tmp_path / "m.tflite", **options)
+    assert elsewhere.verified_by.startswith("ai-edge-litert")
+    with pytest.raises(ValueError, match="goes with target='tflite-runtime', got target='litert'"):
+        kv.export.export_tflite(model, tmp_path / "n.tflite", runtime_python=device_python)
+    with pytest.raises(ValueError, match="cannot import tflite-runtime"):
+        kv.export.export_tflite(model, tmp_path / "n.tflite", target="tflite-runtime", runtime_python=sys.executable)
