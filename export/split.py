@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -130,12 +129,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
             images, labels, verified_on = rest, rest_labels, "held-out"
     if verification is not None:
         verified_on = "verification"
-        if isinstance(verification, (str, Path)):
-            images, labels = gather_labelled(
-                verification, None, preprocessing, class_names, num_classes, "verification"
-            )
-        else:
-            images, labels = gather_images(verification, preprocessing, "verification"), None
+        images, labels = gather_labelled(verification, None, preprocessing, class_names, num_classes, "verification")
         if calibration is not None:
             images, labels = without_calibration(images, labels, calibration)
     if images is None:
