@@ -129,7 +129,12 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
             images, labels, verified_on = rest, rest_labels, "held-out"
     if verification is not None:
         verified_on = "verification"
-        images, labels = gather_labelled(verification, None, preprocessing, class_names, num_classes, "verification")
+        if num_classes:
+            images, labels = gather_labelled(
+                verification, None, preprocessing, class_names, num_classes, "verification"
+            )
+        else:
+            images, labels = gather_images(verification, preprocessing, "verification"), None
         if calibration is not None:
             images, labels = without_calibration(images, labels, calibration)
     if images is None:
