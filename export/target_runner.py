@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .flatbuffer import InvalidModelFile
 from .foreign_runner import check_runtime_python, foreign_runner
 from .interpreter import Runner
 from .targets import TARGETS
@@ -52,7 +53,7 @@ class MediaPipeRunner:
         """`{"probabilities": (N, classes) float32}` for raw RGB pixels `(N, H, W, 3)`.
 
         Raises:
-            RuntimeError: MediaPipe does not take the file; says why.
+            InvalidModelFile: MediaPipe does not take the file; says why.
         """
         with tempfile.TemporaryDirectory() as folder:
             file, pixels = Path(folder) / "m.tflite", Path(folder) / "pixels.npy"
@@ -63,7 +64,7 @@ class MediaPipeRunner:
             done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
-            raise RuntimeError(f"MediaPipe's ImageClassifier does not run this file: {reason}")
+            raise InvalidModelFile(f"MediaPipe's ImageClassifier does not run this file: {reason}")
         answers = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[[")))
         probabilities = np.zeros((len(answers), max(len(answer) for answer in answers)), np.float32)
         for row, answer in zip(probabilities, answers):
