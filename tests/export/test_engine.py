@@ -136,6 +136,11 @@ def test_equal_biases_and_kernels_that_something_else_reads_become_two():
     images = pixels(SHAPE, 4)
     np.testing.assert_array_equal(Runner(prepared(shared))(images), Runner(shared)(images))
     assert prepared(content) is content
+    # A constant that was moved to the right is not there twice.
+    turned = lowered(tokens_model(dense, LearnedQuery))
+    sizes = [len(buffer.data) for buffer in read(prepared(turned)).buffers if buffer.data is not None]
+    assert sizes.count(2 * 12 * 4) == 1
+    np.testing.assert_allclose(Runner(prepared(turned))(images), Runner(turned)(images), atol=1e-5)
 
 
 @functools.cache
