@@ -28,7 +28,7 @@ TINY_SNR = {"float32": 100, "float16": 45, "dynamic": 25, "int8": 18, "int8-full
 
 @pytest.mark.parametrize("mode", TINY_SNR)
 def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
-    images = pixels(tiny_model.image_shape, 24)  # a quarter is held out
+    images = pixels(tiny_model.image_shape, 64)  # a quarter is held out
     report = export_tflite(
         tiny_model, tmp_path / "m.tflite", quantize=mode, calibration=images, tolerance=Tolerance(0, TINY_SNR[mode])
     )
