@@ -6,6 +6,7 @@ import numpy as np
 
 from .answers import BINARY, CLASSES
 from .float_files import OUTPUTS
+from .keras_model import batch_of
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
 from .search import ORDERS
 from .targets import TARGETS
@@ -83,13 +84,18 @@ def wish_of(mode, min_agreement, max_top1_drop, max_size, max_relative_error=Non
     return None
 
 
-def check_answers(model, mode, target, outputs, tolerance):
+def check_answers(model, target, outputs, batch_size, tolerance):
     """Raises `ValueError` where what the model gives does not go with the other arguments.
 
     Args:
         model: an `ImageModel`.
-        mode, target, outputs, tolerance: as for `export_tflite`.
+        target, outputs, batch_size, tolerance: as for `export_tflite`.
     """
+    fixed = batch_of(model.model)
+    if fixed not in (None, batch_size):
+        raise ValueError(
+            f"`batch_size` must be {fixed}, to which the model's input is fixed, got batch_size={batch_size}."
+        )
     answers = model.answers
     tasks = ", ".join(f"{answer.name} ({answer.task})" for answer in answers)
     decides = any(answer.has_decisions for answer in answers)

@@ -345,6 +345,4 @@ def _with_tasks(found, outputs, task):
 
 
 def _as(answer, task):
-    keeps = answer.activation == SIGMOID and task in (BINARY, MULTI_LABEL)
-    keeps |= answer.activation == SOFTMAX and task in WITH_DECISIONS
-    return Answer(answer.name, task, answer.activation if keeps else LINEAR)
+    return Answer(answer.name, task, answer.activation if task in WITH_DECISIONS else LINEAR)

@@ -22,6 +22,7 @@ from .arguments import (
 from .files import check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
+from .foreign_runner import check_runtime_python
 from .gpu_rules import gpu_problems
 from .half_precision import half_precision_outputs
 from .images import fingerprint, spread
@@ -39,7 +40,7 @@ from .search import explanation, search
 from .split import gather_all
 from .streams import snr_per_block
 from .target_runner import target_runner
-from .targets import TARGETS, check_target
+from .targets import TARGETS, UnsupportedByTarget, check_target
 from .verify import TOLERANCES, ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db
 from .wish import checked_wish
 
@@ -159,10 +160,14 @@ def export_tflite(
     if report is not None:
         check_writable(report, ".html")
         require_matplotlib()
+    if runtime_python is not None:
+        if target != "tflite-runtime":
+            raise ValueError(f"`runtime_python` goes with target='tflite-runtime', got target={target!r}.")
+        check_runtime_python(runtime_python)
     check_model(model)
     preprocessing = preprocessing_of(model)
     keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
-    check_answers(keras_model, quantize, target, outputs, tolerance)
+    check_answers(keras_model, target, outputs, batch_size, tolerance)
     labels = checked_labels(labels, keras_model)
     if TARGETS[target].labels_inside:
         require_mediapipe()
@@ -223,9 +228,12 @@ def export_tflite(
     unloadable = load_error(finished) if files.target.at_hand else None
     check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), unloadable)
 
-    runner, verified_by = target_runner(finished, target)
     references = as_file_gives(keras_model(images.verification), keras_model.answers, finish.answers)
-    computed = outputs_of(runner, images.verification, finish.answers)
+    try:
+        runner, verified_by = target_runner(finished, target, runtime_python)
+        computed = outputs_of(runner, images.verification, finish.answers)
+    except flatbuffer.InvalidModelFile as error:
+        raise UnsupportedByTarget(f"The {quantize} file does not run there: {error}") from error
     parity = compare_all(references, computed, images.labels, finish.answers)
     others = _others_snr_db(finished, seen, expected, references, finish.answers, files.target.gpu)
     block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()

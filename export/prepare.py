@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from .flatbuffer import op_name, operator_code, read, tensor_type, write
+from .flatbuffer import _used_buffers, drop_unused_tensors, op_name, operator_code, read, tensor_type, write
 
 WITH_KERNELS = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
 
@@ -17,7 +17,11 @@ def prepared(content):
     """
     model = read(content)
     changed = [tie_kernels(model), unshare_constants(model), constants_on_the_right(model)]
-    return write(model) if any(changed) else content
+    if not any(changed):
+        return content
+    model = read(drop_unused_tensors(write(model)))
+    model.buffers = _used_buffers(model)
+    return write(model)
 
 
 def tie_kernels(model):

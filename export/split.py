@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -130,7 +129,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
             images, labels, verified_on = rest, rest_labels, "held-out"
     if verification is not None:
         verified_on = "verification"
-        if isinstance(verification, (str, Path)):
+        if num_classes:
             images, labels = gather_labelled(
                 verification, None, preprocessing, class_names, num_classes, "verification"
             )

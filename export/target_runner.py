@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .flatbuffer import InvalidModelFile
+from .foreign_runner import check_runtime_python, foreign_runner
 from .interpreter import Runner
 from .targets import TARGETS
 
@@ -16,12 +18,13 @@ RUN_MEDIAPIPE = Path(__file__).with_name("run_mediapipe.py")
 IMAGES_PER_PROCESS = 256
 
 
-def target_runner(content, target):
+def target_runner(content, target, runtime_python=None):
     """Opens a finished file as its target does, where that is possible here.
 
     Args:
         content: bytes of the file.
         target: a key of `TARGETS`.
+        runtime_python: path of a Python with tflite-runtime, or None.
 
     Returns:
         `(runner, name of the runtime)`; the runner has `batch_size` and `outputs(images)`, as `Runner` has them.
@@ -29,6 +32,8 @@ def target_runner(content, target):
     if TARGETS[target].labels_inside:
         version = importlib.metadata.version("mediapipe")
         return MediaPipeRunner(content), f"MediaPipe's ImageClassifier {version}"
+    if runtime_python is not None:
+        return foreign_runner(content, runtime_python), f"tflite-runtime {check_runtime_python(runtime_python)}"
     return Runner(content), f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
 
 
@@ -48,7 +53,7 @@ class MediaPipeRunner:
         """`{"probabilities": (N, classes) float32}` for raw RGB pixels `(N, H, W, 3)`.
 
         Raises:
-            RuntimeError: MediaPipe does not take the file; says why.
+            InvalidModelFile: MediaPipe does not take the file; says why.
         """
         with tempfile.TemporaryDirectory() as folder:
             file, pixels = Path(folder) / "m.tflite", Path(folder) / "pixels.npy"
@@ -59,7 +64,7 @@ class MediaPipeRunner:
             done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             reason = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
-            raise RuntimeError(f"MediaPipe's ImageClassifier does not run this file: {reason}")
+            raise InvalidModelFile(f"MediaPipe's ImageClassifier does not run this file: {reason}")
         answers = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[[[")))
         probabilities = np.zeros((len(answers), max(len(answer) for answer in answers)), np.float32)
         for row, answer in zip(probabilities, answers):

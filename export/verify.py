@@ -7,7 +7,7 @@ import numpy as np
 from .answers import CLASSES, EMBEDDING, LINEAR, LOGITS, MULTI_LABEL, REGRESSION
 from .files import read_file
 from .flatbuffer import naming, read, tensor_type
-from .images import gather_labelled
+from .images import gather_images, gather_labelled
 from .interpreter import Runner
 from .keras_model import ImageModel
 from .metadata import answers_of, read_metadata
@@ -285,7 +285,13 @@ def verify(
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std, pixels)
     keras_model = ImageModel(model, scale, offset, task or _known_task(metadata))
     class_names = (metadata.labels if metadata else None) or ()
-    raw, labels = gather_labelled(images, labels, preprocessing, class_names, keras_model.num_classes or 0)
+    if keras_model.num_classes:
+        raw, labels = gather_labelled(images, labels, preprocessing, class_names, keras_model.num_classes)
+    elif labels is not None:
+        tasks = ", ".join(f"{answer.name} ({answer.task})" for answer in keras_model.answers)
+        raise ValueError(f"`labels` is for a model with one output that decides something; this one gives {tasks}.")
+    else:
+        raw = gather_images(images, preprocessing, "images")
     given = None
     if metadata is None:
         given = (scale, offset)

@@ -92,4 +92,5 @@ def test_the_bound_on_a_relative_error_knows_no_error_and_no_spread():
     answer = Answer("y", "regression")
     same = np.full((50, 2), 40.0)
     assert largest_noise(answer, same, same) == 0.0
-    assert largest_noise(answer, same, same + 0.4) == pytest.approx(1e-4)  # of the outputs themselves
+    # A signal counts for a millionth of the outputs' own power at least: float32 holds no less.
+    assert largest_noise(answer, same, same + 0.4) == pytest.approx(0.4**2 / (1e-6 * 40.0**2))

@@ -43,6 +43,14 @@ def test_it_says_what_the_output_means(kind, made):
     assert_says(found, kinds.probabilities_of(kind, scores), kinds.names_of(kind))
 
 
+def test_sigmoids_that_are_called_classes_get_no_softmax(made, tmp_path):
+    kind = "multi-label sigmoid"
+    options = kinds.KINDS[kind][2] | {"task": "classes"}
+    report = export_tflite(kinds.model_of(kind), tmp_path / "m.tflite", pixels="0..1", **options)
+    assert report.parity.task == "classes"
+    assert_says(classify_files(tmp_path / "m.tflite", made[1]), made[0][kind][1], kinds.NAMES)
+
+
 def test_it_gives_the_numbers_of_a_regression(made):
     path, scores = made[0]["regression"]
     for said, row in zip(classify_files(path, made[1]), scores, strict=True):

@@ -15,6 +15,7 @@ from keras_vit_plugin.export.calibrate import all_outputs, observe
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, read, write
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.interpreter import Runner
+from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import _convert, lower_keras
 from keras_vit_plugin.export.mixed_int8 import FIXED, MixedInt8
 from keras_vit_plugin.export.prepare import prepared
@@ -74,7 +75,7 @@ def dense():
 
 @functools.cache
 def lowered(model, scale=1 / 127.5, offset=-1.0, input_dtype="uint8"):
-    return add_missing_biases(lower_keras(model, SHAPE, scale, offset, input_dtype=input_dtype))
+    return add_missing_biases(lower_keras(ImageModel(model, scale, offset), input_dtype=input_dtype))
 
 
 def snr_db(model, content, scale=1 / 127.5, offset=-1.0):
@@ -136,6 +137,11 @@ def test_equal_biases_and_kernels_that_something_else_reads_become_two():
     images = pixels(SHAPE, 4)
     np.testing.assert_array_equal(Runner(prepared(shared))(images), Runner(shared)(images))
     assert prepared(content) is content
+    # A constant that was moved to the right is not there twice.
+    turned = lowered(tokens_model(dense, LearnedQuery))
+    sizes = [len(buffer.data) for buffer in read(prepared(turned)).buffers if buffer.data is not None]
+    assert sizes.count(2 * 12 * 4) == 1
+    np.testing.assert_allclose(Runner(prepared(turned))(images), Runner(turned)(images), atol=1e-5)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ from conftest import functional_model, pixels
 from keras_vit_plugin.export import Runner, Tolerance, export_tflite
 from keras_vit_plugin.export.flatbuffer import read
 from keras_vit_plugin.export.float_ops import float_ops, with_integer_kernels
+from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import lower_keras
 from keras_vit_plugin.export.verify import snr_db
 
@@ -67,7 +68,7 @@ def test_other_kernels_give_the_same_answers(bits, gone):
     import keras
 
     model, images = convolutional("gelu", keras.layers.LayerNormalization()), pixels((8, 8, 3), 4)
-    content = lower_keras(model, (8, 8, 3), 1 / 127.5, -1.0)
+    content = lower_keras(ImageModel(model, 1 / 127.5, -1.0))
     changed = with_integer_kernels(content, bits)
     assert snr_db(Runner(content)(images), Runner(changed)(images)) > 100
     before, after = float_ops(read(content)), float_ops(read(changed))

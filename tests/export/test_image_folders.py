@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.image_folders import class_indices, image_files
-from keras_vit_plugin.export.images import calibration_images, gather_images, gather_labelled
+from keras_vit_plugin.export.images import gather_images, gather_labelled
 from keras_vit_plugin.export.preprocessing import Preprocessing
 
 SIZE = (8, 8)
@@ -163,7 +163,7 @@ def test_one_bad_photo_is_named_and_left_out_with_its_label(tmp_path):
 
 def test_calibration_images_are_of_all_classes(tmp_path):
     folder = folder_of(tmp_path, [f"{number:02}" for number in range(16)], 10)
-    images = calibration_images(folder, Preprocessing(SIZE), "int8")
+    images = gather_images(folder, Preprocessing(SIZE), "calibration", 64)
     assert len(images) == 64 and len({value // 10 for value in images[:, 0, 0, 0].tolist()}) == 16
 
 

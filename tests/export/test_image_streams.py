@@ -10,7 +10,7 @@ from PIL import Image
 
 from keras_vit_plugin.export import image_streams
 from keras_vit_plugin.export.image_streams import MOST_STREAMED, spread
-from keras_vit_plugin.export.images import gather_images, gather_labelled, images_for_search
+from keras_vit_plugin.export.images import gather_images, gather_labelled
 from keras_vit_plugin.export.preprocessing import Preprocessing
 
 SHAPE = (4, 4, 3)
@@ -147,7 +147,6 @@ def test_what_has_no_end_is_capped_and_said(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(gather_images(ENDLESS[name](), PREPROCESSING, "calibration", 64)) == 64
-    assert sum(map(len, images_for_search(ENDLESS[name](), PREPROCESSING)[:2])) == 320
 
 
 def test_a_generator_that_ends_at_the_cap_says_nothing():

@@ -209,3 +209,13 @@ def test_agreement_is_refused_where_there_is_nothing_to_agree_on(tmp_path):
 def test_this_packages_models_of_half_precision_are_judged_in_float32(tmp_path):
     model = kv.build("vit_test", dtype="mixed_float16")
     assert export_tflite(model, tmp_path / "m.tflite").parity.snr_db > 80
+
+
+def test_a_model_of_a_fixed_batch_is_exported_with_it(tmp_path):
+    images = keras.Input((SIDE, SIDE, 3), batch_size=3)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(images)))
+    model = keras.Model(images, dense(3)(x))
+    report = export_tflite(model, tmp_path / "m.tflite", batch_size=3, calibration=pixels((SIDE, SIDE, 3), 20))
+    assert report.parity.snr_db > 80 and report.file.inputs[0]["shape"] == [3, SIDE, SIDE, 3]
+    with pytest.raises(ValueError, match="`batch_size` must be 3, to which the .* fixed, got batch_size=1"):
+        export_tflite(model, tmp_path / "n.tflite")

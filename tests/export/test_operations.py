@@ -12,6 +12,7 @@ from keras import layers, ops
 from keras_vit_plugin.export.flatbuffer import read, write
 from keras_vit_plugin.export.gradients import has_derivatives
 from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import lower_keras
 from keras_vit_plugin.export.operations import run_graph, run_outputs, without_derivatives
 
@@ -86,7 +87,7 @@ def zoo_model(name):
 
 
 def lowered(model):
-    return lower_keras(model, model.input_shape[1:], 1 / 64, -2.0, input_dtype="float32")
+    return lower_keras(ImageModel(model, 1 / 64, -2.0), input_dtype="float32")
 
 
 def interpreted(content, image):

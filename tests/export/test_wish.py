@@ -17,7 +17,7 @@ EMBEDDING = Answer("embedding", "embedding")
 IMAGES = 500
 
 
-def tried(monkeypatch, files, reference, wish, answers, labels=None, **options):
+def tried(monkeypatch, files, reference, wish, answers, labels=None, order="speed", **options):
     """The chosen name and all `Candidate`s, the files given as `{name: outputs}`, the most accurate first."""
     contents = {bytes([i]) * (100 - i): outputs for i, outputs in enumerate([reference, *files.values()])}
     float32, *others = contents
@@ -30,7 +30,7 @@ def tried(monkeypatch, files, reference, wish, answers, labels=None, **options):
         reference,
         labels,
         wish,
-        "speed",
+        order,
         answers=answers,
         run=lambda content, _: contents[content],
         **options,
@@ -191,3 +191,38 @@ def test_what_is_kept_where_nothing_is_wished_for():
     assert wish_of("int8", None, None, None) is None
     with pytest.raises(ValueError, match="`max_relative_error` goes with quantize='auto', got quantize='int8'"):
         wish_of("int8", None, None, None, 0.1)
+
+
+@pytest.mark.parametrize("order", ["speed", "size"])
+def test_files_are_made_from_the_most_accurate_to_the_cheapest(monkeypatch, order):
+    class Engine:
+        def __init__(self, *_):
+            pass
+
+        def within(self, *budget):
+            return str(budget).encode()
+
+    monkeypatch.setattr(search_module, "MixedInt8", Engine)
+    monkeypatch.setattr(search_module, "Int4", Engine)
+    monkeypatch.setattr(search_module, "quantize", lambda content, mode, *_, **__: mode.encode())
+    files = SimpleNamespace(lowered=lambda *_: b"", target=SimpleNamespace(integer_dense=True))
+    names = [name for name, *_ in search_module._candidates(files, None, order)]
+    last = ["int8, budget 24 dB", "int8, budget 21 dB", "int8, budget 18 dB"]
+    if order == "size":
+        last = ["int4, 50% in 8 bits", "int4, 30% in 8 bits", "int4, 16% in 8 bits"]
+    assert names[:2] == ["float16", "int8, budget 36 dB"] and names[-3:] == last
+    assert names[-5:-3] == (["dynamic"] if order == "size" else ["int8, budget 28 dB"]) + ["int8, budget 26 dB"]
+    assert len(names) + 1 <= search_module.MOST_CANDIDATES and len(set(names)) == len(names)
+
+
+def test_for_size_the_smallest_of_those_that_passed_is_taken(monkeypatch):
+    reference = np.random.default_rng(0).choice([-3.0, 3.0], (IMAGES, 1))
+    files = {"smaller": reference + 1e-3, "larger": reference + 2e-3}
+
+    def finish(content):
+        return content if content[0] == 1 else content + bytes(50)
+
+    def chosen(order):
+        return tried(monkeypatch, files, reference, Wish(0.99), (BINARY,), order=order, finish=finish)[0].name
+
+    assert (chosen("size"), chosen("speed")) == ("smaller", "larger")

@@ -24,7 +24,7 @@ def assert_same_answers(files, images, labels, folder):
     """MediaPipe's answers are those of the interpreter, class by index and by name, and its score."""
     np.save(folder / "pixels.npy", images)
     done = subprocess.run(
-        [sys.executable, RUN_MEDIAPIPE, folder / "pixels.npy", *files], capture_output=True, text=True
+        [sys.executable, "-P", RUN_MEDIAPIPE, folder / "pixels.npy", *files], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     answers = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[[[")]

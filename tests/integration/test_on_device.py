@@ -121,7 +121,10 @@ def test_folder_goes_on_after_an_unreadable_image(python, files, photos, tmp_pat
     (tmp_path / "labels.csv").write_text("file,label\n7.png,1000\nmissing.png,2\n")
     printed, said = vit(python, "folder", files / "float32.tflite", tmp_path, code=1)
     assert [row["file"] for row in rows_of(printed)] == ["7.png"]
-    assert "missing.png is no image" in said and "accuracy 0.0%: 0 of the 1 images" in said
+    assert "missing.png is no image" in said and "no accuracy: a label is beyond the classes, which are 0..9" in said
+    (tmp_path / "labels.csv").write_text("file,label\n7.png,0\nmissing.png,2\n")
+    _, said = vit(python, "folder", files / "float32.tflite", tmp_path, code=1)
+    assert "of the 1 images that could be read" in said
 
 
 def test_folder_reads_labels_as_names_as_numbers_and_as_folders(python, files, digits, tmp_path):
@@ -131,7 +134,11 @@ def test_folder_reads_labels_as_names_as_numbers_and_as_folders(python, files, d
             Image.fromarray(image).save(tmp_path / style / name / f"{i}.png")
     for style in ("names", "numbers"):
         assert "of the 100 images" in vit(python, "folder", files / "float32.tflite", tmp_path / style)[1]
-    assert "no accuracy" in vit(python, "folder", files / "float32.tflite", tmp_path / "others")[1]
+    said = vit(python, "folder", files / "float32.tflite", tmp_path / "others")[1]
+    assert "sub-folders are counted by their sorted order: 'cat 9' is class 9" in said and "of the 100 images" in said
+    (tmp_path / "others" / "cat 10").mkdir()
+    said = vit(python, "folder", files / "float32.tflite", tmp_path / "others")[1]
+    assert "no accuracy: there are 11 labels and 10 classes" in said
 
 
 @pytest.fixture(scope="module")
