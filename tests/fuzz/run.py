@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 FAILURES = Path("fuzz-failures.txt")
-START_LIMIT, CASE_LIMIT = 240, 240  # seconds
+START_LIMIT, CASE_LIMIT = 600, 600  # seconds
 
 
 def work(pipe):
