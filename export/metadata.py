@@ -84,10 +84,9 @@ def as_metadata(stored, model=None):
             first = Answer(name, CLASSES, SOFTMAX if name == "probabilities" else LINEAR)
             values["answers"] = [answers_of(model, (first,))[0].to_dict() if model else first.to_dict()]
         values["answers"] = tuple(Answer(**answer) for answer in values["answers"])
-        if (
-            schema == 1 and model is not None and guessed_answer(model).task != EMBEDDING
-        ):  # it called all of them classes
-            values["answers"] = (replace(guessed_answer(model), name=values["answers"][0].name),)
+        guess = guessed_answer(model) if schema == 1 and model is not None else None
+        if guess is not None and guess.task != EMBEDDING:  # schema 1 called all of them classes
+            values["answers"] = (replace(guess, name=values["answers"][0].name),)
         values["outputs"] = tuple(values["outputs"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
         return Metadata(**{field.name: values[field.name] for field in fields(Metadata)})

@@ -117,7 +117,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
         calibration, rest, rest_labels = gather_calibration(
             calibration, preprocessing, mode, held_out, class_names, num_classes if mode == "auto" else 0
         )
-        check_calibration(calibration)
+        check_calibration(np.concatenate([calibration, rest]))
         if mode == "auto":
             if len(rest) == 0:
                 raise ValueError(

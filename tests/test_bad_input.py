@@ -194,13 +194,14 @@ def test_an_image_model_of_another_program_is_classified_with(tmp_path):
     import tensorflow as tf
 
     pattern = np.random.default_rng(0).random((32, 32, 1), np.float32)
-    content = to_tflite(lambda a: tf.reduce_mean(a * pattern, (1, 2)), (1, 32, 32, 3))
+    content = to_tflite(lambda a: tf.nn.softmax(tf.reduce_mean(a * pattern, (1, 2))), (1, 32, 32, 3))
     (tmp_path / "m.tflite").write_bytes(content)
     Image.new("RGB", (8, 8), (10, 200, 30)).save(tmp_path / "p.png")
     for command in ([COMMAND, "run"], [sys.executable, EXAMPLE / "vit.py", "classify"]):
-        result = subprocess.run(
-            [*command, tmp_path / "m.tflite", tmp_path / "p.png", "--json"], capture_output=True, text=True, check=True
-        )
+        command = [*command, tmp_path / "m.tflite", tmp_path / "p.png", "--json"]
+        unsaid = subprocess.run(command, capture_output=True, text=True)
+        assert unsaid.returncode == 1 and "--pixels" in unsaid.stderr and "Traceback" not in unsaid.stderr
+        result = subprocess.run([*command, "--pixels", "0..255"], capture_output=True, text=True, check=True)
         answer = json.loads(result.stdout)
         assert (answer[0] if isinstance(answer, list) else answer)["top"][0]["label"] == "class 1"
 
