@@ -114,3 +114,12 @@ def functional_model():
     x = layers.EncoderBlock(2, 32, layer_scale=0.5)(x)
     x = keras.layers.Dense(4, use_bias=False)(layers.TokenPooling()(x))
     return keras.Model(images, x)
+
+
+@pytest.fixture(autouse=True)
+def few_tuning_steps(request, monkeypatch):
+    """In `tests/export`, `int4` tunes the gains of tiny models in 10 steps instead of 100, but for that step's tests."""
+    if request.path.parent.name == "export" and "tune_gains" not in request.path.name:
+        from keras_vit_plugin.export import tune_gains
+
+        monkeypatch.setattr(tune_gains, "STEPS", (2, 10))
