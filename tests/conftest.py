@@ -118,7 +118,7 @@ def functional_model():
 
 @pytest.fixture(autouse=True)
 def few_tuning_steps(request, monkeypatch):
-    """In `tests/export`, `int4` tunes the gains of tiny models in 10 steps instead of 100, but for that step's tests."""
+    """In `tests/export`, `int4` tunes the gains of tiny models in 10 steps, not 100, but for that step's own tests."""
     if request.path.parent.name == "export" and "tune_gains" not in request.path.name:
         from keras_vit_plugin.export import tune_gains
 
