@@ -54,7 +54,9 @@ class Finish:
             content = with_activation(content, "SOFTMAX" if self.answers[0].task == CLASSES else "LOGISTIC")
         outputs = tuple(answer.name for answer in self.answers) + self.metadata.outputs
         values = replace(self.metadata, answers=self.answers, outputs=outputs, parity={}).to_dict()
-        length = len(json.dumps({**values, "mode": LONGEST, "prefer": LONGEST})) + PARITY_LENGTH * len(self.answers)
+        length = len(json.dumps({**values, "mode": LONGEST, "prefer": LONGEST})) + sum(
+            PARITY_LENGTH + 2 * len(answer.name) for answer in self.answers
+        )
         values["parity"] = {} if parity is None else _rounded(parity.to_dict())
         values |= {"verified_by": verified_by, "rejected": rejected}
         content = flatbuffer.set_metadata(content, values, length)

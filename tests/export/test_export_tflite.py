@@ -135,7 +135,7 @@ def test_files_shrink_with_the_mode(tmp_path):
 def test_any_keras_model_with_these_layers_exports(mode, tmp_path):
     model = functional_model()
     randomize(model)
-    images = pixels((16, 16, 3), 16)
+    images = pixels((16, 16, 3), 48)
     report = export_tflite(
         model,
         tmp_path / "m.tflite",
@@ -244,7 +244,7 @@ def test_float32_input_takes_the_same_pixels(tmp_path):
 def test_batches(mode, tmp_path):
     model = kv.build("vit_test")
     randomize(model)
-    images = pixels(model.image_shape, 10)
+    images = pixels(model.image_shape, 50)
     report = export_tflite(
         model,
         tmp_path / "m.tflite",
