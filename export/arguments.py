@@ -11,7 +11,7 @@ from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
 from .search import ORDERS
 from .targets import TARGETS
 from .verify import Tolerance
-from .wish import Wish
+from .wish import Wish, checked_wish
 
 OUTPUT_MODES = ("float32", "float16", "dynamic", "int8")  # those that may give more than logits
 INPUT_DTYPES = ("uint8", "float32", "int8")
@@ -69,15 +69,19 @@ def checked_outputs(outputs, mode, target):
     return outputs
 
 
-def wish_of(mode, min_agreement, max_top1_drop, max_size, max_relative_error=None):
+def wish_of(mode, min_agreement, max_top1_drop, max_size, max_relative_error=None, answers=None):
     """The `Wish` of `"auto"`, or None for another mode.
 
+    Args:
+        mode, min_agreement, max_top1_drop, max_size, max_relative_error: as for `export_tflite`.
+        answers: the `Answer`s of the model's outputs, once they are known: the wish is checked against them.
+
     Raises:
-        ValueError: a wish beside another mode, or out of range.
+        ValueError: a wish beside another mode, out of range, or for what the outputs do not have.
     """
     made = Wish(min_agreement, max_top1_drop, max_size, max_relative_error)
     if mode == "auto":
-        return made
+        return made if answers is None else checked_wish(made, answers)
     for name, value in vars(made).items():
         if value is not None:
             raise ValueError(f"`{name}` goes with quantize='auto', got quantize={mode!r}.")

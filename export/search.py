@@ -198,7 +198,7 @@ def _by_name(values, answers):
     return values if isinstance(values, dict) else {answers[0].name: values}
 
 
-def _candidates(files, calibration, order, answers):
+def _candidates(files, calibration, order, answers=(LOGITS,)):
     """`(name, mode, prefer, bytes)` of one file after the other, the most accurate first, without float32."""
 
     def int8(prefer):

@@ -196,7 +196,7 @@ def test_what_is_kept_where_nothing_is_wished_for():
 @pytest.mark.parametrize("order", ["speed", "size"])
 def test_files_are_made_from_the_most_accurate_to_the_cheapest(monkeypatch, order):
     class Engine:
-        def __init__(self, *_):
+        def __init__(self, *_, **__):
             pass
 
         def within(self, *budget):
