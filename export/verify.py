@@ -85,7 +85,7 @@ class ParityReport:
             words["same nearest image"] = f"{self.same_nearest:.1%}"
         if self.top1_accuracy_model is not None:
             words["top-1, Keras model"] = f"{self.top1_accuracy_model:.1%}"
-            words["top-1, this file"] = f"{self.top1_accuracy_tflite:.1%}"
+            words["top-1, file"] = f"{self.top1_accuracy_tflite:.1%}"
         if self.others:
             words = {f"{self.name}: {what}": figure for what, figure in words.items()}
             for other in self.others:

@@ -50,7 +50,7 @@ def test_the_lines_of_python_run_as_they_stand(after_make_demo):
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=after_make_demo, check=True, capture_output=True, text=True
     ).stdout
-    assert printed.startswith("ParityReport(images=64")
+    assert printed.startswith("ParityReport(images=128")
 
 
 def test_the_numbers_of_the_demo_table_are_what_the_demo_prints(tmp_path):
