@@ -3,7 +3,7 @@
 import re
 
 from .graph import Graph
-from .interpreter import interpreter_class
+from .interpreter import load_error
 
 MOST_TRIES = 12  # operators left in float, one a try
 FAILING = re.compile(r"Node number (\d+) \((\w+)\) failed to prepare")
@@ -38,11 +38,7 @@ def loadable(quantized, graph):
 
 def refusal(content):
     """Why the interpreter does not load a file, empty where it does."""
-    try:
-        interpreter_class()(model_content=bytes(content), num_threads=1).allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        return " ".join(str(error).split())
-    return ""
+    return " ".join(load_error(content).split())
 
 
 def _operator_of(reason, content, graph):

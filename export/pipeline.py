@@ -22,7 +22,7 @@ from .arguments import (
 from .files import check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
-from .foreign_runner import check_runtime_python
+from .foreign_runner import check_runtime_python, foreign_load_error
 from .gpu_rules import gpu_problems
 from .half_precision import half_precision_outputs
 from .images import fingerprint, spread
@@ -226,6 +226,8 @@ def export_tflite(
     finished = finish(content)
     tree = flatbuffer.read(finished)
     unloadable = load_error(finished) if files.target.at_hand else None
+    if runtime_python is not None:
+        unloadable = foreign_load_error(finished, runtime_python)
     check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), unloadable)
 
     references = as_file_gives(keras_model(images.verification), keras_model.answers, finish.answers)
