@@ -8,10 +8,11 @@ const LEAST_POWER = 1e-6; // of the mean square of the outputs: below it lies th
 /** What turns raw pixels into what a file takes: scale and offset. */
 export const RANGES = { "0..255": [1, 0], "0..1": [1 / 255, 0], "-1..1": [1 / 127.5, -1] };
 
-/** What the share of same answers is called. */
+/** What the share of same answers is called, or what stands in its place. */
 export const AGREEMENT = {
   binary: "Same yes or no as the model",
   "multi-label": "Same yes or no, worst label",
+  regression: "Error, as it decides nothing",
 };
 
 /**

@@ -96,8 +96,9 @@ function parityText({ metadata, answer: { task } }) {
   const parity = metadata?.parity ?? {};
   const agreement = parity.agreement ?? parity.top1_agreement;
   if (task !== "regression") return agreement === undefined ? "not known" : `${(100 * agreement).toFixed(1)} %`;
-  const error = parity.relative_error;
-  return error === undefined ? "it decides nothing" : `it decides nothing; error ${(100 * error).toPrecision(2)} %`;
+  const error = parity.relative_error; // of the spread of the numbers
+  if (error === undefined) return "not known";
+  return error < 1e-4 ? "< 0.01 %" : `${(100 * error).toPrecision(2)} %`;
 }
 
 /** Lets a person say what a file takes that does not say it. */
