@@ -106,7 +106,7 @@ def test_its_scores_are_the_models_probabilities(last, units, task, tmp_path):
     there = MediaPipeRunner(path.read_bytes()).outputs(images)["probabilities"]
     np.testing.assert_allclose(there, expected, atol=1e-3)
     assert report.verified_by.startswith("MediaPipe's ImageClassifier") and report.parity.snr_db > 50
-    assert verify(model, path, images).snr_db > 50
+    assert verify(model, path, images, pixels="0..1").snr_db > 50
 
 
 def test_deit_tiny_on_real_photos(deit_file, tmp_path):
