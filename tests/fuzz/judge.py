@@ -22,7 +22,7 @@ from keras_vit_plugin.cli import main as command
 
 WRITTEN, REFUSED, MUST_NOT, WRONG, CRASH, HANG = "right", "refused", "must be written", "wrong", "crash", "hang"
 FAULTS = (MUST_NOT, WRONG, CRASH, HANG)
-DOCUMENTED = (ValueError, ImportError, FileNotFoundError, kv.export.UnsupportedByTarget, kv.export.ParityError)
+DOCUMENTED = (ValueError, ImportError, FileNotFoundError, kv.export.ParityError)
 PACKAGE = {Path(kv.__file__).parent, Path(kv.export.__file__).parent}
 LONGEST_MESSAGE = 600  # characters, and 150 more for each output
 # What only a developer of a compiler can read.
@@ -77,7 +77,8 @@ def judge(seed, made_by=random_case):
     except Exception as error:
         result.detail, result.trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-        meant = type(error) in DOCUMENTED and PACKAGE & set(raised_in.parents)
+        meant = isinstance(error, DOCUMENTED) and not isinstance(error, kv.export.InvalidModelFile)
+        meant = meant and PACKAGE & set(raised_in.parents)
         result.outcome = _of_message(case, str(error)) if meant else CRASH
     result.seconds = time.perf_counter() - started
     return result
@@ -86,7 +87,9 @@ def judge(seed, made_by=random_case):
 def _of_message(case, text):
     if RAW.search(text) or len(text) > LONGEST_MESSAGE + 150 * len(case.made.heads):
         return CRASH
-    return MUST_NOT if case.must_be_written else REFUSED
+    # A head that tells images apart by a thousandth of what enters it is beyond float16.
+    excused = case.mode == "float16" and "too far from the Keras model" in text
+    return MUST_NOT if case.must_be_written and not excused else REFUSED
 
 
 def _try(case, folder):
@@ -242,7 +245,7 @@ def _check_others(case, model, folder, path, measured):
     if case.by_command:
         photos = save_pictures(case.fresh[:3], folder / "three")
         _run("inspect", path)
-        if len(case.made.heads) == 1 and measured:
+        if len(case.made.heads) == 1 and case.made.heads[0].task != "features":  # of which there is nothing to print
             _run("run", path, *sorted(photos.iterdir()))
     if chosen < 0.4:
         options = case.made.normalization | {name: case.arguments[name] for name in ("task",) if name in case.arguments}
