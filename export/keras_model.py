@@ -267,15 +267,26 @@ def _last(op, steps=24):
     """What a model ends in: an activation, `"dense"`, `REGRESSION`, `EMBEDDING`, or None where it cannot be seen."""
     while op.type in SAME and steps:
         op, steps = op.inputs[0].op, steps - 1
-    if op.type == "Softmax":
-        return SOFTMAX
-    if op.type == "Sigmoid":
-        return SIGMOID
+    if activation := _probabilities(op):
+        return activation
     if op.type in NUMBERS:
         return REGRESSION
     if op.type in CALLS or not steps:
         return None
     return LINEAR if _is_head(op) else EMBEDDING
+
+
+def _probabilities(op, steps=24):
+    """`SOFTMAX` or `SIGMOID` where an op gives these, or an average of these as two heads do; None elsewhere."""
+    while op.type in SAME and steps:
+        op, steps = op.inputs[0].op, steps - 1
+    if op.type in ("Softmax", "Sigmoid"):
+        return {"Softmax": SOFTMAX, "Sigmoid": SIGMOID}[op.type]
+    if op.type not in (*SUMS, *PRODUCTS) or not steps:
+        return None
+    parts = [tensor.op for tensor in op.inputs if op.type in SUMS or tensor.op.type != "Const"]
+    found = {_probabilities(part, steps - 1) for part in parts}
+    return found.pop() if len(found) == 1 and (op.type in SUMS or len(parts) == 1) else None
 
 
 def _is_head(op, steps=24):

@@ -39,6 +39,12 @@ HEADS = {
     "two heads' mean": (lambda v, m: (dense(3)(v) + dense(3)(v)) / 2, "logits", "classes", "linear"),
     "softmax": (lambda v, m: dense(3, "softmax")(v), "probabilities", "classes", "softmax"),
     "softmax layer": (lambda v, m: layers.Softmax()(dense(3)(v)), "probabilities", "classes", "softmax"),
+    "two softmaxes' mean": (
+        lambda v, m: layers.Average()([dense(3, "softmax")(v), dense(3, "softmax")(v)]),
+        "probabilities",
+        "classes",
+        "softmax",
+    ),
     "one sigmoid": (lambda v, m: dense(1, "sigmoid")(v), "probabilities", "binary", "sigmoid"),
     "sigmoids": (lambda v, m: layers.Activation("sigmoid")(dense(4)(v)), "probabilities", "multi-label", "sigmoid"),
     "one number": (lambda v, m: dense(1)(v), "values", "regression", "linear"),
