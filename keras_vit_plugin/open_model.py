@@ -1,5 +1,6 @@
 """A model from whatever names it: a preset, a Keras file or a preset folder."""
 
+import contextlib
 import importlib
 import json
 import os
@@ -84,9 +85,22 @@ def _open_file(path):
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
         raise ValueError(f"{str(path)!r} is damaged or no .keras file: it is no complete zip archive.")
     try:
-        return keras.saving.load_model(path, compile=False)
+        model = keras.saving.load_model(path, compile=False)
+        _keep_loss(model, path)
+        return model
     except Exception as error:  # Keras raises many kinds for one damaged file
         raise ValueError(f"{str(path)!r} cannot be loaded as a Keras model: {_reason(error)}") from error
+
+
+def _keep_loss(model, path):
+    """Gives a model the loss that it was saved with, which tells what its outputs mean, and no optimizer state."""
+    if path.suffix != ".keras":
+        return
+    with zipfile.ZipFile(path) as archive:
+        saved = json.loads(archive.read("config.json")).get("compile_config") or {}
+    with contextlib.suppress(Exception):  # a loss of somebody's own, which is not registered here, tells nothing
+        if saved.get("loss") is not None:
+            model.compile(loss=keras.saving.deserialize_keras_object(saved["loss"]))
 
 
 def _open_folder(path):
