@@ -11,7 +11,8 @@ from .progress import track
 SAMPLES_PER_CALL = 2048
 # |error| ** 2.4 weighs large errors a little more than the mean square (Nagel et al. 2021, arXiv:2106.08295, 3.1).
 ERROR_POWER = 2.4
-CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33)
+CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33).tolist()
+WIDEST = 6144  # inputs of a dense layer; of a wider one the products would take more than 300 MB and minutes
 MEASURED_IMAGES = (2, 16)  # at least and at most, by the model's size
 UNUSABLE = 1e9  # noise of a file that overflows, or that does not load
 MEASURED_WORK = 20e9  # multiply-accumulates of one measurement
@@ -43,10 +44,12 @@ class Observation:
         if high == low:
             return low, high
         reader = reader or (lambda values: values)
-        wanted = reader(self.sample)
+        sample = np.asarray(self.sample, np.float32)  # twice as fast as float64 and exact enough to choose by
+        wanted = reader(sample)
+        weights = self.weights / (float(np.abs(self.weights * wanted).max()) or 1.0)  # no power underflows
 
         def error(candidate):
-            return np.mean(np.abs(self.weights * (reader(rounded(self.sample, *candidate)) - wanted)) ** ERROR_POWER)
+            return np.mean(np.abs(weights * (reader(rounded(sample, *candidate)) - wanted)) ** ERROR_POWER)
 
         low, high = min(((low * share, high * share) for share in CLIP_CANDIDATES), key=error)
         low, high = min(((low * share, high) for share in CLIP_CANDIDATES), key=error)
@@ -56,13 +59,16 @@ class Observation:
 def rounded(values, low, high):
     """Values as int8 with the range `low..high` holds them."""
     scale = max((high - low) / 255, 1e-12)
-    zero_point = np.round(-128 - low / scale)
+    zero_point = float(np.round(-128 - low / scale))
     return (np.clip(np.round(values / scale) + zero_point, -128, 127) - zero_point) * scale
 
 
 @dataclass(frozen=True)
 class Entering:
-    """What enters a dense layer: `products` is X' X `(inputs, inputs)` over the `rows` rows X `(rows, inputs)`."""
+    """What enters a dense layer: `products` is X' X `(inputs, inputs)` over the `rows` rows X `(rows, inputs)`.
+
+    Of a layer with more than `WIDEST` inputs, `products` is the diagonal alone, `(inputs,)`.
+    """
 
     products: np.ndarray
     rows: float
@@ -115,7 +121,7 @@ def observe(content, images):
                 weights.append(factor.flat[taken])
         for index, width in inputs.items():
             entering = tensor(index).reshape(-1, width)
-            products[index] += entering.T @ entering
+            products[index] += entering.T @ entering if width <= WIDEST else np.square(entering).sum(0)
             rows[index] += len(entering)
     observations = {
         index: Observation(

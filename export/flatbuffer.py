@@ -1,6 +1,7 @@
 """Changes to a `.tflite` that its converter cannot be told to make, on the schema of ai-edge-litert."""
 
 import contextlib
+import copy
 import functools
 import hashlib
 import json
@@ -195,7 +196,8 @@ def add_missing_biases(content):
 def requantize_pixels(content, dtype="uint8"):
     """Replaces `uint8 -> CAST -> float -> QUANTIZE` at the input by integers alone.
 
-    uint8 pixels get scale 1 and zero point 0: their values are the pixels. int8 ones are the pixels less 128.
+    uint8 pixels get scale 1 and zero point 0: their values are the pixels. int8 ones are the pixels less 128. What
+    reads the pixels in float gets them from a DEQUANTIZE.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -203,22 +205,32 @@ def requantize_pixels(content, dtype="uint8"):
     graph = model.subgraphs[0]
     image = graph.inputs[0]
     cast = next(op for op in graph.operators if op_name(model, op) == "CAST" and list(op.inputs) == [image])
-    quantize = next(op for op in graph.operators if list(op.inputs) == list(cast.outputs))
-    if op_name(model, quantize) != "QUANTIZE":
-        raise ValueError(f"The pixels go into {op_name(model, quantize)}, not QUANTIZE.")
     name, pixels = graph.tensors[image].name, int(cast.outputs[0])
+    readers = [operator for operator in graph.operators if pixels in map(int, operator.inputs)]
+    in_float = [operator for operator in readers if op_name(model, operator) != "QUANTIZE"]
+    if in_float:
+        graph.tensors.append(copy.deepcopy(graph.tensors[pixels]))
+        graph.tensors[-1].name += b"/dequantized"
+        for operator in in_float:
+            inputs = [len(graph.tensors) - 1 if int(index) == pixels else index for index in operator.inputs]
+            operator.inputs = inputs
+        dequantize = schema.OperatorT(
+            opcodeIndex=operator_code(model, "DEQUANTIZE"), inputs=[pixels], outputs=[len(graph.tensors) - 1]
+        )
+        graph.operators.insert(graph.operators.index(cast) + 1, dequantize)
     graph.tensors[pixels].type = schema.TensorType.INT8
     graph.tensors[pixels].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[-128])
     graph.tensors[image].quantization = schema.QuantizationParametersT(scale=[1.0], zeroPoint=[0])
-    quantized = int(quantize.outputs[0])
-    if tensor_type(graph.tensors[quantized]) == "INT8":
-        _redirect(graph, quantized, pixels)
-        graph.operators.remove(quantize)
+    for quantize in readers:
+        quantized = int(quantize.outputs[0])
+        if op_name(model, quantize) == "QUANTIZE" and tensor_type(graph.tensors[quantized]) == "INT8":
+            _redirect(graph, quantized, pixels)
+            graph.operators.remove(quantize)
     if dtype == "int8":
         graph.operators.remove(cast)
         graph.inputs, graph.tensors[pixels].name = [pixels], name
     else:
-        cast.opcodeIndex, cast.builtinOptionsType, cast.builtinOptions = quantize.opcodeIndex, 0, None
+        cast.opcodeIndex, cast.builtinOptionsType, cast.builtinOptions = operator_code(model, "QUANTIZE"), 0, None
     return write(model)
 
 
@@ -296,7 +308,8 @@ def operator_code(model, name):
 def in_integer(content, kinds):
     """Lets operators of these kinds compute on integers where they stand between DEQUANTIZE and QUANTIZE.
 
-    Their kernels for integers are of version 2.
+    Their kernels for integers are of version 2. REDUCE_MAX gives what it takes, so that QUANTIZE stays behind it where
+    the two have other scales, as behind pixels.
     """
     model = read(content)
     graph = model.subgraphs[0]
@@ -310,15 +323,28 @@ def in_integer(content, kinds):
         if around != {"DEQUANTIZE", "QUANTIZE"}:
             continue
         operator.inputs = [entering.inputs[0], *operator.inputs[1:]]
-        operator.outputs = leaving[0].outputs
-        for other in leaving:
-            graph.operators.remove(other)
-            _redirect(graph, int(other.outputs[0]), int(leaving[0].outputs[0]))
+        taken, given = (graph.tensors[int(index)] for index in (entering.inputs[0], leaving[0].outputs[0]))
+        if op_name(model, operator) == "REDUCE_MAX" and not _same_scale(taken, given):
+            output = graph.tensors[int(operator.outputs[0])]
+            output.type, output.quantization = taken.type, copy.deepcopy(taken.quantization)
+        else:
+            operator.outputs = leaving[0].outputs
+            for other in leaving:
+                graph.operators.remove(other)
+                _redirect(graph, int(other.outputs[0]), int(leaving[0].outputs[0]))
         code = model.operatorCodes[operator.opcodeIndex]
         code.version = max(code.version, 2)
     read_by_some = {int(index) for operator in graph.operators for index in operator.inputs} | set(graph.outputs)
     graph.operators = [operator for operator in graph.operators if read_by_some & set(map(int, operator.outputs))]
     return write(model)
+
+
+def _same_scale(one, other):
+    """Whether two quantized tensors hold one value as the same integer."""
+    scales = [
+        (tensor.type, list(tensor.quantization.scale), list(tensor.quantization.zeroPoint)) for tensor in (one, other)
+    ]
+    return scales[0] == scales[1]
 
 
 def _redirect(graph, old, new):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .answers import CLASSES, LINEAR, LOGITS
-from .calibrate import Entering, all_outputs, check_finite, measured_images, observe, rounded, summed
+from .calibrate import WIDEST, Entering, all_outputs, check_finite, measured_images, observe, rounded, summed
 from .graph import Graph
 from .operations import run_graph, without_derivatives
 from .progress import track
@@ -87,7 +87,10 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
             rows = tf.reshape(tensors[int(dense.inputs[0])], (-1, graph.width(dense.inputs[1])))
             gradient = tf.reshape(gradient, (rows.shape[0], -1))
             weights = tf.sqrt(tf.reduce_mean(tf.square(gradient), axis=1, keepdims=True))
-            products = tf.matmul(weights * rows, rows, transpose_a=True)
+            if rows.shape[1] <= WIDEST:
+                products = tf.matmul(weights * rows, rows, transpose_a=True)
+            else:
+                products = tf.reduce_sum(weights * tf.square(rows), axis=0)
             results.append((products, tf.reduce_sum(weights), tf.reduce_sum(tf.square(weights))))
         return moved, results
 

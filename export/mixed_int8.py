@@ -161,8 +161,10 @@ def _ranges(graph, observations):
     a matmul's right-hand side is also made to have zero point 0.
     """
     ranges = {
-        tensor: observation.least_error(READERS.get(_only_reader(graph, tensor)))
-        for tensor, observation in observations.items()
+        tensor: observations[tensor].least_error(READERS.get(_only_reader(graph, tensor)))
+        for tensor in track(
+            [tensor for tensor in _quantized_tensors(graph) if tensor in observations], "Choosing ranges"
+        )
     }
     for dense in graph.of_kind("FULLY_CONNECTED"):
         if graph.rows(dense.outputs[0]) >= FEW_ROWS:
@@ -181,6 +183,17 @@ def _ranges(graph, observations):
             ranges |= {source: ranges[tensor] for source in same if source in observations}
         ranges |= {int(move.outputs[0]): ranges[output] for move in graph.moves_after(output)}
     return ranges
+
+
+def _quantized_tensors(graph):
+    """What enters and leaves the operators that may be quantized, and the operators that move its values."""
+    tensors = set()
+    for operator in graph.of_kind(*DENSE, "BATCH_MATMUL"):
+        for tensor in operator.inputs[:2]:
+            tensors |= {int(tensor), *(int(move.inputs[0]) for move in graph.moves_before(int(tensor)))}
+        for tensor in operator.outputs:
+            tensors |= {int(tensor), *(int(move.outputs[0]) for move in graph.moves_after(int(tensor)))}
+    return sorted(tensors)
 
 
 def _only_reader(graph, tensor):

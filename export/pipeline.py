@@ -41,7 +41,7 @@ from .split import gather_all
 from .streams import snr_per_block
 from .target_runner import target_runner
 from .targets import TARGETS, UnsupportedByTarget, check_target
-from .verify import TOLERANCES, ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db
+from .verify import ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db, usual_tolerance
 from .wish import checked_wish
 
 STREAMED_IMAGES = 8
@@ -122,7 +122,7 @@ def export_tflite(
         verification: images to compare on, as for `calibration`; those that are calibrated on are left out. None
             holds out some of the calibration images, which nothing is fitted on, or takes synthetic ones where there
             are none.
-        tolerance: a `Tolerance`; None takes the mode's own (`TOLERANCES`). Every output must keep it.
+        tolerance: a `Tolerance`; None takes the mode's own (`usual_tolerance`). Every output must keep it.
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
         min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's decision, of the worst label or
@@ -239,7 +239,7 @@ def export_tflite(
     parity = compare_all(references, computed, images.labels, finish.answers)
     others = _others_snr_db(finished, seen, expected, references, finish.answers, files.target.gpu)
     block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()
-    wanted = tolerance or default_tolerance(quantize, images.verified_on)
+    wanted = tolerance or default_tolerance(quantize, images.verified_on, len(images.verification))
     if tried and tolerance is None and images.verified_on == "verification":
         wanted = replace(wanted, min_agreement=max(wanted.min_agreement or 0.0, wish.min_agreement or 0.0))
     too_far = [
@@ -324,10 +324,10 @@ def _others_snr_db(content, images, expected, references, answers, gpu):
     return snr
 
 
-def default_tolerance(mode, verified_on):
-    """What a mode must keep; on synthetic images only the SNR of a quantized file counts, since their classes do not
-    mean anything."""
-    tolerance = TOLERANCES[mode]
+def default_tolerance(mode, verified_on, images):
+    """What a mode must keep on so many images; on synthetic ones only the SNR of a quantized file counts, since their
+    classes do not mean anything."""
+    tolerance = usual_tolerance(mode, images)
     if verified_on == "synthetic" and mode not in ("float32", "float16"):
         tolerance = replace(tolerance, min_agreement=None)
     return tolerance

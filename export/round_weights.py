@@ -56,9 +56,11 @@ def rounded_kernel(kernel, entering, bits=8, blocks=1):
         blocks: scales per output channel.
     """
     kernel = kernel.astype(np.float64)
-    products = _damped(entering.products, DAMPING + kernel.shape[1] / entering.rows)
     parts = kernel.reshape(len(kernel), blocks, -1)
     widest = np.maximum(np.abs(parts).max(2), 1e-9) / LARGEST[bits]
+    if entering.products.ndim == 1:
+        return _nearest(parts, widest, entering.products.reshape(blocks, -1), bits).reshape(kernel.shape)
+    products = _damped(entering.products, DAMPING + kernel.shape[1] / entering.rows)
     if bits == 8:
         step = widest.astype(np.float32)
         rounded = gptq(kernel, step, products)
@@ -67,6 +69,13 @@ def rounded_kernel(kernel, entering, bits=8, blocks=1):
         for _ in range(DESCENTS):
             rounded = _descended(rounded, step, kernel, products, LARGEST[bits])
     return rounded.astype(np.float32) * _per_weight(step, kernel)
+
+
+def _nearest(parts, widest, diagonal, bits):
+    """A float32 kernel on its grid, each weight on the nearest step, for a layer too wide to spread the errors."""
+    step = widest if bits == 8 else _clipped(parts, widest, diagonal, LARGEST[bits])
+    step = step.astype(np.float32)[..., None]
+    return np.clip(np.round(parts / step), -LARGEST[bits], LARGEST[bits]).astype(np.float32) * step
 
 
 def _damped(products, share):

@@ -127,6 +127,17 @@ TOLERANCES = {
 }
 
 
+def usual_tolerance(mode, images):
+    """What a mode must keep on so many images when the caller names no tolerance.
+
+    Of few images one may be decided otherwise: it says little beside the signal-to-noise ratio. Not in float32.
+    """
+    usual = TOLERANCES[mode]
+    if mode == "float32":
+        return usual
+    return replace(usual, min_agreement=min(usual.min_agreement, 1 - 1 / images))
+
+
 class ParityError(RuntimeError):
     """A file is too far from its Keras model. `report` holds the measurements; no file was written."""
 
@@ -322,7 +333,7 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
         mode = metadata.mode
     else:
         mode = "int8" if any(tensor_type(tensor) == "INT8" for tensor in tree.subgraphs[0].tensors) else "float16"
-    usual = TOLERANCES[mode]
+    usual = usual_tolerance(mode, parity.images)
     if parity.agreement is None and not any(other.agreement is not None for other in parity.others):
         usual = Tolerance(None, usual.min_snr_db)
     return Tolerance(

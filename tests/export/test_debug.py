@@ -81,11 +81,11 @@ def test_the_worst_op_is_the_one_that_was_damaged(digits, change, cause, tmp_pat
 
 
 def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
-    images = pixels(tiny_model.image_shape, 20)
+    images, fresh = pixels(tiny_model.image_shape, 20), pixels(tiny_model.image_shape, 8, seed=1)
     path = tmp_path / "m.tflite"
     arguments = {"batch_size": 3, "input_dtype": "float32", "tolerance": Tolerance(0, 0)}
-    made = export_tflite(tiny_model, path, quantize="int8", calibration=images, **arguments)
-    assert debug(tiny_model, path, images).logits_snr_db == pytest.approx(made.parity.snr_db, abs=3)
+    made = export_tflite(tiny_model, path, quantize="int8", calibration=images, verification=fresh, **arguments)
+    assert debug(tiny_model, path, images, images=fresh).logits_snr_db == pytest.approx(made.parity.snr_db, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +95,18 @@ def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
 def test_files_with_more_outputs_and_for_other_runtimes(mode, target, outputs, tmp_path):
     model = kv.build("vit_test")
     randomize(model)
-    images, path = pixels(model.image_shape, 16), tmp_path / "m.tflite"
-    arguments = {"target": target, "outputs": outputs, "labels": list("abcde"), "tolerance": Tolerance(0, 0)}
+    images, fresh = pixels(model.image_shape, 16), pixels(model.image_shape, 8, seed=1)
+    path = tmp_path / "m.tflite"
+    arguments = {
+        "verification": fresh,
+        "target": target,
+        "outputs": outputs,
+        "labels": list("abcde"),
+        "tolerance": Tolerance(0, 0),
+    }
     made = export_tflite(model, path, quantize=mode, calibration=images, **arguments)
-    report = debug(model, path, images)
-    assert report.logits_snr_db == pytest.approx(made.parity.snr_db, abs=1.5)
+    report = debug(model, path, images, images=fresh)
+    assert report.logits_snr_db == pytest.approx(made.parity.snr_db, abs=0.5)
     assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
 
 
@@ -129,5 +136,5 @@ def test_files_that_cannot_be_compared_are_refused(digits, tmp_path):
     content = flatbuffer.read(path.read_bytes())
     content.metadata = []
     path.write_bytes(flatbuffer.write(content))
-    with pytest.raises(ValueError, match="was not made by this package as it is now"):
+    with pytest.raises(ValueError, match="was not made by this package: there is no float file"):
         debug(model, path, calibration)

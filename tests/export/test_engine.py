@@ -104,6 +104,22 @@ def test_int16_sums_load_with_any_scales(scale, offset):
     assert len(sums) >= 2 and {file.dtype(int(operator.outputs[0])) for operator in sums} == {"INT16"}
 
 
+@pytest.mark.parametrize("mode, input_dtype", [("int8-full", "uint8"), ("int8-full", "int8"), ("int16x8", "uint8")])
+@pytest.mark.parametrize("kind", ["GlobalMaxPooling2D", "MaxPooling2D", "UpSampling2D", "ZeroPadding2D"])
+def test_what_reads_the_pixels_themselves_keeps_their_scale(kind, mode, input_dtype):
+    image = keras.Input(SHAPE)
+    nearest = {"size": 2, "interpolation": "bilinear"} if kind == "UpSampling2D" else {}
+    x = layers.Flatten()(getattr(layers, kind)(**nearest)(image))
+    model = keras.Model(image, [layers.Dense(5)(x), layers.Dense(3)(x)])
+    randomize(model)
+    keras_model, images = ImageModel(model, 1 / 255, 0.0), pixels(SHAPE, 16)
+    content = add_missing_biases(lower_keras(keras_model, input_dtype="uint8"))
+    file = quantize(content, mode, images, input_dtype=input_dtype, answers=keras_model.answers)
+    given = Runner(file).in_order(images)
+    for answer, expected, found in zip(keras_model.answers, keras_model(images), given):
+        assert answer.noise(expected, found) < 0.01  # 20 dB
+
+
 def test_pixels_that_a_convolution_reads_are_not_what_it_gives():
     model = tokens_model()
     content = lowered(model, 1 / 255, 0.0, "float32")

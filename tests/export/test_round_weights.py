@@ -5,9 +5,10 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import round_weights
+from keras_vit_plugin.export import calibrate, gradients, round_weights
 from keras_vit_plugin.export.calibrate import Entering, observe
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
+from keras_vit_plugin.export.gradients import sensitive_entering
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.lower import lower
 from keras_vit_plugin.export.preprocessing import pixel_normalization
@@ -64,6 +65,35 @@ def test_the_products_are_those_of_what_enters_each_dense_layer():
     assert first.rows == len(images) * len(spec.positions)
     # The patch layer reads the pixels themselves.
     assert np.trace(first.products) == pytest.approx((images.astype(np.float64) ** 2).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("bits, blocks", [(8, 1), (4, 1), (4, 5)])
+def test_of_a_very_wide_layer_the_diagonal_is_enough(layer, bits, blocks):
+    kernel, _, activations = layer
+    products = np.square(activations).sum(0)
+    rounded = rounded_kernel(kernel, Entering(products, len(activations)), bits, blocks)
+    parts, found = (each.reshape(len(kernel), blocks, -1) for each in (kernel, rounded))
+    step = np.abs(found).max(2, keepdims=True) / LARGEST[bits]
+    np.testing.assert_allclose(found / step, np.round(found / step), atol=1e-4)
+    plain_step = np.abs(parts).max(2, keepdims=True) / LARGEST[bits]
+    plain = np.round(parts / plain_step) * plain_step
+    weighed = products.reshape(blocks, -1)
+    assert (np.square(found - parts) * weighed).sum() <= 1.001 * (np.square(plain - parts) * weighed).sum()
+
+
+@pytest.mark.parametrize("sensitive", [False, True])
+def test_products_of_a_very_wide_layer_are_their_diagonal(sensitive, monkeypatch):
+    model = kv.build("vit_test")
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
+    content = add_missing_biases(lower(spec))
+    images = pixels(model.image_shape, 5)
+    of = sensitive_entering if sensitive else lambda *given: observe(*given).entering
+    whole = of(content, images)
+    for module in (calibrate, gradients):
+        monkeypatch.setattr(module, "WIDEST", 0)
+    for tensor, entering in of(content, images).items():
+        np.testing.assert_allclose(entering.products, np.diag(whole[tensor].products), rtol=1e-4)
+        assert entering.rows == pytest.approx(whole[tensor].rows)
 
 
 def test_a_file_takes_other_kernels_and_nothing_else_changes():

@@ -12,7 +12,7 @@ from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite, 
 from keras_vit_plugin.export.image_folders import image_files
 from keras_vit_plugin.export.images import gather_images, gather_labelled, synthetic_images
 from keras_vit_plugin.export.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.verify import compare
+from keras_vit_plugin.export.verify import TOLERANCES, compare, usual_tolerance
 
 
 def test_compare_computes_what_it_says():
@@ -38,6 +38,12 @@ def test_compare_at_the_extremes():
         compare(np.array([[np.nan, 0]]), logits)
     with pytest.raises(ValueError, match=r"\(1, 2\), the file \(1, 3\)"):
         compare(logits, np.zeros((1, 3)))
+
+
+def test_of_few_images_one_may_be_decided_otherwise():
+    assert usual_tolerance("int8", 4).min_agreement == 0.75
+    assert usual_tolerance("int8", 1000).min_agreement == TOLERANCES["int8"].min_agreement
+    assert usual_tolerance("float32", 4) == TOLERANCES["float32"]
 
 
 def test_a_tolerance_needs_both():
