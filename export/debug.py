@@ -9,7 +9,7 @@ from .arguments import check_model
 from .files import read_file
 from .flatbuffer import naming, read
 from .float_files import FloatFiles
-from .gradients import has_derivatives, logit_gradients
+from .gradients import LogitGradients, has_derivatives
 from .graph import MOVES, Graph
 from .images import fingerprint, gather_images, synthetic_images
 from .interpreter import computed_tensors
@@ -163,14 +163,14 @@ def _report(twin, file, content, images, mode):
         if twin.kind(operator) not in (*MOVES, "CAST") and same[int(operator.outputs[0])] is not None
     ]
     sums = {id(operator): _Sums() for operator in compared}
-    generator = np.random.default_rng(0)
+    generator, logit_gradients = np.random.default_rng(0), LogitGradients(twin)
     logits = int(twin.subgraph.outputs[0])
     power = error = 0.0
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
     calls = computed_tensors(content, np.repeat(images, batch_size, axis=0))
     for image, tensor in zip(track(images, "Comparing"), calls):
         batch = np.broadcast_to(image, twin.subgraph.tensors[twin.image].shape)
-        values, gradients = logit_gradients(twin, batch, generator)
+        values, gradients = logit_gradients(batch, generator)
 
         held = {}  # by the file, in the twin's tensors
         for operator in twin.operators:

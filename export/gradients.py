@@ -36,9 +36,10 @@ def scaled_ranges(content, ranges, images, answers=(LOGITS,)):
     errors = {tensor: np.zeros(len(FACTORS)) for tensor in ranges if _has_gradient(graph, tensor)}
     images = measured_images(graph, images)
     scales = output_scales(content, images, answers)
+    logit_gradients = LogitGradients(graph, answers, scales)
     for image in track(images, "Searching ranges"):
         batch = np.broadcast_to(image, graph.subgraph.tensors[graph.image].shape)
-        values, gradients = logit_gradients(graph, batch, generator, answers, scales)
+        values, gradients = logit_gradients(batch, generator)
         for tensor, error in errors.items():
             low, high = ranges[tensor]
             for i, factor in enumerate(FACTORS):
@@ -73,7 +74,7 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     shape = graph.subgraph.tensors[graph.image].shape
 
-    @tf.function
+    @tf.function(autograph=False)
     def weighted_products(image, probes):
         tensors = {graph.image: tf.broadcast_to(image, shape)}
         with tf.GradientTape() as tape:
@@ -128,31 +129,50 @@ def output_scales(content, images, answers):
     return scales
 
 
-def logit_gradients(graph, images, generator, answers=(LOGITS,), scales=(1.0,)):
-    """What the operators compute, and how the answers follow.
+class LogitGradients:
+    """What a float file's operators compute, and how the answers follow; compiled at the first call.
 
     Args:
         graph: the `Graph` of a float file.
-        images: raw pixels, as many as the file takes per call.
-        generator: for the random signs u.
         answers: what the outputs are, in their order.
         scales: what each is multiplied by, as of `output_scales`.
-
-    Returns:
-        `{tensor: (values,)}`, and the derivatives of `u' outputs`, `{tensor: (PROBES, values)}`, of float tensors.
     """
-    import tensorflow as tf
 
-    tensors = {graph.image: tf.constant(images, tf.float32)}
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(tensors[graph.image])
-        run_graph(graph, tensors)
-        moved = [_moved(graph, tensors, _probes(graph, answers, scales, generator)) for _ in range(PROBES)]
-    computed = {index: tensors[index] for index in graph.producer if _has_gradient(graph, index)}
-    gradients = [tape.gradient(probe, computed, unconnected_gradients=tf.UnconnectedGradients.ZERO) for probe in moved]
-    return {index: np.ravel(tensor) for index, tensor in computed.items()}, {
-        index: np.stack([np.ravel(gradient[index]) for gradient in gradients]) for index in computed
-    }
+    def __init__(self, graph, answers=(LOGITS,), scales=(1.0,)):
+        import tensorflow as tf
+
+        self.graph, self.answers, self.scales = graph, answers, scales
+        self.indices = [index for index in graph.producer if _has_gradient(graph, index)]
+        self.compiled = tf.function(self._run, autograph=False)
+
+    def __call__(self, images, generator):
+        """Runs the file, and its derivatives.
+
+        Args:
+            images: raw pixels, as many as the file takes per call.
+            generator: for the random signs u.
+
+        Returns:
+            `{tensor: (values,)}`, and the derivatives of `u' outputs`, `{tensor: (PROBES, values)}`, of float tensors.
+        """
+        images, gradients = np.asarray(images, np.float32), []
+        for _ in range(PROBES):
+            computed, found = self.compiled(images, _probes(self.graph, self.answers, self.scales, generator))
+            gradients.append([np.ravel(gradient) for gradient in found])
+        return {index: np.ravel(values) for index, values in zip(self.indices, computed)}, {
+            index: np.stack(each) for index, *each in zip(self.indices, *gradients)
+        }
+
+    def _run(self, images, probes):
+        import tensorflow as tf
+
+        tensors = {self.graph.image: images}
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            run_graph(self.graph, tensors)
+            moved = _moved(self.graph, tensors, probes)
+        computed = [tensors[index] for index in self.indices]
+        return computed, tape.gradient(moved, computed, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
 
 def _has_gradient(graph, tensor):

@@ -62,7 +62,7 @@ def tuned_gains(content, kernels, images, answers=(LOGITS,)):
             error -= tf.reduce_mean(error, -1, keepdims=True)
         return tf.reduce_sum((error * np.float32(scale)) ** 2) / got.shape[0]
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradients(image):
         wanted = computed(image, {})
         with tf.GradientTape() as tape:
@@ -78,9 +78,13 @@ def tuned_gains(content, kernels, images, answers=(LOGITS,)):
     schedule = tf.keras.optimizers.schedules.CosineDecay(LEARNING_RATE, steps)
     optimizer = tf.keras.optimizers.Adam(schedule)
     optimizer.build(variables)
+
+    @tf.function(autograph=False)
+    def step(parts):
+        optimizer.apply_gradients([(tf.add_n(each), variable) for *each, variable in zip(*parts, variables)])
+
     for _ in track(range(steps), "Tuning gains"):
-        sums = [gradients(crop) for crop in _crops(images, generator)]
-        optimizer.apply_gradients([(tf.add_n(parts), variable) for *parts, variable in zip(*sums, variables)])
+        step([gradients(crop) for crop in _crops(images, generator)])
     return {tensor: (rounded[tensor] * gain).numpy() for tensor, gain in gains.items()} | {
         tensor: bias.numpy() for tensor, bias in biases.items()
     }
