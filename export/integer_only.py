@@ -29,7 +29,8 @@ def quantize_integer_only(
         answers: what the outputs of the file are, in their order.
 
     Returns:
-        The file as bytes. An operator that the runtime does not load in integer stays in float.
+        The file as bytes. An operator that the runtime does not load in integer stays in float, where
+        `check_integer_only` finds it.
     """
     from ai_edge_quantizer import quantizer
 

@@ -65,12 +65,24 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
 
 
 def load_error(content):
-    """Why the interpreter cannot load a file, in its own words; `""` where it can."""
+    """Why the interpreter cannot load a file, or not run it on zeros, in its own words; `""` where it can."""
     try:
-        open_interpreter(content)
+        _invoke(open_interpreter(content))
     except InvalidModelFile as error:
         return str(error)
     return ""
+
+
+def _invoke(interpreter):
+    """Runs an interpreter once.
+
+    Raises:
+        InvalidModelFile: an operator refuses what it is given.
+    """
+    try:
+        interpreter.invoke()
+    except (ValueError, RuntimeError) as error:
+        raise InvalidModelFile(f"the interpreter cannot run this file: {error}") from error
 
 
 class Runner:
@@ -133,7 +145,7 @@ class Runner:
         collected = {name: [] for name in details}
         for batch, count in _batches(images, self.batch_size):
             set_pixels(self.interpreter, self.input, batch)
-            self.interpreter.invoke()
+            _invoke(self.interpreter)
             for name, detail in details.items():
                 collected[name].append(self._values(detail)[:count])
         return {name: np.concatenate(values) for name, values in collected.items()}
@@ -188,5 +200,5 @@ def computed_tensors(content, images):
     batches = -(-len(images) // size)
     for batch in np.split(np.resize(images, (batches * size, *images.shape[1:])), batches):
         set_pixels(interpreter, entry, batch)
-        interpreter.invoke()
+        _invoke(interpreter)
         yield interpreter.get_tensor

@@ -1,4 +1,4 @@
-"""Quantized files that their runtime loads: an operator whose kernel refuses its tensors stays in float."""
+"""Quantized files that their runtime loads and runs: an operator whose kernel refuses its tensors stays in float."""
 
 import re
 
@@ -6,7 +6,7 @@ from .graph import Graph
 from .interpreter import load_error
 
 MOST_TRIES = 12  # operators left in float, one a try
-FAILING = re.compile(r"Node number (\d+) \((\w+)\) failed to prepare")
+FAILING = re.compile(r"Node number (\d+) \((\w+)\) failed to (?:prepare|invoke)")
 SUFFIXES = re.compile(r"(_quantized|_dequant|_requant)+$")  # of tensors that the quantizer adds
 
 
@@ -37,7 +37,7 @@ def loadable(quantized, graph):
 
 
 def refusal(content):
-    """Why the interpreter does not load a file, empty where it does."""
+    """Why the interpreter does not load or run a file, empty where it does."""
     return " ".join(load_error(content).split())
 
 

@@ -13,10 +13,15 @@ _lines = False
 _shown = threading.local()  # what is shown by this thread already: a stage within it adds nothing
 
 
+@contextlib.contextmanager
 def print_lines():
-    """For the rest of the process: without a terminal, stages that take long are told of in lines."""
+    """Within the context: without a terminal, stages that take long are told of in lines."""
     global _lines
-    _lines = True
+    before, _lines = _lines, True
+    try:
+        yield
+    finally:
+        _lines = before
 
 
 def track(items, description, total=None):

@@ -1,5 +1,6 @@
 """The `keras-vit` command: parses, calls, prints."""
 
+import contextlib
 import functools
 import json
 import os
@@ -92,13 +93,24 @@ std_option = click.option("--std", metavar="S[,S,S]", help="For pixels scaled to
 
 @click.group()
 @click.version_option(kv.__version__, prog_name="keras-vit")
-def main():
+@click.pass_context
+def main(context):
     """Vision Transformers from Keras to small, fast, verified .tflite files."""
     # Export needs this backend; and TensorFlow's start-up messages would drown what the command prints.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     silence_native_stderr()
-    print_lines()
-    warnings.showwarning = _print_warning
+    context.with_resource(print_lines())
+    context.with_resource(_short_warnings())
+
+
+@contextlib.contextmanager
+def _short_warnings():
+    """Within the context, warnings are printed as lines."""
+    before, warnings.showwarning = warnings.showwarning, _print_warning
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _print_warning(message, category, filename, lineno, file=None, line=None):

@@ -12,9 +12,9 @@ from keras import layers, ops
 from keras_vit_plugin.export import mixed_int8, tune_gains
 from keras_vit_plugin.export.answers import LOGITS, Answer
 from keras_vit_plugin.export.calibrate import all_outputs, observe
-from keras_vit_plugin.export.flatbuffer import add_missing_biases, read, write
+from keras_vit_plugin.export.flatbuffer import InvalidModelFile, add_missing_biases, op_name, read, write
 from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner
+from keras_vit_plugin.export.interpreter import Runner, load_error
 from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import _convert, lower_keras
 from keras_vit_plugin.export.mixed_int8 import FIXED, MixedInt8
@@ -285,3 +285,16 @@ def test_an_operator_that_does_not_load_is_left_alone(monkeypatch):
 
 def file_is_whole(content):
     return all(99 not in operator.inputs for operator in read(content).subgraphs[0].operators)
+
+
+def test_an_operator_that_loads_and_does_not_run_is_named():
+    image = keras.Input(SHAPE)
+    model = keras.Model(image, layers.Dense(5)(layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3)(image))))
+    content = quantize(lowered(model), "int16x8", pixels(SHAPE, 16))
+    assert load_error(content) == ""
+    tree = read(content)
+    largest = next(op for op in tree.subgraphs[0].operators if op_name(tree, op) == "REDUCE_MAX")
+    tree.subgraphs[0].tensors[largest.outputs[0]].quantization.scale = [1.5]
+    assert "(REDUCE_MAX) failed to invoke" in load_error(write(tree))
+    with pytest.raises(InvalidModelFile, match="cannot run this file"):
+        Runner(write(tree))(pixels(SHAPE, 1))

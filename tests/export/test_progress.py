@@ -2,9 +2,12 @@
 
 import re
 import time
+import warnings
 
 import pytest
+from click.testing import CliRunner
 
+from keras_vit_plugin.cli import main
 from keras_vit_plugin.export import progress
 
 
@@ -55,6 +58,12 @@ def test_quick_work_and_a_library_say_nothing(capsys, monkeypatch):
     monkeypatch.setattr(progress, "FIRST_LINE", 60)
     assert list(progress.track(range(3), "Reading")) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+def test_a_command_within_a_process_leaves_nothing_behind():
+    before = warnings.showwarning
+    assert CliRunner().invoke(main, ["list", "vit_digits"]).exit_code == 0
+    assert not progress._lines and warnings.showwarning is before
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):
