@@ -246,7 +246,8 @@ def export_tflite(
         f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
     ]
     holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
-    message = "" if holds else _parity_message(quantize, parity, images.verified_on, wanted, too_far)
+    kept = rejected_path(path) if keep_rejected else None
+    message = "" if holds else _parity_message(quantize, parity, images.verified_on, wanted, too_far, kept)
     content = finish(content, parity, verified_by, message)
     if holds:
         flatbuffer.check_same_but_metadata(content, finished)
@@ -279,8 +280,7 @@ def export_tflite(
         write_atomically(path, content)
         made = replace(made, path=str(path), seconds=time.perf_counter() - started)
     elif keep_rejected:
-        write_atomically(rejected_path(path), content)
-        message += f" The file is kept as {rejected_path(path)}: `keras-vit debug` shows where its error comes from."
+        write_atomically(kept, content)
     if report is not None:
         write_atomically(report, as_page(made, images.verification, labels).encode())
     if tried and not chosen.fits:
@@ -357,7 +357,7 @@ def _input_description(preprocessing, input_dtype, batch_size):
     return text
 
 
-def _parity_message(mode, parity, verified_on, wanted, too_far):
+def _parity_message(mode, parity, verified_on, wanted, too_far, kept):
     measured = []
     for each in (parity, *parity.others):
         name = f"{each.name}: " if parity.others else ""
@@ -369,8 +369,14 @@ def _parity_message(mode, parity, verified_on, wanted, too_far):
             name = ""
         measured.append(f"{name}{each.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB)")
     besides = f" Besides: {', '.join(too_far)}." if too_far else ""
+    if kept is None:
+        left = (
+            "Nothing was written; keep_rejected=True (--keep-rejected) keeps the file for `keras-vit debug`, which "
+            "shows where the error enters."
+        )
+    else:
+        left = f"It is kept as {kept}: `keras-vit debug MODEL {kept}` shows where the error enters."
     return (
-        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} Nothing was "
-        "written. Use another mode, calibrate on more typical images, or pass a `tolerance` of your own; "
-        "keep_rejected=True (--keep-rejected) keeps the file for `keras-vit debug`, which shows where the error enters."
+        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} {left} Use another mode, "
+        "calibrate on more typical images, or pass a `tolerance` of your own."
     )

@@ -27,7 +27,7 @@ from keras_vit_plugin.tables import (
 
 TOP = 5
 TRACEBACK = "keras_vit.traceback"
-MOST_LINES, LONGEST_LINE = 12, 400  # of an error
+MOST_LINES, LONGEST_LINE = 12, 1500  # of an error
 
 
 def _readable_errors(command):
@@ -59,7 +59,7 @@ def sentence_of(error):
     """What the command says of an exception: its message, shortened, and of an unexpected kind that it is a fault."""
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # a KeyError would quote it
     lines = [line.rstrip() for line in strip_control(said).splitlines() if line.strip()] or ["no message"]
-    text = "\n".join(line[:LONGEST_LINE] for line in lines[:MOST_LINES])
+    text = "\n".join(line[:LONGEST_LINE] + " ..." * (len(line) > LONGEST_LINE) for line in lines[:MOST_LINES])
     if len(lines) > MOST_LINES:
         text += f"\n... and {len(lines) - MOST_LINES} lines more (--traceback shows all)"
     if isinstance(error, (ValueError, OSError, ImportError, kv.export.ParityError)) and type(error) is not UnicodeError:
@@ -98,7 +98,7 @@ def main(context):
     """Vision Transformers from Keras to small, fast, verified .tflite files."""
     # Export needs this backend; and TensorFlow's start-up messages would drown what the command prints.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    silence_native_stderr()
+    context.with_resource(silence_native_stderr())
     context.with_resource(print_lines())
     context.with_resource(_short_warnings())
 

@@ -64,11 +64,20 @@ quiet_stderr = _Counted(_drop_file_descriptor_2)
 quiet_python = _Counted(_drop_prints_and_warnings_of_logging)
 
 
+@contextlib.contextmanager
 def silence_native_stderr():
-    """For the rest of the process: native libraries' standard error goes nowhere, Python's own stays."""
+    """Within the context, native libraries' standard error goes nowhere, Python's own stays."""
     sys.stderr.flush()
-    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    before, saved = sys.stderr, os.dup(2)
+    sys.stderr = kept = os.fdopen(os.dup(2), "w", buffering=1)
     _point_stderr_nowhere()
+    try:
+        yield
+    finally:
+        sys.stderr = before if sys.stderr is kept else sys.stderr
+        kept.close()
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def _point_stderr_nowhere():

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import pixels
 from PIL import Image
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.cli import main
+from keras_vit_plugin.export import TOLERANCES, Tolerance
 from keras_vit_plugin.presets.digits import load_digits_split
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
@@ -182,3 +185,13 @@ def test_numbers_may_be_fractions():
     for text in ("1/0", "1/2/3", "a/2", "", "1,,2"):
         with pytest.raises(ValueError, match="--std must be one number or fraction, such as 1/255"):
             _numbers(text, "std")
+
+
+def test_a_rejected_file_is_kept_on_request(tmp_path, monkeypatch):
+    monkeypatch.setitem(TOLERANCES, "dynamic", Tolerance(0.5, 250))
+    arguments = ["export", "vit_digits", str(tmp_path / "m.tflite"), "--quantize", "dynamic"]
+    for more, left in (([], []), (["--keep-rejected"], ["m.rejected.tflite"])):
+        result = CliRunner().invoke(main, [*arguments, *more])
+        assert result.exit_code == 1 and "(wanted 250 dB)" in result.output
+        assert ("keras-vit debug MODEL" in result.output) == bool(left)
+        assert [path.name for path in tmp_path.iterdir()] == left

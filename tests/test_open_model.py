@@ -1,5 +1,7 @@
 """A model from whatever names it, and a sentence for whatever does not."""
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
@@ -77,11 +79,11 @@ x = keras.layers.GlobalAveragePooling2D()(my_layers.Doubled()(keras.layers.Resca
 keras.Model(images, keras.layers.Dense(3)(x)).save(sys.argv[1] + "/m.keras")
 """
 COMMAND = """
-import os, sys
+import contextlib, os, sys
 os.chdir(sys.argv[1])
 from click.testing import CliRunner
 from keras_vit_plugin import cli
-cli.silence_native_stderr = lambda: None
+cli.silence_native_stderr = contextlib.nullcontext
 for arguments in (["--import", "my_layers"], []):
     result = CliRunner().invoke(cli.main, ["export", "m.keras", "m.tflite", "--pixels", "0..255", *arguments])
     print(result.exit_code, result.output.replace("\\n", " "))
@@ -159,7 +161,7 @@ def test_no_command_prints_a_traceback(kind, command, monkeypatch):
     monkeypatch.setattr(kv.export, "inspect", broken)
     monkeypatch.setattr(kv.presets, "get_preset", broken)
     monkeypatch.setattr("keras_vit_plugin.export.demo.run_demo", broken)
-    monkeypatch.setattr(cli, "silence_native_stderr", lambda: None)
+    monkeypatch.setattr(cli, "silence_native_stderr", contextlib.nullcontext)
     arguments = {
         "export": ["m", "m.tflite"],
         "verify": ["m", "m.tflite", "--images", "."],

@@ -1,5 +1,6 @@
 """Long work shows how far it is, and a library call says nothing."""
 
+import os
 import re
 import time
 import warnings
@@ -61,9 +62,10 @@ def test_quick_work_and_a_library_say_nothing(capsys, monkeypatch):
 
 
 def test_a_command_within_a_process_leaves_nothing_behind():
-    before = warnings.showwarning
+    before, place = warnings.showwarning, os.fstat(2)
     assert CliRunner().invoke(main, ["list", "vit_digits"]).exit_code == 0
     assert not progress._lines and warnings.showwarning is before
+    assert os.path.samestat(os.fstat(2), place)
 
 
 def test_a_terminal_gets_a_bar(monkeypatch):
