@@ -8,7 +8,7 @@ from .graph import MOVES, Graph
 from .interpreter import Runner, computed_tensors
 from .progress import track
 
-SAMPLES_PER_CALL = 2048
+SAMPLES, SAMPLES_PER_CALL = 2**17, 2048  # values of a tensor at most, in all and of a call
 # |error| ** 2.4 weighs large errors a little more than the mean square (Nagel et al. 2021, arXiv:2106.08295, 3.1).
 ERROR_POWER = 2.4
 CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33).tolist()
@@ -106,6 +106,7 @@ def observe(content, images):
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
     products, rows = dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs, 0)
     batches = -(-len(images) // int(graph.subgraph.tensors[graph.image].shape[0]))
+    samples = min(SAMPLES_PER_CALL, -(-SAMPLES // batches))
     outputs = [int(index) for index in graph.subgraph.outputs]
     for batch, tensor in enumerate(track(computed_tensors(content, images), "Calibrating", total=batches)):
         check_finite([tensor(index) for index in outputs], batch * int(graph.subgraph.tensors[graph.image].shape[0]))
@@ -113,8 +114,7 @@ def observe(content, images):
             values = tensor(index)
             smallest.append(values.min())
             largest.append(values.max())
-            few = values.size <= SAMPLES_PER_CALL
-            taken = slice(None) if few else generator.integers(0, values.size, SAMPLES_PER_CALL)
+            taken = slice(None) if values.size <= samples else generator.integers(0, values.size, samples)
             sample.append(values.ravel()[taken])
             if factors[index] is not None:
                 factor = np.broadcast_to(tensor(factors[index]), values.shape)
