@@ -57,11 +57,16 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*preserve_all_tensors.*", UserWarning)  # it says that it is for this
-            interpreter = opened(model_content=bytes(content), num_threads=num_threads or os.cpu_count(), **options)
+            interpreter = opened(model_content=bytes(content), num_threads=num_threads or _cores(), **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InvalidModelFile(f"the interpreter cannot load this file: {error}") from error
     return interpreter
+
+
+def _cores():
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def load_error(content):

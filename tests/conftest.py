@@ -10,6 +10,10 @@ import pytest
 from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[1]
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+    # Test processes side by side keep to a core each: their libraries' threads would wait for each other in loops.
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
 DEIT = "deit_tiny_patch16_224"
 TINY_PRESETS = (
     "vit_test",

@@ -106,7 +106,8 @@ def test_files_with_more_outputs_and_for_other_runtimes(mode, target, outputs, t
     }
     made = export_tflite(model, path, quantize=mode, calibration=images, **arguments)
     report = debug(model, path, images, images=fresh)
-    assert report.logits_snr_db == pytest.approx(made.parity.snr_db, abs=1.5)
+    if target != "mediapipe":  # there the file gives probabilities, and parity is of those
+        assert report.logits_snr_db == pytest.approx(made.parity.snr_db, abs=1.5)
     assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
 
 
