@@ -21,7 +21,7 @@ from keras_vit_plugin.presets.digits import load_digits_split
 @pytest.fixture(scope="module")
 def digits():
     (x_train, _), (x_test, y_test) = load_digits_split()
-    return kv.build("vit_digits", weights="pretrained"), x_train, x_test, y_test
+    return kv.build("vit_digits", weights="pretrained"), x_train[:120], x_test, y_test
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])  # of 4 images
