@@ -120,6 +120,22 @@ def functional_model():
     return keras.Model(images, x)
 
 
+@pytest.fixture(scope="session")
+def dense_digits():
+    """A trained model of digits with three dense layers: each of many files is made in a second."""
+    import keras
+
+    from keras_vit_plugin.presets.digits import load_digits_split
+
+    (x_train, y_train), _ = load_digits_split()
+    keras.utils.set_random_seed(0)
+    dense = [keras.layers.Dense(64, "gelu"), keras.layers.Dense(64, "gelu"), keras.layers.Dense(10)]
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), *dense])
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x_train, y_train, batch_size=64, epochs=30, verbose=0)
+    return model
+
+
 @pytest.fixture(autouse=True)
 def few_tuning_steps(request, monkeypatch):
     """In `tests/export`, `int4` tunes the gains of tiny models in 10 steps, not 100, but for that step's own tests."""

@@ -27,16 +27,15 @@ def test_the_kerashub_model_has_the_same_function(roads_and_compare):
     np.testing.assert_allclose(roads.kerashub_twin(model)(x), model(x), rtol=1e-4, atol=1e-4)
 
 
-def test_our_files_are_judged_and_timed_in_every_mode(roads_and_compare, tmp_path):
+def test_our_files_are_judged_and_timed_in_every_mode(roads_and_compare, dense_digits, tmp_path):
     roads, compare = roads_and_compare
-    model = kv.build("vit_digits", weights="pretrained")
     from keras_vit_plugin.export.verify import keras_logits
     from keras_vit_plugin.presets.digits import load_digits_split
 
     (x_train, _), (x_test, y_test) = load_digits_split()
-    candidates = list(roads.ours(model, tmp_path, x_train))
+    candidates = list(roads.ours(dense_digits, tmp_path, x_train))
     assert [candidate.mode for candidate in candidates][-4:] == ["int16x8", "int4", "auto, 99 %", "auto, 99 %, size"]
-    reference = keras_logits(model, x_test[:40], 1 / 127.5, -1.0)
+    reference = keras_logits(dense_digits, x_test[:40], 1.0, 0.0)
     for candidate in candidates:
         assert compare.judge(candidate, x_test[:40], y_test[:40], reference).agreement >= 0.9
     medians = compare.time_interleaved(candidates, x_test[0], 1, 3)

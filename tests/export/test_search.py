@@ -1,6 +1,5 @@
 """`quantize="auto"`: which file is chosen, what is promised of it, and what happens where none is good enough."""
 
-import keras
 import numpy as np
 import pytest
 from conftest import pixels
@@ -13,15 +12,9 @@ from keras_vit_plugin.presets.digits import load_digits_split
 
 
 @pytest.fixture(scope="module")
-def digits():
-    """A model of three dense layers, so that each of many files is made in a second or two, and its images."""
-    (x_train, y_train), (x_test, y_test) = load_digits_split()
-    keras.utils.set_random_seed(0)
-    dense = [keras.layers.Dense(64, "gelu"), keras.layers.Dense(64, "gelu"), keras.layers.Dense(10)]
-    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten(), *dense])
-    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(x_train, y_train, batch_size=32, epochs=30, verbose=0)
-    return model, x_train, x_test, y_test
+def digits(dense_digits):
+    (x_train, _), (x_test, y_test) = load_digits_split()
+    return dense_digits, x_train, x_test, y_test
 
 
 @pytest.mark.parametrize("order, cheapest", [("speed", "int8"), ("size", "int4")])
