@@ -106,7 +106,7 @@ def observe(content, images):
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
     products, rows = dict.fromkeys(inputs, 0.0), dict.fromkeys(inputs, 0)
     batches = -(-len(images) // int(graph.subgraph.tensors[graph.image].shape[0]))
-    samples = min(SAMPLES_PER_CALL, -(-SAMPLES // batches))
+    samples = min(SAMPLES_PER_CALL, max(SAMPLES // batches, 1))
     outputs = [int(index) for index in graph.subgraph.outputs]
     for batch, tensor in enumerate(track(computed_tensors(content, images), "Calibrating", total=batches)):
         check_finite([tensor(index) for index in outputs], batch * int(graph.subgraph.tensors[graph.image].shape[0]))

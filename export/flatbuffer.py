@@ -224,7 +224,7 @@ def requantize_pixels(content, dtype="uint8"):
     for quantize in readers:
         quantized = int(quantize.outputs[0])
         if op_name(model, quantize) == "QUANTIZE" and tensor_type(graph.tensors[quantized]) == "INT8":
-            _redirect(graph, quantized, pixels)
+            _redirect(model, quantized, pixels)
             graph.operators.remove(quantize)
     if dtype == "int8":
         graph.operators.remove(cast)
@@ -305,12 +305,37 @@ def operator_code(model, name):
     return len(model.operatorCodes) - 1
 
 
+def name_outputs(content, in_float):
+    """Lets the signature and the graph have the same outputs.
+
+    Behind an op that it does not know, ai-edge-quantizer makes what QUANTIZE gives the output, and the signature keeps
+    what goes in.
+
+    Args:
+        content: bytes of the file.
+        in_float: whether the output is what goes in.
+    """
+    model = read(content)
+    graph = model.subgraphs[0]
+    entered = {int(op.outputs[0]): int(op.inputs[0]) for op in graph.operators if op_name(model, op) == "QUANTIZE"}
+    for signature in model.signatureDefs or []:
+        for entry in signature.outputs:
+            for place, given in enumerate(map(int, graph.outputs)):
+                if entered.get(given) == entry.tensorIndex and in_float:
+                    graph.outputs[place] = entry.tensorIndex
+                elif entered.get(given) == entry.tensorIndex:
+                    entry.tensorIndex = given
+    return write(model)
+
+
 def in_integer(content, kinds):
     """Lets operators of these kinds compute on integers where they stand between DEQUANTIZE and QUANTIZE.
 
     Their kernels for integers are of version 2. REDUCE_MAX gives what it takes, so that QUANTIZE stays behind it where
     the two have other scales, as behind pixels.
     """
+    from ai_edge_litert import schema_py_generated as schema
+
     model = read(content)
     graph = model.subgraphs[0]
     producer = {int(index): operator for operator in graph.operators for index in operator.outputs}
@@ -323,15 +348,25 @@ def in_integer(content, kinds):
         if around != {"DEQUANTIZE", "QUANTIZE"}:
             continue
         operator.inputs = [entering.inputs[0], *operator.inputs[1:]]
+        in_float = int(operator.outputs[0])
         taken, given = (graph.tensors[int(index)] for index in (entering.inputs[0], leaving[0].outputs[0]))
         if op_name(model, operator) == "REDUCE_MAX" and not _same_scale(taken, given):
-            output = graph.tensors[int(operator.outputs[0])]
-            output.type, output.quantization = taken.type, copy.deepcopy(taken.quantization)
+            graph.tensors.append(copy.deepcopy(graph.tensors[in_float]))
+            graph.tensors[-1].name += b"/integer"
+            graph.tensors[-1].type, graph.tensors[-1].quantization = taken.type, copy.deepcopy(taken.quantization)
+            operator.outputs = [len(graph.tensors) - 1]
+            for other in leaving:
+                other.inputs = operator.outputs
         else:
             operator.outputs = leaving[0].outputs
             for other in leaving:
                 graph.operators.remove(other)
-                _redirect(graph, int(other.outputs[0]), int(leaving[0].outputs[0]))
+                _redirect(model, int(other.outputs[0]), int(leaving[0].outputs[0]))
+        if in_float in map(int, graph.outputs):
+            dequantize = schema.OperatorT(
+                opcodeIndex=operator_code(model, "DEQUANTIZE"), inputs=operator.outputs, outputs=[in_float]
+            )
+            graph.operators.insert(graph.operators.index(operator) + 1, dequantize)
         code = model.operatorCodes[operator.opcodeIndex]
         code.version = max(code.version, 2)
     read_by_some = {int(index) for operator in graph.operators for index in operator.inputs} | set(graph.outputs)
@@ -347,10 +382,15 @@ def _same_scale(one, other):
     return scales[0] == scales[1]
 
 
-def _redirect(graph, old, new):
-    """Lets every reader of the tensor `old` read `new`."""
+def _redirect(model, old, new):
+    """Lets every reader of the tensor `old` of the first subgraph read `new`, and outputs be it."""
+    graph = model.subgraphs[0]
     for operator in graph.operators:
         operator.inputs = [new if int(index) == old else index for index in operator.inputs]
+    graph.outputs = [new if int(index) == old else index for index in graph.outputs]
+    for signature in model.signatureDefs or []:
+        for entry in signature.outputs:
+            entry.tensorIndex = new if entry.tensorIndex == old else entry.tensorIndex
 
 
 def drop_unused_tensors(content):

@@ -3,7 +3,16 @@
 from . import recipes
 from .answers import LOGITS
 from .calibrate import observe, quantizer_ranges
-from .flatbuffer import drop_unused_tensors, in_integer, op_name, read, requantize_pixels, tensor_type, write
+from .flatbuffer import (
+    drop_unused_tensors,
+    in_integer,
+    name_outputs,
+    op_name,
+    read,
+    requantize_pixels,
+    tensor_type,
+    write,
+)
 from .gradients import scaled_ranges
 from .graph import Graph
 from .loadable import loadable
@@ -53,6 +62,7 @@ def quantize_integer_only(
                 scope = recipes.scope(graph, operator)
                 engine.update_quantization_recipe(scope, graph.kind(operator), algorithm_key=unquantized)
             file = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
+        file = name_outputs(file, output_dtype == "float32")
         file = in_integer(requantize_pixels(file, input_dtype), UNKNOWN_TO_THE_QUANTIZER)
         return _any_scales(drop_unused_tensors(file))
 

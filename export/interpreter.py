@@ -72,7 +72,10 @@ def _cores():
 def load_error(content):
     """Why the interpreter cannot load a file, or not run it on zeros, in its own words; `""` where it can."""
     try:
-        _invoke(open_interpreter(content))
+        interpreter = open_interpreter(content)
+        for entry in interpreter.get_input_details():
+            interpreter.set_tensor(entry["index"], np.zeros(entry["shape"], entry["dtype"]))
+        _invoke(interpreter)
     except InvalidModelFile as error:
         return str(error)
     return ""

@@ -33,7 +33,7 @@ def loadable(quantized, graph):
         if operator is None or any(operator is other for other in left):
             break
         left.append(operator)
-    raise ValueError(f"The runtime does not load this model in this mode: {reason}")
+    raise ValueError(f"The runtime does not run this model in this mode: {reason}")
 
 
 def refusal(content):

@@ -10,8 +10,8 @@ from . import recipes
 from .answers import LOGITS
 from .calibrate import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from .correct_biases import corrected_biases
+from .flatbuffer import InvalidModelFile
 from .graph import Graph
-from .loadable import refusal
 from .prepare import prepared
 from .progress import track
 from .round_weights import rounded_kernels, with_kernels
@@ -90,11 +90,11 @@ class MixedInt8:
             self.noises[i, level] = 0.0
         if (i, level) not in self.noises:
             file = _quantize(self.rounded, self.graph, self.quantizer_ranges, {level: [self.operators[i]]})
-            if refusal(file):
-                self.noises[i, level] = UNUSABLE
-            else:
+            try:
                 outputs = all_outputs(file, self.measured_images)
                 self.noises[i, level] = mean_noise(self.answers, self.rounded_outputs, outputs)
+            except InvalidModelFile:  # its kernel refuses its tensors
+                self.noises[i, level] = UNUSABLE
         return self.noises[i, level]
 
     def _plan(self, budget):

@@ -1,6 +1,7 @@
 """Keras model -> spec -> rewrites -> float file -> quantized file -> verified -> written."""
 
 import hashlib
+import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -247,7 +248,7 @@ def export_tflite(
     ]
     holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
     kept = rejected_path(path) if keep_rejected else None
-    message = "" if holds else _parity_message(quantize, parity, images.verified_on, wanted, too_far, kept)
+    message = "" if holds else _parity_message(quantize, parity, images, wanted, too_far, kept)
     content = finish(content, parity, verified_by, message)
     if holds:
         flatbuffer.check_same_but_metadata(content, finished)
@@ -357,13 +358,13 @@ def _input_description(preprocessing, input_dtype, batch_size):
     return text
 
 
-def _parity_message(mode, parity, verified_on, wanted, too_far, kept):
+def _parity_message(mode, parity, images, wanted, too_far, kept):
     measured = []
     for each in (parity, *parity.others):
         name = f"{each.name}: " if parity.others else ""
         if each.agreement is not None and wanted.min_agreement is not None:
             measured.append(
-                f"{name}the same answer on {each.agreement:.1%} of {each.images} {verified_on} images (wanted "
+                f"{name}the same answer on {each.agreement:.1%} of {each.images} {images.verified_on} images (wanted "
                 f"{wanted.min_agreement:.1%})"
             )
             name = ""
@@ -375,7 +376,9 @@ def _parity_message(mode, parity, verified_on, wanted, too_far, kept):
             "shows where the error enters."
         )
     else:
-        left = f"It is kept as {kept}: `keras-vit debug MODEL {kept}` shows where the error enters."
+        more = "" if images.calibration is None else " --calibration DIR"
+        command = f"keras-vit debug MODEL {shlex.quote(str(kept))}{more}"
+        left = f"It is kept as {kept}: `{command}` shows where the error enters."
     return (
         f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} {left} Use another mode, "
         "calibrate on more typical images, or pass a `tolerance` of your own."

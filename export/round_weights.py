@@ -3,7 +3,8 @@
 GPTQ (arXiv:2210.17323): weights are rounded one input at a time, and the error that each makes in the layer's output is
 taken up by the inputs not yet rounded, as far as the rows x that enter correlate, `H = sum x' x`. With 4 bits the range
 of each channel is the one of a few with the least such error, and every weight is rounded `DESCENTS` times more, one
-input after the other with all others as they are (coordinate descent, QuantEase, arXiv:2309.01885).
+input after the other with all others as they are (coordinate descent, QuantEase, arXiv:2309.01885). Layers of more than
+`WIDEST` inputs take the nearest step: H would not fit.
 """
 
 import numpy as np

@@ -114,6 +114,7 @@ class Tolerance:
         return agrees and parity.snr_db >= self.min_snr_db and all(map(self.holds, parity.others))
 
 
+FEWEST_TO_FORGIVE = 4  # images, of which one may be decided otherwise
 # What each mode must keep when the caller names no tolerance. The agreement is below what the mode keeps on a model
 # that it suits by about two standard errors of a share of 128 images.
 TOLERANCES = {
@@ -130,12 +131,13 @@ TOLERANCES = {
 def usual_tolerance(mode, images):
     """What a mode must keep on so many images when the caller names no tolerance.
 
-    Of few images one may be decided otherwise: it says little beside the signal-to-noise ratio. Not in float32.
+    Of four and a few more images one may be decided otherwise: it says little beside the signal-to-noise ratio. Not in
+    float32.
     """
     usual = TOLERANCES[mode]
-    if mode == "float32":
+    if mode == "float32" or images < FEWEST_TO_FORGIVE:
         return usual
-    return replace(usual, min_agreement=min(usual.min_agreement, 1 - 1 / images))
+    return replace(usual, min_agreement=min(usual.min_agreement, (images - 1) / images))
 
 
 class ParityError(RuntimeError):

@@ -94,13 +94,26 @@ def _open_file(path):
 
 def _keep_loss(model, path):
     """Gives a model the loss that it was saved with, which tells what its outputs mean, and no optimizer state."""
-    if path.suffix != ".keras":
-        return
-    with zipfile.ZipFile(path) as archive:
-        saved = json.loads(archive.read("config.json")).get("compile_config") or {}
     with contextlib.suppress(Exception):  # a loss of somebody's own, which is not registered here, tells nothing
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                saved = json.loads(archive.read("config.json")).get("compile_config") or {}
+        else:
+            import h5py
+
+            with h5py.File(path) as archive:
+                saved = json.loads(archive.attrs["training_config"])
         if saved.get("loss") is not None:
-            model.compile(loss=keras.saving.deserialize_keras_object(saved["loss"]))
+            model.compile(loss=_read_loss(saved["loss"]))
+
+
+def _read_loss(saved):
+    """A loss, or a list or dict of losses, of what Keras wrote of it."""
+    if isinstance(saved, list):
+        return [_read_loss(each) for each in saved]
+    if isinstance(saved, dict) and "class_name" not in saved:
+        return {name: _read_loss(each) for name, each in saved.items()}
+    return keras.losses.deserialize(saved) if isinstance(saved, dict) else saved
 
 
 def _open_folder(path):

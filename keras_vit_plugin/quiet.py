@@ -74,10 +74,9 @@ def silence_native_stderr():
     try:
         yield
     finally:
-        sys.stderr = before if sys.stderr is kept else sys.stderr
-        kept.close()
         os.dup2(saved, 2)
         os.close(saved)
+        sys.stderr = before if sys.stderr is kept else sys.stderr
 
 
 def _point_stderr_nowhere():

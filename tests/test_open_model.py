@@ -34,15 +34,16 @@ def test_the_loss_of_a_saved_model_tells_what_its_output_means(tmp_path):
 
     images = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(images)))
-    for loss, task in (
-        (keras.losses.BinaryCrossentropy(from_logits=True), "binary"),
-        ("mse", "regression"),
-        (lambda wanted, given: keras.ops.mean(wanted - given), "regression"),  # cannot be read again
+    for name, loss, task in (
+        ("m.keras", keras.losses.BinaryCrossentropy(from_logits=True), "binary"),
+        ("m.h5", keras.losses.BinaryCrossentropy(from_logits=True), "binary"),
+        ("m.keras", "mse", "regression"),
+        ("m.keras", lambda wanted, given: keras.ops.mean(wanted - given), "regression"),  # cannot be read again
     ):
         model = keras.Model(images, keras.layers.Dense(1)(x))
         model.compile("adam", loss)
-        model.save(tmp_path / "m.keras")
-        assert ImageModel(open_model(tmp_path / "m.keras")).answer.task == task
+        model.save(tmp_path / name)
+        assert ImageModel(open_model(tmp_path / name)).answer.task == task
 
 
 def test_preset_folders_of_kerashub_are_opened(tmp_path):

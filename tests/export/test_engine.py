@@ -12,7 +12,7 @@ from keras import layers, ops
 from keras_vit_plugin.export import mixed_int8, tune_gains
 from keras_vit_plugin.export.answers import LOGITS, Answer
 from keras_vit_plugin.export.calibrate import all_outputs, observe
-from keras_vit_plugin.export.flatbuffer import InvalidModelFile, add_missing_biases, op_name, read, write
+from keras_vit_plugin.export.flatbuffer import InvalidModelFile, add_missing_biases, op_name, read, tensor_type, write
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.interpreter import Runner, load_error
 from keras_vit_plugin.export.keras_model import ImageModel
@@ -277,7 +277,12 @@ def test_an_operator_that_does_not_load_is_left_alone(monkeypatch):
             made.subgraphs[0].operators[0].inputs = [99]
         return write(made)
 
-    monkeypatch.setattr(mixed_int8, "refusal", lambda file: "" if file_is_whole(file) else "no tensor 99")
+    def refusing(file, images):
+        if not file_is_whole(file):
+            raise InvalidModelFile("no tensor 99")
+        return all_outputs(file, images)
+
+    monkeypatch.setattr(mixed_int8, "all_outputs", refusing)
     monkeypatch.setattr(mixed_int8, "_quantize", broken)
     engine = MixedInt8(content, pixels(SHAPE, 8), "speed")
     assert file_is_whole(engine.within(18.0))
@@ -298,3 +303,25 @@ def test_an_operator_that_loads_and_does_not_run_is_named():
     assert "(REDUCE_MAX) failed to invoke" in load_error(write(tree))
     with pytest.raises(InvalidModelFile, match="cannot run this file"):
         Runner(write(tree))(pixels(SHAPE, 1))
+
+
+@pytest.mark.parametrize("mode", ["int8-full", "int16x8"])
+@pytest.mark.parametrize("convolution", [False, True])
+def test_a_pooled_maximum_may_be_an_output_too(convolution, mode):
+    integers = {"int8-full": "int8", "int16x8": "int16"}[mode]
+    image = keras.Input(SHAPE)
+    x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3)(image) if convolution else image)
+    model = keras.Model(image, [x, layers.Dense(5)(x)])
+    randomize(model)
+    keras_model, images = ImageModel(model, 1 / 255, 0.0), pixels(SHAPE, 16)
+    content = add_missing_biases(lower_keras(keras_model, input_dtype="uint8"))
+    for output_dtype in ("float32", integers):
+        file = quantize(content, mode, images, output_dtype=output_dtype, answers=keras_model.answers)
+        tree = read(file)
+        graph = tree.subgraphs[0]
+        assert {tensor_type(graph.tensors[index]).lower() for index in graph.outputs} == {output_dtype}
+        named = {entry.tensorIndex for entry in tree.signatureDefs[0].outputs}
+        assert named == set(map(int, graph.outputs))
+        for expected, found in zip(keras_model(images), Runner(file).in_order(images)):
+            assert found.shape == expected.shape
+            assert np.square(found - expected).mean() < 0.01 * np.square(expected).mean()
