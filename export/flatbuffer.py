@@ -18,7 +18,7 @@ LAST_OLD_CODE = 127  # the old field for op codes holds one byte; PLACEHOLDER_FO
 
 
 class InvalidModelFile(ValueError):
-    """The bytes are no TFLite model, not those that were exported, or a model of something else than images."""
+    """The bytes are no TFLite model, not those that were exported, do not run, or take something else than images."""
 
 
 @contextlib.contextmanager

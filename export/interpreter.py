@@ -44,7 +44,7 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
 
     Args:
         content: bytes of the file.
-        num_threads: of the interpreter; None is one per core.
+        num_threads: of the interpreter; None is one per core that this process may use.
         preserve_all_tensors: whether tensors between input and output can be read.
 
     Raises:
@@ -98,11 +98,12 @@ class Runner:
 
     Args:
         content: bytes of the file.
-        num_threads: threads of the interpreter; None is one per core.
+        num_threads: threads of the interpreter; None is one per core that this process may use.
         interpreter: an open interpreter of the file, or what behaves like one; None opens one here.
 
     Raises:
-        InvalidModelFile: the file is damaged, the interpreter cannot load it, or it does not have one input of images.
+        InvalidModelFile: the file is damaged, the interpreter cannot load or run it, or it does not have one input of
+            images.
         ImportError: no interpreter is installed.
     """
 

@@ -331,7 +331,7 @@ def export(
 @task_option
 @click.option("--min-agreement", type=float, help="Share of same answers, 0..1; default: that of the file's mode.")
 @click.option("--min-snr", type=float, help="Signal-to-noise ratio in dB; default: that of the file's mode.")
-@click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
+@click.option("--threads", type=int, help="Threads of the interpreter; default: one per usable core.")
 @json_option
 @_readable_errors
 def verify(
@@ -449,7 +449,7 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
 @click.argument("images", nargs=-1, required=True)
 @click.option("--labels", metavar="FILE", help="Class names, one a line; default: those in the file.")
 @click.option("--pixels", metavar="0..1|-1..1|0..255", help="For a TFLITE of another program: the range that it takes.")
-@click.option("--threads", type=int, help="Threads of the interpreter; default: one per core.")
+@click.option("--threads", type=int, help="Threads of the interpreter; default: one per usable core.")
 @json_option
 @_readable_errors
 def run(tflite, images, labels, pixels, threads, as_json):
