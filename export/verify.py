@@ -312,7 +312,8 @@ def verify(
             given = pixel_normalization(model, preprocessing.channels, pixels=file_pixels)
     elif file_pixels is not None:
         raise ValueError("`file_pixels` is for a file without this package's metadata; this one takes raw pixels.")
-    outputs = outputs_of(runner, raw, keras_model.answers, given)
+    with naming(file):
+        outputs = outputs_of(runner, raw, keras_model.answers, given)
     answers = metadata.answers if metadata else answers_of(tree, keras_model.answers)
     references = as_file_gives(keras_model(raw), keras_model.answers, answers)
     return compare_all(references, outputs, labels, answers)
