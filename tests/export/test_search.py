@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from conftest import pixels
+from conftest import pixels, randomize
 
+import keras_vit_plugin as kv
 from keras_vit_plugin.export import ParityError, export_tflite, inspect, verify
 from keras_vit_plugin.export.preprocessing import preprocessing_of
 from keras_vit_plugin.export.search import MOST_CANDIDATES, Wish
@@ -43,10 +44,11 @@ def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, cheapes
     assert report.choice in page and all(f"<td>{candidate.name}<td>" in page for candidate in report.tried)
 
 
-def test_a_stricter_wish_takes_fewer_steps_down(digits, tmp_path):
-    model, *_ = digits
+def test_a_stricter_wish_takes_fewer_steps_down(tmp_path):
+    model = kv.build("vit_test")
+    randomize(model)
     path = tmp_path / "m.tflite"
-    noise = pixels((8, 8, 1), 200)  # images that the model is not sure of
+    noise = pixels(model.image_shape, 200)  # images that the model is not sure of
     lax, strict = (
         export_tflite(model, path, quantize="auto", calibration=noise, min_agreement=wish) for wish in (0.5, 0.99)
     )
