@@ -64,6 +64,11 @@ def load_runtime():
     raise ImportError(" ".join(["There is no TFLite interpreter here.", *broken, what_to_install()]))
 
 
+def usable_cores():
+    """How many cores this process may use: more threads would wait for each other."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def what_to_install():
     python = f"Python {platform.python_version()} on {platform.machine()}"
     if platform.machine() not in ("armv6l", "armv7l", "armv8l"):
@@ -145,7 +150,7 @@ class Model:
 
     Args:
         path: of the file.
-        threads: of the interpreter; None is one per core.
+        threads: of the interpreter; None is one per core that this process may use.
         pixels: a key of `RANGES`, what a file that the exporter did not make takes; None gives it raw pixels.
 
     Attributes:
@@ -162,7 +167,7 @@ class Model:
         self.scale, self.offset = RANGES[pixels or "0..255"]
         interpreter_class, self.package = load_runtime()
         try:
-            self.interpreter = interpreter_class(model_path=str(path), num_threads=threads or os.cpu_count())
+            self.interpreter = interpreter_class(model_path=str(path), num_threads=threads or usable_cores())
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: {self.package} cannot load this file: {error}") from error
@@ -620,7 +625,7 @@ def search(arguments):
 
 
 def benchmark(arguments):
-    counts = arguments.threads or [count for count in (1, 2, 4) if count <= os.cpu_count()] or [1]
+    counts = arguments.threads or [count for count in (1, 2, 4) if count <= usable_cores()] or [1]
     models, seconds = {count: Model(arguments.model, count) for count in counts}, {count: [] for count in counts}
     noise = np.random.default_rng(0)
     for model in models.values():
