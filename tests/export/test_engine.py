@@ -108,8 +108,8 @@ def test_int16_sums_load_with_any_scales(scale, offset):
 @pytest.mark.parametrize("kind", ["GlobalMaxPooling2D", "MaxPooling2D", "UpSampling2D", "ZeroPadding2D"])
 def test_what_reads_the_pixels_themselves_keeps_their_scale(kind, mode, input_dtype):
     image = keras.Input(SHAPE)
-    nearest = {"size": 2, "interpolation": "bilinear"} if kind == "UpSampling2D" else {}
-    x = layers.Flatten()(getattr(layers, kind)(**nearest)(image))
+    options = {"interpolation": "bilinear"} if kind == "UpSampling2D" else {}
+    x = layers.Flatten()(getattr(layers, kind)(**options)(image))
     model = keras.Model(image, [layers.Dense(5)(x), layers.Dense(3)(x)])
     randomize(model)
     keras_model, images = ImageModel(model, 1 / 255, 0.0), pixels(SHAPE, 16)
