@@ -10,10 +10,10 @@ import pytest
 from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[1]
-if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):
+CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+if "PYTEST_XDIST_WORKER" in os.environ and CORES:
     # Test processes side by side keep to a core each: their libraries' threads would wait for each other in loops.
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(cores)]})
+    os.sched_setaffinity(0, {CORES[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(CORES)]})
 DEIT = "deit_tiny_patch16_224"
 TINY_PRESETS = (
     "vit_test",
@@ -49,6 +49,18 @@ def run_python(code, *arguments, **environment):
 def pixels(image_shape, count=4, seed=0):
     """Random raw pixels, uint8 `(count, H, W, C)`."""
     return np.random.default_rng(seed).integers(0, 256, (count, *image_shape), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def every_core():
+    """Every core for the module's tests: OpenVINO crashes on one of two, and a browser on one has no threads."""
+    if not CORES:
+        yield
+        return
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, CORES)
+    yield
+    os.sched_setaffinity(0, own)
 
 
 @pytest.fixture(params=TINY_PRESETS)

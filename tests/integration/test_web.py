@@ -34,7 +34,7 @@ PHOTOS = 20
 
 
 @pytest.fixture(scope="module")
-def browser():
+def browser(every_core):
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import browser
 
