@@ -1,15 +1,14 @@
 """Where a file's error comes from: op by op, what its own rounding does to the logits."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from .answers import LOGITS
 from .arguments import check_model
 from .files import read_file
 from .flatbuffer import naming, read
 from .float_files import FloatFiles
-from .gradients import LogitGradients, has_derivatives
+from .gradients import LogitGradients, has_derivatives, output_scales
 from .graph import MOVES, Graph
 from .images import fingerprint, gather_images, synthetic_images
 from .interpreter import computed_tensors
@@ -21,6 +20,7 @@ from .pipeline import weights_hash
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
 from .split import gather_calibration
+from .verify import as_db
 
 DEBUGGED_IMAGES = 8
 CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
@@ -35,10 +35,10 @@ class OpError:
         kind: such as `"FULLY_CONNECTED"`.
         place: `"embedding"`, `"block 3"` (from 0) or `"head"`.
         dtype: of its output in the file.
-        snr_db: signal-to-noise ratio of its output against Keras, all errors before it included.
-        noise: mean squared error of the logits over their mean square, both less the mean over the classes, that its
-            own error causes, to first order: that of rounding its weights and its output, given the inputs that it has
-            in the file.
+        snr_db: signal-to-noise ratio of its output against Keras, all errors before it included; of the model's answer
+            as `Answer.noise` takes it.
+        noise: noise in the model's answer (`Answer.noise`) that its own error causes, to first order: that of rounding
+            its weights and its output, given the inputs that it has in the file.
         low, high: the range that its output can hold, or held where it is float.
         saturated: share of its output's values at an end of an integer range.
         cause: what most of `noise` comes from: `"clipping"` or `"rounding"` of its output, or `"inside"`: its weights,
@@ -131,10 +131,11 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     files = FloatFiles(keras_model, calibration, batch_size, target=made.target, outputs=outputs)
     if files.road == "generic":
         raise ValueError(f"`model` is exported as Keras emits it ({files.road_reason}): no operator has a block.")
-    twin = Graph(files.lowered(made.mode, made.prefer))
+    lowered = files.lowered(made.mode, made.prefer)
+    twin = Graph(lowered)
     if not has_derivatives(twin):
         raise ValueError("`model` has operators that have no derivative here.")
-    return _report(twin, file, content, images, made.mode)
+    return _report(lowered, twin, file, content, images, made.mode, keras_model.answers[0])
 
 
 def _calibration(source, preprocessing, made, tflite):
@@ -149,7 +150,7 @@ def _calibration(source, preprocessing, made, tflite):
     raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")
 
 
-def _report(twin, file, content, images, mode):
+def _report(lowered, twin, file, content, images, mode, answer):
     indices = {tensor.name.decode(): index for index, tensor in enumerate(file.subgraph.tensors)}
     # What the rest of the file reads where a value is there in float and rounded.
     same = {
@@ -163,9 +164,9 @@ def _report(twin, file, content, images, mode):
         if twin.kind(operator) not in (*MOVES, "CAST") and same[int(operator.outputs[0])] is not None
     ]
     sums = {id(operator): _Sums() for operator in compared}
-    generator, logit_gradients = np.random.default_rng(0), LogitGradients(twin)
-    logits = int(twin.subgraph.outputs[0])
-    power = error = 0.0
+    logits, outputs, computed_outputs = int(twin.subgraph.outputs[0]), [], []
+    scales = output_scales(lowered, images, (answer,))
+    generator, logit_gradients = np.random.default_rng(0), LogitGradients(twin, (answer,), scales)
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
     calls = computed_tensors(content, np.repeat(images, batch_size, axis=0))
     for image, tensor in zip(track(images, "Comparing"), calls):
@@ -193,20 +194,24 @@ def _report(twin, file, content, images, mode):
                 grid=_grid(file, same[index]),
                 limits=_limits(file, same[index]),
             )
-        wanted, got = (np.reshape(array, twin.shape(logits)) for array in (values[logits], held[logits]))
-        power += np.square(LOGITS.signal(wanted)).sum()
-        error += np.square(LOGITS.error(wanted, got)).sum()
-    ops = tuple(
+        for array, found in ((values, outputs), (held, computed_outputs)):
+            found.append(np.reshape(array[logits], twin.shape(logits))[:1])
+    logits_snr_db = as_db(answer.noise(np.concatenate(outputs), np.concatenate(computed_outputs)))
+    ops = [
         sums[id(operator)].result(
             name=file.name(same[int(operator.outputs[0])]),
             kind=twin.kind(operator),
             place=places[int(operator.outputs[0])],
             dtype=file.dtype(same[int(operator.outputs[0])]).lower(),
-            power=power,
+            images=len(images),
         )
         for operator in compared
-    )
-    return DebugReport(mode, len(images), _db(power, error), ops)
+    ]
+    ops = [
+        replace(op, snr_db=logits_snr_db) if int(operator.outputs[0]) == logits else op
+        for op, operator in zip(ops, compared)
+    ]
+    return DebugReport(mode, len(images), logits_snr_db, tuple(ops))
 
 
 class _Sums:
@@ -235,14 +240,14 @@ class _Sums:
         for cause, part in zip(self.causes, (clipped - exact, rounded - clipped, got - rounded)):
             self.causes[cause] += np.square(gradient @ part).mean()
 
-    def result(self, name, kind, place, dtype, power):
+    def result(self, name, kind, place, dtype, images):
         return OpError(
             name=name,
             kind=kind,
             place=place,
             dtype=dtype,
             snr_db=_db(self.signal, self.error),
-            noise=float(self.noise / max(power, 1e-30)),
+            noise=float(self.noise / images),
             low=self.low,
             high=self.high,
             saturated=self.saturated / self.count,

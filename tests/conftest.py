@@ -24,6 +24,13 @@ TINY_PRESETS = (
 )
 
 
+def pytest_runtest_setup(item):
+    """Weights that a test does not set are the same in every order of the tests."""
+    import keras
+
+    keras.utils.set_random_seed(0)
+
+
 def real_data(*parts):
     """A path in the real data, or a skip where a clone has none."""
     folder = Path(os.environ.get("KERAS_VIT_DATA", REPOSITORY.parent / "shared" / "data"))

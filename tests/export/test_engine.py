@@ -254,7 +254,7 @@ def test_outputs_of_any_rank_and_number(kind, mode):
     assert [values.shape for values in found] == [values.shape for values in reference]
     assert len(found) == len(answers)
     for answer, wanted, got in zip(answers, reference, found):
-        assert -10 * np.log10(answer.noise(wanted, got)) >= LEAST_DB[mode] - 8
+        assert -10 * np.log10(answer.noise(wanted, got)) >= LEAST_DB[mode] - 5
 
 
 def test_a_model_that_overflows_is_refused_in_a_sentence():

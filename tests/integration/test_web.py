@@ -181,9 +181,12 @@ def test_deit_tiny_answers_here_as_in_python(mode, least_snr_db, page, deit_file
         assert page.inner_text("#status") == shown["labels"][int(np.argmax(shown["logits"]))]
         found.append(shown["logits"])
     found = np.asarray(found, np.float32)
-    # Where activations are quantized on the fly, the browser's kernels round otherwise, and near ties fall otherwise.
-    assert (found.argmax(1) == expected.argmax(1)).mean() >= (1.0 if least_snr_db >= 80 else 0.85)
     assert snr_db(expected, found) >= least_snr_db
+    # Where activations are quantized on the fly, the browser's kernels round otherwise, and near ties fall otherwise.
+    second, first = np.sort(expected, 1)[:, -2:].T
+    clear = first - second > (0 if least_snr_db >= 80 else 4 * np.square(found - expected).mean() ** 0.5)
+    assert clear.mean() >= 0.75
+    np.testing.assert_array_equal(found.argmax(1)[clear], expected.argmax(1)[clear])
 
 
 # Which way a file is run
