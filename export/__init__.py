@@ -9,7 +9,7 @@ from .pipeline import export_tflite
 from .report import ExportReport
 from .search import Candidate
 from .targets import UnsupportedByTarget
-from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, verify, wanted_of
+from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, tolerance_of, verify, wanted_of
 
 __all__ = [
     "Answer",
@@ -29,6 +29,7 @@ __all__ = [
     "debug",
     "export_tflite",
     "inspect",
+    "tolerance_of",
     "verify",
     "wanted_of",
 ]

@@ -10,7 +10,7 @@ from .keras_model import batch_of
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
 from .search import ORDERS
 from .targets import TARGETS
-from .verify import Tolerance
+from .verify import USUAL, Tolerance
 from .wish import Wish, checked_wish
 
 OUTPUT_MODES = ("float32", "float16", "dynamic", "int8")  # those that may give more than logits
@@ -103,7 +103,7 @@ def check_answers(model, target, outputs, batch_size, tolerance):
     answers = model.answers
     tasks = ", ".join(f"{answer.name} ({answer.task})" for answer in answers)
     decides = any(answer.has_decisions for answer in answers)
-    if tolerance is not None and tolerance.min_agreement is not None and not decides:
+    if tolerance is not None and tolerance.min_agreement not in (None, USUAL) and not decides:
         raise ValueError(
             f"`tolerance` has min_agreement={tolerance.min_agreement}, but the model decides nothing: it gives {tasks}"
             ". Pass Tolerance(None, min_snr_db), or say with `task` what its outputs mean."

@@ -123,7 +123,8 @@ def export_tflite(
         verification: images to compare on, as for `calibration`; those that are calibrated on are left out. None
             holds out some of the calibration images, which nothing is fitted on, or takes synthetic ones where there
             are none.
-        tolerance: a `Tolerance`; None takes the mode's own (`usual_tolerance`). Every output must keep it.
+        tolerance: a `Tolerance`; None takes the mode's own (`usual_tolerance`), as does a part of it that is not given.
+            Every output must keep it.
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
         min_agreement: for `"auto"`: the share of images, 0..1, that keep the model's decision, of the worst label or
@@ -240,7 +241,8 @@ def export_tflite(
     parity = compare_all(references, computed, images.labels, finish.answers)
     others = _others_snr_db(finished, seen, expected, references, finish.answers, files.target.gpu)
     block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()
-    wanted = tolerance or default_tolerance(quantize, images.verified_on, len(images.verification))
+    usual = default_tolerance(quantize, images.verified_on, len(images.verification))
+    wanted = usual if tolerance is None else tolerance.filled(usual)
     if tried and tolerance is None and images.verified_on == "verification":
         wanted = replace(wanted, min_agreement=max(wanted.min_agreement or 0.0, wish.min_agreement or 0.0))
     too_far = [

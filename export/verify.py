@@ -93,6 +93,9 @@ class ParityReport:
         return words
 
 
+USUAL = "usual"
+
+
 @dataclass(frozen=True)
 class Tolerance:
     """The least that a file must reach to be written, in each of its outputs.
@@ -100,14 +103,26 @@ class Tolerance:
     Args:
         min_agreement: share of images, 0..1, with the Keras model's decision; None where there is nothing to agree on.
         min_snr_db: signal-to-noise ratio in dB, as `ParityReport.snr_db`.
+
+    Either is `"usual"` for what the mode must keep when nothing is said.
     """
 
-    min_agreement: float | None
-    min_snr_db: float
+    min_agreement: float | None | str = USUAL
+    min_snr_db: float | str = USUAL
 
     def __post_init__(self):
-        if self.min_agreement is not None and not 0 <= self.min_agreement <= 1:
-            raise ValueError(f"`min_agreement` must be in 0..1, got {self.min_agreement}.")
+        agreement, snr = self.min_agreement, self.min_snr_db
+        if agreement not in (None, USUAL) and (isinstance(agreement, str) or not 0 <= agreement <= 1):
+            raise ValueError(f"`min_agreement` must be in 0..1, None or {USUAL!r}, got {agreement!r}.")
+        if snr != USUAL and (not isinstance(snr, (int, float, np.number)) or np.isnan(snr)):
+            raise ValueError(f"`min_snr_db` must be a number of dB or {USUAL!r}, got {snr!r}.")
+
+    def filled(self, usual):
+        """The same, with the numbers of another `Tolerance` where this one says `"usual"`."""
+        return Tolerance(
+            usual.min_agreement if self.min_agreement == USUAL else self.min_agreement,
+            usual.min_snr_db if self.min_snr_db == USUAL else self.min_snr_db,
+        )
 
     def holds(self, parity):
         agrees = None in (self.min_agreement, parity.agreement) or parity.agreement >= self.min_agreement
@@ -339,10 +354,12 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
     usual = usual_tolerance(mode, parity.images)
     if parity.agreement is None and not any(other.agreement is not None for other in parity.others):
         usual = Tolerance(None, usual.min_snr_db)
-    return Tolerance(
-        usual.min_agreement if min_agreement is None else min_agreement,
-        usual.min_snr_db if min_snr_db is None else min_snr_db,
-    )
+    return tolerance_of(min_agreement, min_snr_db).filled(usual)
+
+
+def tolerance_of(min_agreement=None, min_snr_db=None):
+    """A `Tolerance` of what a command was given, the usual one where it was given None."""
+    return Tolerance(USUAL if min_agreement is None else min_agreement, USUAL if min_snr_db is None else min_snr_db)
 
 
 def outputs_of(runner, images, answers, given=None):

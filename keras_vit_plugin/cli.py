@@ -554,13 +554,7 @@ def _tolerance(mode, min_agreement, min_snr):
         if min_snr is not None:
             raise ValueError(f"--min-snr does not go with --quantize auto, got {min_snr}.")
         return None
-    usual = kv.export.TOLERANCES.get(mode)
-    if usual is None:
-        return None  # `export_tflite` names the modes there are
-    return kv.export.Tolerance(
-        usual.min_agreement if min_agreement is None else min_agreement,
-        usual.min_snr_db if min_snr is None else min_snr,
-    )
+    return kv.export.tolerance_of(min_agreement, min_snr)
 
 
 def _print_json(value):

@@ -209,7 +209,10 @@ def test_agreement_is_refused_where_there_is_nothing_to_agree_on(tmp_path):
         export_tflite(model, tmp_path / "m.tflite", pixels="0..255", tolerance=Tolerance(0.9, 10))
     with pytest.raises(ValueError, match="must hold two images or more, got 1"):
         export_tflite(model, tmp_path / "m.tflite", pixels="0..255", verification=pixels((SIDE, SIDE, 3), 1))
-    assert export_tflite(model, tmp_path / "m.tflite", pixels="0..255", tolerance=Tolerance(None, 10)).path
+    for tolerance in (Tolerance(None, 10), Tolerance(min_snr_db=10)):
+        assert export_tflite(model, tmp_path / "m.tflite", pixels="0..255", tolerance=tolerance).path
+    with pytest.raises(ParityError, match=r"\(wanted 200 dB\)"):
+        export_tflite(model, tmp_path / "m.tflite", pixels="0..255", tolerance=Tolerance(min_snr_db=200))
 
 
 def test_this_packages_models_of_half_precision_are_judged_in_float32(tmp_path):

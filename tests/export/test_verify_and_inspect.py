@@ -56,8 +56,18 @@ def test_a_tolerance_needs_both():
     swapped = compare(np.array([[2.0, 1.9, -4.0]]), np.array([[1.9, 2.0, -4.0]]))
     assert swapped.top1_agreement == 0 and swapped.snr_db > 10
     assert not Tolerance(0.5, 10).holds(swapped)
-    with pytest.raises(ValueError, match="0..1, got 98"):
+    with pytest.raises(ValueError, match="0..1, None or 'usual', got 98"):
         Tolerance(98, 10)
+    for wrong in ("30", None, float("nan")):
+        with pytest.raises(ValueError, match="`min_snr_db` must be a number of dB or 'usual', got"):
+            Tolerance(1.0, wrong)
+
+
+def test_what_a_tolerance_does_not_name_is_the_modes_own():
+    usual = usual_tolerance("int8", 16)
+    assert Tolerance(min_snr_db=33).filled(usual) == Tolerance(15 / 16, 33)
+    assert Tolerance(min_agreement=0.5).filled(usual) == Tolerance(0.5, TOLERANCES["int8"].min_snr_db)
+    assert Tolerance(None, 1).filled(usual) == Tolerance(None, 1)
 
 
 def test_verify_of_another_models_file(tmp_path):
