@@ -5,7 +5,7 @@ import numpy as np
 from .answers import CLASSES, LINEAR, LOGITS
 from .calibrate import WIDEST, Entering, all_outputs, check_finite, measured_images, observe, rounded, summed
 from .graph import Graph
-from .operations import run_graph, without_derivatives
+from .operations import run_graph, weights_of, without_derivatives
 from .progress import track
 
 PROBES = 4
@@ -72,11 +72,11 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
     if not has_derivatives(graph):
         return observe(content, images).entering
     dense_layers = graph.of_kind("FULLY_CONNECTED")
-    shape = graph.subgraph.tensors[graph.image].shape
+    shape, weights = graph.subgraph.tensors[graph.image].shape, weights_of(graph)
 
     @tf.function(autograph=False)
     def weighted_products(image, probes):
-        tensors = {graph.image: tf.broadcast_to(image, shape)}
+        tensors = {graph.image: tf.broadcast_to(image, shape), **weights}
         with tf.GradientTape() as tape:
             tape.watch(tensors[graph.image])
             run_graph(graph, tensors)
@@ -87,12 +87,12 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
         for dense, gradient in zip(dense_layers, gradients):
             rows = tf.reshape(tensors[int(dense.inputs[0])], (-1, graph.width(dense.inputs[1])))
             gradient = tf.reshape(gradient, (rows.shape[0], -1))
-            weights = tf.sqrt(tf.reduce_mean(tf.square(gradient), axis=1, keepdims=True))
+            count = tf.sqrt(tf.reduce_mean(tf.square(gradient), axis=1, keepdims=True))
             if rows.shape[1] <= WIDEST:
-                products = tf.matmul(weights * rows, rows, transpose_a=True)
+                products = tf.matmul(count * rows, rows, transpose_a=True)
             else:
-                products = tf.reduce_sum(weights * tf.square(rows), axis=0)
-            results.append((products, tf.reduce_sum(weights), tf.reduce_sum(tf.square(weights))))
+                products = tf.reduce_sum(count * tf.square(rows), axis=0)
+            results.append((products, tf.reduce_sum(count), tf.reduce_sum(tf.square(count))))
         return moved, results
 
     generator = np.random.default_rng(0)
@@ -143,6 +143,7 @@ class LogitGradients:
 
         self.graph, self.answers, self.scales = graph, answers, scales
         self.indices = [index for index in graph.producer if _has_gradient(graph, index)]
+        self.weights = weights_of(graph)
         self.compiled = tf.function(self._run, autograph=False)
 
     def __call__(self, images, generator):
@@ -166,7 +167,7 @@ class LogitGradients:
     def _run(self, images, probes):
         import tensorflow as tf
 
-        tensors = {self.graph.image: images}
+        tensors = {self.graph.image: images, **self.weights}
         with tf.GradientTape() as tape:
             tape.watch(images)
             run_graph(self.graph, tensors)

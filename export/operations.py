@@ -75,6 +75,18 @@ def run_graph(graph, values):
     return values
 
 
+def weights_of(graph):
+    """`{tensor: TensorFlow tensor}` of the float constants of a file, to begin a compiled function's `values` with.
+
+    A function that is given them from outside does not hold them itself: a graph of TensorFlow takes 2 GB at most.
+    """
+    import tensorflow as tf
+
+    read = {int(index) for operator in graph.operators for index in operator.inputs if index >= 0}
+    floats = {index: graph.constant(index) for index in sorted(read) if graph.dtype(index) == "FLOAT32"}
+    return {index: tf.constant(values) for index, values in floats.items() if values is not None}
+
+
 def _same(value, default):
     return value is default or np.array_equal(value, default)
 

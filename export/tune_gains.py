@@ -13,7 +13,7 @@ from .calibrate import measured_images
 from .gradients import has_derivatives, output_scales
 from .graph import Graph
 from .lower import stream_name
-from .operations import run_graph
+from .operations import run_graph, weights_of
 from .progress import track
 
 STEPS = (25, 100)  # at least and at most, by the model's size
@@ -44,14 +44,18 @@ def tuned_gains(content, kernels, images, answers=(LOGITS,)):
     rounded = {int(dense.inputs[1]): tf.constant(kernels[int(dense.inputs[1])]) for dense in dense_layers}
     gains = {tensor: tf.Variable(tf.ones((kernel.shape[0], 1))) for tensor, kernel in rounded.items()}
     biases = {int(dense.inputs[2]): tf.Variable(graph.constant(int(dense.inputs[2]))) for dense in dense_layers}
-    variables = [*gains.values(), *biases.values()]
+    variables, weights = [*gains.values(), *biases.values()], weights_of(graph)
     streams = {stream_name(i) for i in range(len(graph.operators))}
     compared = [tensor for tensor in graph.producer if graph.name(tensor).split(";")[0] in streams]
     outputs = [int(index) for index, _ in zip(graph.subgraph.outputs, answers)]
     scales = output_scales(content, measured_images(graph, images), answers)
 
     def computed(image, constants):
-        values = {graph.image: tf.broadcast_to(image, graph.subgraph.tensors[graph.image].shape), **constants}
+        values = {
+            graph.image: tf.broadcast_to(image, graph.subgraph.tensors[graph.image].shape),
+            **weights,
+            **constants,
+        }
         run_graph(graph, values)
         return [[values[tensor] for tensor in tensors] for tensors in (compared, outputs)]
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from conftest import pixels
 
+import keras_vit_plugin as kv
 from keras_vit_plugin.export import operations
 from keras_vit_plugin.export.answers import LOGITS
 from keras_vit_plugin.export.calibrate import observe, rounded
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.gradients import FACTORS, scaled_ranges, sensitive_entering
+from keras_vit_plugin.export.gradients import FACTORS, LogitGradients, scaled_ranges, sensitive_entering
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.lower import lower, stream_name
 from keras_vit_plugin.export.preprocessing import pixel_normalization
@@ -117,3 +118,17 @@ def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     assert set(entering) == set(all_rows)
     for tensor, seen in all_rows.items():
         np.testing.assert_array_equal(entering[tensor].products, seen.products)
+
+
+def test_a_compiled_graph_does_not_hold_the_weights():
+    """TensorFlow takes 2 GB in one, less than the weights of ViT-H."""
+    model = kv.build("vit_digits")
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 1)), pixels(model.image_shape, 2))
+    graph = Graph(add_missing_biases(lower(spec)))
+    gradients = LogitGradients(graph)
+    shape = graph.shape(graph.image)
+    compiled = gradients.compiled.get_concrete_function(
+        np.zeros(shape, np.float32), [np.ones(graph.shape(graph.subgraph.outputs[0]), np.float32)]
+    )
+    held = compiled.graph.as_graph_def().ByteSize()
+    assert held < sum(np.prod(weight.shape) * 4 for weight in model.weights) / 2
