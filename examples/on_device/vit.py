@@ -388,13 +388,17 @@ def is_image(path):
 def classes_of(folder, photos, names):
     """`({path: class index} or None, a sentence or "")` of `photos_of`, as keras-vit reads them.
 
-    `names` are the class names in the file, or how many classes it has. Names decide; else sub-folders count by their
-    sorted order, as in Keras's image_dataset_from_directory, and numbers in labels.csv are indices.
+    `names` are the class names in the file, one alone that of a yes, or how many classes it has. Names decide; else
+    sub-folders count by their sorted order, as in Keras's image_dataset_from_directory, and numbers in labels.csv are
+    indices.
     """
     count, names = (names, []) if isinstance(names, int) else (len(names), list(names))
     used = sorted({label for _, label in photos})
     listed, said = (Path(folder) / "labels.csv").exists(), ""
     order = used if listed else folders_in(Path(folder))
+    if len(names) == 1:  # of a yes, beside which there is a no
+        others = sorted(set(order) - set(names))
+        count, names = 2, [*(others or [""]), *names] if len(others) < 2 else []
     index = {name: place for place, name in enumerate(names)}
     numbers = {label: int(label) for label in used if label.isdecimal()} if listed else {}
     strangers = [label for label in used if label not in index and label not in numbers]
@@ -404,7 +408,8 @@ def classes_of(folder, photos, names):
     if len(numbers) == len(used) and not set(used) <= set(index):
         index = numbers
     elif names and not strangers:
-        other = numbers or {name: place for place, name in enumerate(order) if len(order) == count}
+        places = {} if listed or len(order) != count else {name: place for place, name in enumerate(order)}
+        other = numbers or places
         differ = [label for label in used if label in index and other.get(label, index[label]) != index[label]]
         if differ:
             said = f"labels are taken as class names: {differ[0]!r} is class {index[differ[0]]}, not {other[differ[0]]}"

@@ -50,7 +50,9 @@ def test_a_stricter_wish_takes_fewer_steps_down(tmp_path):
     path = tmp_path / "m.tflite"
     noise = pixels(model.image_shape, 200)  # images that the model is not sure of
     lax, strict = (
-        export_tflite(model, path, quantize="auto", calibration=noise, min_agreement=agreement, max_relative_error=error)
+        export_tflite(
+            model, path, quantize="auto", calibration=noise, min_agreement=agreement, max_relative_error=error
+        )
         for agreement, error in ((0.5, 0.3), (0.99, 0.01))
     )
     assert len(strict.tried) < len(lax.tried)
