@@ -23,8 +23,8 @@ class Answer:
 
     Attributes:
         name: of the output in the file's signature.
-        task: one of `TASKS`. `"classes"`: one of several classes, `(N, classes)`. `"binary"`: yes or no, `(N, 1)`.
-            `"multi-label"`: yes or no for every label, `(N, labels)`. `"regression"`: numbers, `(N, numbers)`.
+        task: one of `TASKS`. `"classes"`: one of several classes, `(N, classes)`. `"binary"`: yes or no, `(N, 1)` or
+            `(N,)`. `"multi-label"`: yes or no for every label, `(N, labels)`. `"regression"`: numbers, `(N, numbers)`.
             `"embedding"`: a vector per image, `(N, D)`. `"features"`: any other shape `(N, ...)`.
         activation: the last function: `"linear"`, `"softmax"` or `"sigmoid"`.
     """
@@ -51,7 +51,7 @@ class Answer:
         """
         if not self.has_decisions:
             raise ValueError(f"The output {self.name!r} is {self.task}: it decides nothing.")
-        return outputs.argmax(1) if self.task == CLASSES else outputs >= self.threshold
+        return outputs.argmax(1) if self.task == CLASSES else outputs.reshape(len(outputs), -1) >= self.threshold
 
     def probabilities(self, outputs):
         """Of every class, or of a yes on every label, `(N, classes)` float64 in 0..1.

@@ -4,7 +4,7 @@ import difflib
 
 import numpy as np
 
-from .answers import BINARY, CLASSES
+from .answers import CLASSES
 from .float_files import OUTPUTS
 from .keras_model import batch_of
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
@@ -123,26 +123,6 @@ def check_verification(images, answers):
             f"`verification` must hold two images or more, got {len(images)}: an error of {others[0].name!r} "
             f"({others[0].task}) is measured by how much it differs between images."
         )
-
-
-def checked_labels(labels, model):
-    """The class names as text, or None.
-
-    Args:
-        labels: what the caller passed.
-        model: an `ImageModel`.
-    """
-    if labels is None:
-        return None
-    labels = [str(label) for label in labels]
-    columns = {shape[0] for shape in model.shapes if len(shape) == 1}
-    wanted = {*columns, 2} if model.answer.task == BINARY else columns  # a no and a yes
-    if len(labels) not in wanted:
-        has = " or ".join(map(str, sorted(wanted))) or "no"
-        raise ValueError(
-            f"`labels` must hold one name per class: the model has {has} classes, got {len(labels)} names."
-        )
-    return labels
 
 
 def check_model(model):

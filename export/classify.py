@@ -44,9 +44,11 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         runner = Runner(content, num_threads)
         tree = read(content)
         metadata = read_metadata(tree)
-        answer = metadata.answers[0] if metadata else guessed_answer(tree)
-        if runner.image_shape[2] not in (1, 3) or answer.task in (EMBEDDING, FEATURES):
-            gives = tuple(int(side) for side in runner.output["shape"])
+        detail = next(iter(runner.details.values()))
+        answer = guessed_answer(tree, int(detail["index"])) if metadata is None else metadata.answers[0]
+        detail = runner.details.get(answer.name, detail)
+        gives = tuple(int(side) for side in detail["shape"])
+        if runner.image_shape[2] not in (1, 3) or answer.task in (EMBEDDING, FEATURES) or len(gives) > 2:
             raise InvalidModelFile(f"no classifier of photos: {runner.image_shape} in, {answer.task} {gives} out")
     given = _given(file, metadata, pixels)
     if metadata:
@@ -54,7 +56,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
     else:
         height, width, channels = runner.image_shape
         preprocessing = Preprocessing((height, width), channels)
-    columns = int(runner.output["shape"][-1])
+    columns = gives[1] if len(gives) == 2 else 1
     names = class_names(answer, labels or (metadata.labels if metadata else None), columns)
     if len(names) != (2 if answer.task == BINARY else columns):
         raise ValueError(f"`labels` must hold one name per class: the file has {columns} classes, got {len(names)}.")
@@ -69,7 +71,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
         for result in results:
             if "error" not in result:
-                result |= _in_words(answer, next(rows), names, top)
+                result |= _in_words(answer, next(rows).ravel(), names, top)
             yield result
 
 

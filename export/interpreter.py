@@ -3,6 +3,7 @@
 import importlib
 import operator
 import os
+import re
 import warnings
 
 import numpy as np
@@ -101,6 +102,9 @@ class Runner:
         num_threads: threads of the interpreter; None is one per core that this process may use.
         interpreter: an open interpreter of the file, or what behaves like one; None opens one here.
 
+    Attributes:
+        details: `{name: what the interpreter says}` of every output.
+
     Raises:
         InvalidModelFile: the file is damaged, the interpreter cannot load or run it, or it does not have one input of
             images.
@@ -117,11 +121,14 @@ class Runner:
             shape = list(map(int, self.input["shape"]))
             raise InvalidModelFile(f"expected an input (batch, height, width, channels), got {shape}.")
         signature = self.interpreter._get_full_signature_list().get("serving_default")
-        named = signature["outputs"] if signature else {detail["name"]: detail["index"] for detail in outputs}
+        if signature:  # which has them in the order of text
+            named = dict(sorted(signature["outputs"].items(), key=lambda item: _natural(item[0])))
+        else:
+            named = {detail["name"]: detail["index"] for detail in outputs}
         details = {int(detail["index"]): detail for detail in outputs}
         if not details.keys() >= set(map(int, named.values())):
             raise InvalidModelFile("the signature names tensors that are no outputs of the graph.")
-        self._outputs = {name: details[int(index)] for name, index in named.items()}
+        self.details = {name: details[int(index)] for name, index in named.items()}
 
     @property
     def batch_size(self):
@@ -143,7 +150,7 @@ class Runner:
         Returns:
             `{name: float32 (B, ...)}`; what is quantized is dequantized by its own scale.
         """
-        return self._run(images, self._outputs)
+        return self._run(images, self.details)
 
     def in_order(self, images):
         """As `outputs`, a list in the order of the graph's outputs."""
@@ -170,6 +177,11 @@ class Runner:
         scale, zero_point = detail["quantization"]
         values = np.asarray(values, np.float32)
         return (values - zero_point) * np.float32(scale) if scale else values
+
+
+def _natural(name):
+    """A key by which `output_10` comes after `output_9`."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else part) for part in re.split(r"(\d+)", name)]
 
 
 def set_pixels(interpreter, entry, pixels):

@@ -107,7 +107,9 @@ class ImageModel:
     @property
     def num_classes(self):
         """How many classes or labels its only output tells apart; None where it has several or tells none apart."""
-        return self.shapes[0][0] if len(self.answers) == 1 and self.answer.has_decisions else None
+        if len(self.answers) > 1 or not self.answer.has_decisions:
+            return None
+        return self.shapes[0][0] if self.shapes[0] else 1
 
     def traced(self, images):
         """The outputs as TensorFlow computes them.
@@ -194,8 +196,11 @@ def in_its_structure(model, x):
 
     try:
         structure = model.input
-    except AttributeError:  # a subclassed model, which has none
-        return x
+    except AttributeError:  # a subclassed model, which has none but what its first call was given
+        shape = (model.get_build_config() or {}).get("input_shape")
+        if isinstance(shape, dict):
+            return dict.fromkeys(shape, x)
+        return [x] if shape and isinstance(shape[0], (tuple, list)) else x
     return x if hasattr(structure, "shape") else keras.tree.pack_sequence_as(structure, [x])
 
 
@@ -225,26 +230,37 @@ def _named(model, outputs):
     """`{name: tensor}` of whatever structure a model gives."""
     import keras
 
-    paths, tensors = zip(*keras.tree.flatten_with_path(outputs))
+    given = [(path, tensor) for path, tensor in keras.tree.flatten_with_path(outputs) if tensor is not None]
+    if not given:
+        raise ValueError("The model gives nothing for images.")
+    paths, tensors = zip(*given)
     own = getattr(model, "output_names", None)
     if own and len(own) == len(paths) and not any(isinstance(step, str) for path in paths for step in path):
         names = list(own)
     else:
         names = ["_".join(map(str, path)) if path else "output" for path in paths]
         names = [f"output_{name}" if name.isdecimal() else name for name in names]
-    counts = Counter(names)
-    names = [f"{name}_{i}" if counts[name] > 1 else name for i, name in enumerate(names)]
-    return dict(zip(names, tensors))
+    return dict(zip(_told_apart(names), tensors))
+
+
+def _told_apart(names):
+    """The names, each that is there more than once with a number behind it that makes no other name."""
+    counts, found = Counter(names), []
+    for number, name in enumerate(names):
+        if counts[name] > 1:
+            while f"{name}_{number}" in (*counts, *found):
+                number += len(names)
+            name = f"{name}_{number}"
+        found.append(name)
+    return found
 
 
 def _answer(name, output, loss):
     """`(Answer, whether more than the shape was known)` of a traced output."""
     last, rank = _last(output.op), output.shape.rank
-    if rank == 1:
-        return Answer(name, REGRESSION, LINEAR), False
-    if rank != 2:
+    if rank > 2:
         return Answer(name, FEATURES), False
-    several = output.shape[1] > 1
+    several = rank == 2 and output.shape[1] > 1
     task = _task_of_loss(loss)
     if last == SOFTMAX:
         return Answer(name, CLASSES, SOFTMAX), True
@@ -344,7 +360,7 @@ def _with_tasks(found, outputs, task):
         shape = outputs[name].shape
         fits = shape.rank == 2 or each in (FEATURES, REGRESSION) and shape.rank >= 1
         if each == BINARY:
-            fits = shape.rank == 2 and shape[1] == 1
+            fits = shape[1:].num_elements() == 1 and shape.rank <= 2
         elif each == CLASSES:
             fits = shape.rank == 2 and shape[1] > 1
         if not fits:

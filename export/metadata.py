@@ -94,12 +94,13 @@ def as_metadata(stored, model=None):
         raise InvalidModelFile(f"its metadata (schema {schema}) is incomplete: {error}") from error
 
 
-def answers_of(model, like):
+def answers_of(model, like, indices=None):
     """What the outputs of any `.tflite` mean, by its last operators.
 
     Args:
         model: the schema's object tree.
         like: the `Answer`s whose names and tasks count where the graph tells nothing else; one per output that matters.
+        indices: the tensor of each; None takes the graph's outputs in their order.
 
     Returns:
         A tuple as long as `like`.
@@ -107,19 +108,25 @@ def answers_of(model, like):
     graph = model.subgraphs[0]
     producer = {int(index): operator for operator in graph.operators for index in operator.outputs}
     found = []
-    for answer, index in zip(like, graph.outputs):
+    for answer, index in zip(like, graph.outputs if indices is None else indices):
         kind = _last_kind(model, producer, int(index))
         activation = {"SOFTMAX": SOFTMAX, "LOGISTIC": SIGMOID}.get(kind, LINEAR)
         found.append(Answer(answer.name, answer.task, activation if answer.has_decisions else LINEAR))
     return tuple(found)
 
 
-def guessed_answer(model):
-    """The first output's `Answer` in a file that says nothing of itself, by its shape and its last operator."""
+def guessed_answer(model, index=None):
+    """The `Answer` of an output in a file that says nothing of itself, by its shape and its last operator.
+
+    Args:
+        model: the schema's object tree.
+        index: the output's tensor; None is the graph's first.
+    """
     graph = model.subgraphs[0]
     producer = {int(index): operator for operator in graph.operators for index in operator.outputs}
-    index = int(graph.outputs[0])
-    shape = [int(side) for side in graph.tensors[index].shape]
+    index = int(graph.outputs[0]) if index is None else index
+    sides = graph.tensors[index].shape
+    shape = [] if sides is None else [int(side) for side in sides]
     kind = _last_kind(model, producer, index)
     if len(shape) != 2:
         return Answer("output", FEATURES)

@@ -16,7 +16,6 @@ from .arguments import (
     check_arguments,
     check_model,
     check_verification,
-    checked_labels,
     checked_outputs,
     wish_of,
 )
@@ -30,6 +29,7 @@ from .images import fingerprint, spread
 from .inspect import inspect
 from .interpreter import Runner, load_error
 from .keras_model import ImageModel
+from .labels import checked_labels
 from .mediapipe_metadata import require_mediapipe
 from .metadata import Metadata
 from .page import as_page, require_matplotlib
@@ -102,7 +102,8 @@ def export_tflite(
         calibration: images to measure activations on, needed for `"int4"` and every mode with int8 or int16
             activations; `"dynamic"` rounds its weights better with them: an image folder, raw pixels 0..255
             `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`.
-        labels: class names in index order, stored in the file.
+        labels: class names of the first output, stored in the file: a sequence in index order, `{index: name}`,
+            `{name: index}`, or the path of a text file with one a line.
         prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model; for `"auto"`:
             `"speed"` or `"size"`, what is cheap.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.

@@ -88,7 +88,7 @@ def changed_answers(reference, outputs, answer=LOGITS):
     """The `ChangedAnswer`s between outputs `(N, classes)` of the model and of the file, as far as they decide."""
     if not answer.has_decisions:
         return ()
-    model, file = answer.probabilities(reference), answer.probabilities(outputs)
+    model, file = (answer.probabilities(each).reshape(len(reference), -1) for each in (reference, outputs))
     theirs, ours = answer.decisions(reference), answer.decisions(outputs)
     rows = np.arange(len(reference))
     if answer.task == CLASSES:

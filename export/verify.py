@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from .answers import CLASSES, EMBEDDING, LINEAR, LOGITS, MULTI_LABEL, REGRESSION
+from .answers import CLASSES, EMBEDDING, LINEAR, LOGITS, MULTI_LABEL, REGRESSION, Answer
 from .files import read_file
 from .flatbuffer import naming, read, tensor_type
 from .images import gather_images, gather_labelled
@@ -329,7 +329,16 @@ def verify(
         raise ValueError("`file_pixels` is for a file without this package's metadata; this one takes raw pixels.")
     with naming(file):
         outputs = outputs_of(runner, raw, keras_model.answers, given)
-    answers = metadata.answers if metadata else answers_of(tree, keras_model.answers)
+    if metadata is None:
+        names = names_in_file(list(runner.details), keras_model.answers)
+        answers = answers_of(tree, keras_model.answers, [int(runner.details[name]["index"]) for name in names])
+    elif task is None:
+        answers = metadata.answers
+    else:  # which counts for more than what the file says
+        answers = tuple(
+            Answer(stored.name, answer.task, stored.activation if answer.has_decisions else LINEAR)
+            for stored, answer in zip(metadata.answers, keras_model.answers)
+        )
     references = as_file_gives(keras_model(raw), keras_model.answers, answers)
     return compare_all(references, outputs, labels, answers)
 
@@ -380,13 +389,22 @@ def outputs_of(runner, images, answers, given=None):
         if given is not None:
             batch = (batch.astype(np.float32) * np.float32(given[0]) + np.float32(given[1])).astype(np.float32)
         parts.append(runner.outputs(batch))
-    names = list(parts[0])
-    wanted = [answer.name for answer in answers]
-    if not set(wanted) <= set(names):
-        if len(names) < len(wanted):
-            raise ValueError(f"The model has {len(wanted)} outputs ({', '.join(wanted)}), the file {', '.join(names)}.")
-        wanted = names[: len(wanted)]
+    wanted = names_in_file(list(parts[0]), answers)
     return tuple(np.concatenate([part[name] for part in parts]).astype(np.float32) for name in wanted)
+
+
+def names_in_file(names, answers):
+    """The names that a file's outputs have, of all of its `names`, one for each answer.
+
+    Raises:
+        ValueError: the file has fewer outputs.
+    """
+    wanted = [answer.name for answer in answers]
+    if set(wanted) <= set(names):
+        return wanted
+    if len(names) < len(wanted):
+        raise ValueError(f"The model has {len(wanted)} outputs ({', '.join(wanted)}), the file {', '.join(names)}.")
+    return names[: len(wanted)]
 
 
 def _known_task(metadata):

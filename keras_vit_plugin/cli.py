@@ -6,7 +6,6 @@ import json
 import os
 import warnings
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.labels import read_labels
 from keras_vit_plugin.export.progress import print_lines
 from keras_vit_plugin.quiet import silence_native_stderr
 from keras_vit_plugin.tables import (
@@ -456,7 +456,7 @@ def run(tflite, images, labels, pixels, threads, as_json):
     """Print what TFLITE says of IMAGES, the top five of several classes; exit code 1 if one cannot be read."""
     from keras_vit_plugin.export.classify import classify_files
 
-    names = None if labels is None else _read_labels(labels)
+    names = None if labels is None else read_labels(labels)
     results = classify_files(tflite, images, names, TOP, threads, pixels)
     if as_json:
         results = list(results)
@@ -507,26 +507,9 @@ def _open(model, weights, modules=()):
 def _labels(path, name, model):
     """Class names from a file, else the preset's where the class count is still the preset's."""
     if path is not None:
-        return _read_labels(path)
+        return read_labels(path)
     names = getattr(kv.presets.ARCHITECTURES.get(name), "labels", ())
     return names if names and tuple(model.output_shape) == (None, len(names)) else None
-
-
-def _read_labels(path):
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No label file: {str(path)!r}.")
-    try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines()]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"The label file {str(path)!r} is no text in UTF-8: {error}.") from error
-    if "" in names:
-        raise ValueError(
-            f"The label file {str(path)!r} must have a class name in every line, line {names.index('') + 1} is empty."
-        )
-    if not names:
-        raise ValueError(f"The label file {str(path)!r} is empty.")
-    return names
 
 
 def _numbers(text, name):

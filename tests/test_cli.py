@@ -159,25 +159,6 @@ def test_export_explains_its_rewrites_and_writes_a_page(digits, tmp_path):
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
 
 
-def test_label_files(tmp_path):
-    from keras_vit_plugin.cli import _read_labels
-
-    path = tmp_path / "[labels].txt"
-    for text in ("cat\ndog", "cat\ndog\n", "cat\r\ndog \r\n\r\n", "\ufeffcat\ndog\n\n \n"):
-        path.write_bytes(text.encode())
-        assert _read_labels(path) == ["cat", "dog"]
-    path.write_text("crane\nant\ncrane\n")
-    assert _read_labels(path) == ["crane", "ant", "crane"]  # ImageNet has two
-    for content, match in (
-        (b"cat\n\ndog\n", r"\[labels\].txt' must have a class name in every line, line 2 is empty"),
-        (b"\n", "is empty"),
-        ("hänfling\n".encode("latin-1"), "no text in UTF-8"),
-    ):
-        path.write_bytes(content)
-        with pytest.raises(ValueError, match=match):
-            _read_labels(path)
-
-
 def test_numbers_may_be_fractions():
     from keras_vit_plugin.cli import _numbers
 

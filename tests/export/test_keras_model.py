@@ -6,9 +6,12 @@ import keras
 import numpy as np
 import pytest
 from conftest import pixels
+from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.answers import Answer
+from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.keras_model import ImageModel
 
 SIDE = 8
@@ -201,6 +204,80 @@ def test_outputs_that_cannot_be_compared_are_refused():
     mean = model_with(lambda vector, maps: keras.ops.mean(vector, axis=0))
     with pytest.raises(ValueError, match="one row per image"):
         ImageModel(mean)
+
+
+def test_a_shared_head_hides_no_other_output(tmp_path):
+    """Keras calls the outputs dense, dense and dense_1: what tells the first two apart must not be the third's name."""
+    head, other = (layers.Dense(3, name=name, kernel_initializer="he_normal") for name in ("head", "head_1"))
+    model = model_with(lambda v, m: [head(v), head(layers.GlobalMaxPooling2D()(m)), other(v)])
+    path, images = tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 4)
+    report = export_tflite(model, path, pixels="0..255")
+    assert len(report.answers) == 3 and len(report.parity.others) == 2
+    found = Runner(path.read_bytes()).outputs(images)
+    for answer, expected in zip(report.answers, model(images.astype(np.float32))):
+        np.testing.assert_allclose(found[answer.name], expected, atol=1e-4)
+
+
+def test_a_subclassed_model_of_dicts(tmp_path):
+    class Named(keras.Model):
+        def __init__(self, key):
+            super().__init__()
+            self.key, self.pool, self.head = key, layers.GlobalAveragePooling2D(), dense(3)
+
+        def call(self, inputs):
+            return {"logits": self.head(self.pool(inputs[self.key])), "loss": None}
+
+    images = pixels((SIDE, SIDE, 3), 4).astype(np.float32)
+    for key, inputs in (("photo", {"photo": images}), (0, [images])):
+        model = Named(key)
+        model(inputs)
+        report = export_tflite(model, tmp_path / "m.tflite", pixels="0..255")
+        assert [answer.name for answer in report.answers] == ["logits"] and report.parity.snr_db > 80
+
+
+def test_an_output_without_a_second_axis_decides_too(tmp_path):
+    model = model_with(lambda v, m: keras.ops.squeeze(dense(1, "sigmoid")(v), -1))
+    model.compile("adam", "binary_crossentropy")
+    path, photo = tmp_path / "m.tflite", tmp_path / "photo.png"
+    report = export_tflite(model, path, pixels="0..255", labels=["cat"], tolerance=Tolerance(1.0, 60))
+    assert report.answers == (Answer("probabilities", "binary", "sigmoid"),) and report.parity.agreement == 1.0
+    Image.fromarray(pixels((SIDE, SIDE, 3), 1)[0]).save(photo)
+    (told,) = classify_files(path, [photo])
+    expected = float(model(pixels((SIDE, SIDE, 3), 1).astype(np.float32))[0])
+    assert {each["label"]: each["probability"] for each in told["top"]} == pytest.approx(
+        {"cat": expected, "not cat": 1 - expected}, abs=1e-4
+    )
+    export_tflite(model_with(lambda v, m: keras.ops.mean(v, -1)), path, pixels="0..255", task="regression")
+    (told,) = classify_files(path, [photo])
+    assert [each["label"] for each in told["values"]] == ["number 0"]
+
+
+def test_maps_of_numbers_are_not_printed_as_a_class(tmp_path):
+    path = tmp_path / "m.tflite"
+    export_tflite(model_with(lambda v, m: m), path, pixels="0..255", task="regression")
+    with pytest.raises(ValueError, match=r"no classifier of photos: .* regression \(1, 6, 6, 6\) out"):
+        list(classify_files(path, [tmp_path / "photo.png"]))
+
+
+def test_the_callers_task_counts_for_more_than_the_files(tmp_path):
+    model, path, images = model_with(lambda v, m: dense(4)(v)), tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 24)
+    export_tflite(model, path, "dynamic", pixels="0..255", tolerance=Tolerance(0, 0))
+    assert verify(model, path, images, pixels="0..255").task == "classes"
+    found = verify(model, path, images, pixels="0..255", task="multi-label")
+    assert found.task == "multi-label" and found.all_labels_agreement is not None
+    assert verify(model, path, images, pixels="0..255", task="regression").agreement is None
+
+
+def test_outputs_of_another_program_are_told_apart_beyond_ten(tmp_path):
+    """Signatures have them in the order of text: output_10 before output_2."""
+    import tensorflow as tf
+
+    model = model_with(lambda v, m: [dense(3, "softmax" if i == 2 else None)(v) for i in range(12)])
+    model.export(tmp_path / "saved", format="tf_saved_model", verbose=False)
+    path = tmp_path / "m.tflite"
+    path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(tmp_path / "saved")).convert())
+    parity = verify(model, path, pixels((SIDE, SIDE, 3), 8), pixels="0..255")
+    assert len(parity.others) == 11 and min(each.snr_db for each in (parity, *parity.others)) > 80
 
 
 def test_agreement_is_refused_where_there_is_nothing_to_agree_on(tmp_path):

@@ -33,7 +33,7 @@ OLD = {
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("metadata") / "m.tflite"
-    export_tflite(kv.build("vit_test"), path, calibration=pixels((16, 16, 3), 16), labels="abcde")
+    export_tflite(kv.build("vit_test"), path, calibration=pixels((16, 16, 3), 16), labels=list("abcde"))
     return path.read_bytes()
 
 
@@ -122,7 +122,7 @@ def test_mediapipe_gets_no_second_softmax(tmp_path):
         if activation is None:
             model.compile("adam", keras.losses.BinaryCrossentropy(from_logits=True))  # labels of their own
         path = tmp_path / f"{activation}.tflite"
-        report = export_tflite(model, path, target="mediapipe", labels="abcd", pixels="0..255")
+        report = export_tflite(model, path, target="mediapipe", labels=list("abcd"), pixels="0..255")
         assert report.verified_by.startswith("MediaPipe's ImageClassifier") and report.parity.snr_db > 60
         photos = pixels((16, 16, 3), 2)
         scores = np.asarray(model(photos.astype("float32")))

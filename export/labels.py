@@ -1,0 +1,72 @@
+"""The names of a model's classes."""
+
+import os
+from collections.abc import Mapping
+from numbers import Integral
+from pathlib import Path
+
+from .answers import BINARY
+
+
+def checked_labels(labels, model):
+    """The class names as text, or None.
+
+    Args:
+        labels: what the caller passed: names in index order, `{index: name}`, `{name: index}`, or a path.
+        model: an `ImageModel`; the names are those of its first output.
+
+    Raises:
+        ValueError: there is not one name for each class.
+        FileNotFoundError: `labels` is the path of no file.
+    """
+    if labels is None:
+        return None
+    names = _in_order(labels)
+    shape = model.shapes[0]
+    wanted = (1, 2) if model.answer.task == BINARY else shape if len(shape) == 1 else ()  # of a yes, or a no and a yes
+    if len(names) not in wanted:
+        has = " or ".join(map(str, wanted)) or "no"
+        raise ValueError(f"`labels` must hold one name per class: the model has {has} classes, got {len(names)} names.")
+    return names
+
+
+def _in_order(labels):
+    if isinstance(labels, (str, os.PathLike)):
+        return read_labels(labels)
+    if isinstance(labels, Mapping):
+        indices, names = list(labels), list(labels.values())
+        if all(isinstance(name, Integral) for name in names):
+            indices, names = names, indices
+        if sorted(map(str, indices)) != sorted(map(str, range(len(labels)))):
+            raise ValueError(
+                f"`labels` must give a name to each index from 0 on, or an index to each name, got {labels!r}."
+            )
+        return [str(name) for _, name in sorted(zip(map(int, indices), names))]
+    try:
+        return [str(label) for label in labels]
+    except TypeError:
+        raise ValueError(f"`labels` must be class names or the path of a file of them, got {labels!r}.") from None
+
+
+def read_labels(path):
+    """The class names in a text file in UTF-8, one a line.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no text, is empty, or has an empty line before its end.
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"No label file: {str(path)!r}.")
+    try:
+        text = Path(path).read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"The label file {str(path)!r} is no text in UTF-8: {error}.") from error
+    # Form feeds and the separators of Unicode are part of a name: only line ends end it.
+    names = [line.strip() for line in text.rstrip().replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    if names == [""]:
+        raise ValueError(f"The label file {str(path)!r} is empty.")
+    if "" in names:
+        raise ValueError(
+            f"The label file {str(path)!r} must have a class name in every line, line {names.index('') + 1} is empty."
+        )
+    return names
