@@ -5,9 +5,12 @@ import difflib
 import numpy as np
 
 from .answers import CLASSES
+from .files import check_writable
 from .float_files import OUTPUTS
+from .foreign_runner import check_runtime_python
 from .keras_model import batch_of
-from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, PREFERENCES
+from .page import require_matplotlib
+from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
 from .search import ORDERS
 from .targets import TARGETS
 from .verify import USUAL, Tolerance
@@ -19,7 +22,13 @@ OUTPUT_DTYPES = ("float32", "int8", "int16")
 
 
 def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance):
-    """Raises `ValueError` for values that no export takes, and for those that do not go together."""
+    """Raises `ValueError` for values that no export takes, and for those that do not go together.
+
+    Args:
+        mode: `quantize` of `export_tflite`, as the others are its arguments.
+    """
+    if input_dtype is None and target in TARGETS:
+        input_dtype = TARGETS[target].input_dtypes[0]
     for name, value, allowed in (
         ("quantize", mode, (*MODES, "auto")),
         ("target", target, TARGETS),
@@ -57,9 +66,33 @@ def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size,
         raise ValueError(f"`tolerance` must be a Tolerance(min_agreement, min_snr_db), got {tolerance!r}.")
 
 
+def check_paths(path, report, mode, calibration, target, runtime_python):
+    """Raises where a file cannot be written, nothing is there to calibrate on, or a runtime cannot be used.
+
+    Args:
+        path, report, calibration, target, runtime_python: as for `export_tflite`.
+        mode: its `quantize`.
+    """
+    if mode in (*NEEDS_CALIBRATION, "auto") and calibration is None:
+        raise ValueError(
+            f"quantize={mode!r} needs `calibration`: an image folder (--calibration DIR) or raw pixels (N, H, W, C)."
+        )
+    check_writable(path, ".tflite")
+    if report is not None:
+        check_writable(report, ".html")
+        require_matplotlib()
+    if runtime_python is not None:
+        if target != "tflite-runtime":
+            raise ValueError(f"`runtime_python` goes with target='tflite-runtime', got target={target!r}.")
+        check_runtime_python(runtime_python)
+
+
 def checked_outputs(outputs, mode, target):
     """The outputs besides logits, a tuple."""
-    outputs = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    try:
+        outputs = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    except TypeError:
+        raise ValueError(f"`outputs` must be a tuple of {', '.join(OUTPUTS)}; got outputs={outputs!r}.") from None
     if not set(outputs) <= set(OUTPUTS):
         raise ValueError(f"`outputs` must be of {', '.join(OUTPUTS)}; got outputs={outputs!r}.")
     if outputs and mode not in OUTPUT_MODES:

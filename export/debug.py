@@ -17,8 +17,9 @@ from .lower import EMBEDDING, stream_name
 from .metadata import read_metadata
 from .operations import run_operator
 from .pipeline import weights_hash
-from .preprocessing import pixel_normalization, preprocessing_of
+from .preprocessing import pixel_normalization
 from .progress import track
+from .spec import UnsupportedTopology, from_keras
 from .split import gather_calibration
 from .verify import as_db
 
@@ -113,10 +114,14 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     check_model(model)
     if made.weights_sha256 != weights_hash(model):
         raise ValueError(f"{str(tflite)!r} was made from other weights than those of `model`.")
-    preprocessing = preprocessing_of(model)
+    preprocessing = made.preprocessing
     tasks = {answer.name: answer.task for answer in made.answers}
     task = next(iter(tasks.values())) if len(tasks) == 1 else tasks
     keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
+    try:
+        from_keras(model, keras_model.scale, keras_model.offset)
+    except UnsupportedTopology as reason:
+        raise ValueError(f"`model` is exported as Keras emits it ({reason}): no operator has a block.") from reason
     calibration = _calibration(calibration, preprocessing, made, tflite)
     if images is not None:
         images = gather_images(images, preprocessing, "images", DEBUGGED_IMAGES)
@@ -129,8 +134,6 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
     outputs = made.outputs[len(made.answers) :]
     files = FloatFiles(keras_model, calibration, batch_size, target=made.target, outputs=outputs)
-    if files.road == "generic":
-        raise ValueError(f"`model` is exported as Keras emits it ({files.road_reason}): no operator has a block.")
     lowered = files.lowered(made.mode, made.prefer)
     twin = Graph(lowered)
     if not has_derivatives(twin):

@@ -20,16 +20,20 @@ def read_file(path):
 
 def check_writable(path, suffix):
     """Raises `ValueError` unless a file with this suffix can be written at `path`. Leaves no trace."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"`path` must be a path ending in {suffix}, got path={path!r}.")
     path = Path(path)
     if path.suffix != suffix:
         raise ValueError(f"`path` must end in {suffix}, got path={str(path)!r}.")
     if path.is_dir():
         raise ValueError(f"`path` is a folder: path={str(path)!r}.")
+    if not path.parent.is_dir():
+        raise ValueError(f"`path` cannot be written: path={str(path)!r}: there is no folder {str(path.parent)!r}.")
     try:
         with tempfile.TemporaryFile(dir=path.parent):
             pass
     except OSError as error:
-        raise ValueError(f"`path` cannot be written: path={str(path)!r}: {error}.") from error
+        raise ValueError(f"`path` cannot be written: path={str(path)!r}: {error.strerror or error}.") from error
 
 
 def write_atomically(path, content):

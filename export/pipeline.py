@@ -15,14 +15,15 @@ from .arguments import (
     check_answers,
     check_arguments,
     check_model,
+    check_paths,
     check_verification,
     checked_outputs,
     wish_of,
 )
-from .files import check_writable, write_atomically
+from .files import write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
-from .foreign_runner import check_runtime_python, foreign_load_error
+from .foreign_runner import foreign_load_error
 from .gpu_rules import gpu_problems
 from .half_precision import half_precision_outputs
 from .images import fingerprint, spread
@@ -32,9 +33,8 @@ from .keras_model import ImageModel
 from .labels import checked_labels
 from .mediapipe_metadata import require_mediapipe
 from .metadata import Metadata
-from .page import as_page, require_matplotlib
-from .preprocessing import pixel_normalization, pixel_words, preprocessing_of, two_lines
-from .quantize import NEEDS_CALIBRATION
+from .page import as_page
+from .preprocessing import pixel_normalization, pixel_words, preprocessing_of, says_how_to_resize, two_lines
 from .quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
 from .search import explanation, search
@@ -67,6 +67,8 @@ def export_tflite(
     outputs=(),
     task=None,
     pixels=None,
+    resize=None,
+    interpolation=None,
     verification=None,
     tolerance=None,
     report=None,
@@ -108,6 +110,10 @@ def export_tflite(
             `"speed"` or `"size"`, what is cheap.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
         pixels: instead of those, the range of the model's input: `"0..1"`, `"-1..1"` or `"0..255"`.
+        resize, interpolation: how photos of an image folder become images of the model's size, on the device too:
+            `"cover"`, `"pad"` or `"stretch"`, and `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"nearest"`. None takes
+            the rule of the model's image converter, or else stretches, bilinear, as Keras's
+            `image_dataset_from_directory`.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255; or, where every tensor is integer,
             `"int8"` for pixels less 128. None is `"uint8"`, and `"float32"` for GPUs, which take nothing else.
         output_dtype: `"float32"`; or, where every tensor is integer, that of the activations, `"int8"` or `"int16"`,
@@ -151,24 +157,15 @@ def export_tflite(
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """
     started = time.perf_counter()
-    if input_dtype is None and target in TARGETS:
-        input_dtype = TARGETS[target].input_dtypes[0]
     check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    check_paths(path, report, quantize, calibration, target, runtime_python)
+    if input_dtype is None:
+        input_dtype = TARGETS[target].input_dtypes[0]
     outputs = checked_outputs(outputs, quantize, target)
     wish = wish_of(quantize, min_agreement, max_top1_drop, max_size, max_relative_error)
     batch_size = int(batch_size)
-    if quantize in (*NEEDS_CALIBRATION, "auto") and calibration is None:
-        raise ValueError(f"quantize={quantize!r} needs `calibration`: an image folder or raw pixels (N, H, W, C).")
-    check_writable(path, ".tflite")
-    if report is not None:
-        check_writable(report, ".html")
-        require_matplotlib()
-    if runtime_python is not None:
-        if target != "tflite-runtime":
-            raise ValueError(f"`runtime_python` goes with target='tflite-runtime', got target={target!r}.")
-        check_runtime_python(runtime_python)
     check_model(model)
-    preprocessing = preprocessing_of(model)
+    preprocessing = preprocessing_of(model, resize, interpolation)
     keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
     check_answers(keras_model, target, outputs, batch_size, tolerance)
     labels = checked_labels(labels, keras_model)
@@ -251,7 +248,10 @@ def export_tflite(
     ]
     holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
     kept = rejected_path(path) if keep_rejected else None
-    message = "" if holds else _parity_message(quantize, parity, images, wanted, too_far, kept)
+    message = ""
+    if not holds:
+        calibrated, debuggable = images.calibration is not None, files.road == "spec"
+        message = _refusal(quantize, parity, images.verified_on, wanted, too_far, debuggable, calibrated, kept)
     content = finish(content, parity, verified_by, message)
     if holds:
         flatbuffer.check_same_but_metadata(content, finished)
@@ -272,7 +272,9 @@ def export_tflite(
         block_snr_db=block_snr_db,
         others_snr_db=others,
         changed_answers=changed_answers(references[0], computed[0], finish.answers[0]),
+        guessed=tuple(answer.name for answer, told in zip(finish.answers, keras_model.told) if not told),
         input=_input_description(preprocessing, input_dtype, batch_size),
+        photos=_photos_in_words(preprocessing, model, resize),
         pixels=pixel_words(model, preprocessing.channels, mean, std, pixels),
         keras_lines=two_lines(preprocessing, model, mean, std, pixels),
         file=inspect(content),
@@ -355,34 +357,46 @@ def weights_hash(model):
 def _input_description(preprocessing, input_dtype, batch_size):
     height, width = preprocessing.size
     pixels = "pixels less 128, -128..127" if input_dtype == "int8" else "pixels 0..255"
-    text = f"{input_dtype} {preprocessing.colour} {pixels}, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
-    if preprocessing.resize and tuple(preprocessing.resize) != tuple(preprocessing.size):
-        text += f"; resize to cover {preprocessing.resize[0]}x{preprocessing.resize[1]}, crop the centre"
-    return text
+    return f"{input_dtype} {preprocessing.colour} {pixels}, [{batch_size}, {height}, {width}, {preprocessing.channels}]"
 
 
-def _parity_message(mode, parity, images, wanted, too_far, kept):
+def _photos_in_words(preprocessing, model, resize):
+    if resize is not None or says_how_to_resize(model):
+        return preprocessing.words
+    return f"{preprocessing.words}: Keras's usual way, which the model does not say; else `resize` (--resize)"
+
+
+def _refusal(mode, parity, verified_on, wanted, too_far, debuggable, calibrated, kept):
+    """Why a file is not written, and what may help."""
+    if wanted.holds(parity) and not too_far:
+        return "Nothing was written."
     measured = []
     for each in (parity, *parity.others):
         name = f"{each.name}: " if parity.others else ""
         if each.agreement is not None and wanted.min_agreement is not None:
             measured.append(
-                f"{name}the same answer on {each.agreement:.1%} of {each.images} {images.verified_on} images (wanted "
+                f"{name}the same answer on {each.agreement:.1%} of {each.images} {verified_on} images (wanted "
                 f"{wanted.min_agreement:.1%})"
             )
             name = ""
         measured.append(f"{name}{each.snr_db:.1f} dB (wanted {wanted.min_snr_db:.0f} dB)")
     besides = f" Besides: {', '.join(too_far)}." if too_far else ""
-    if kept is None:
-        left = (
-            "Nothing was written; keep_rejected=True (--keep-rejected) keeps the file for `keras-vit debug`, which "
-            "shows where the error enters."
-        )
-    else:
-        more = "" if images.calibration is None else " --calibration DIR"
-        command = f"keras-vit debug MODEL {shlex.quote(str(kept))}{more}"
-        left = f"It is kept as {kept}: `{command}` shows where the error enters."
+    close = replace(wanted, min_agreement=None).holds(parity) and not too_far
+    undecided = " The signal-to-noise ratio is kept: the model is undecided on the other images." if close else ""
+    advice = "Use another mode, " + ("calibrate on more typical images, " if calibrated else "")
     return (
-        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides} {left} Use another mode, "
-        "calibrate on more typical images, or pass a `tolerance` of your own."
+        f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides}{undecided} "
+        f"{_what_is_left(kept, debuggable, calibrated)} {advice}or ask for less: `tolerance`, on the command line "
+        "--min-agreement and --min-snr."
     )
+
+
+def _what_is_left(kept, debuggable, calibrated):
+    """Where a refused file is, and how to look into it."""
+    if kept is None:
+        shows = " for `keras-vit debug`, which shows where the error enters" if debuggable else ""
+        return f"Nothing was written; keep_rejected=True (--keep-rejected) keeps the file{shows}."
+    if not debuggable:
+        return f"It is kept as {kept}."
+    more = " --calibration DIR" if calibrated else ""
+    return f"It is kept as {kept}: `keras-vit debug MODEL {shlex.quote(str(kept))}{more}` shows where the error enters."

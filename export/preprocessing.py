@@ -1,7 +1,7 @@
 """How a photo becomes the pixels that a model takes."""
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ INTERPOLATIONS = {
     "lanczos3": Image.Resampling.LANCZOS,
     "nearest": Image.Resampling.NEAREST,
 }
+RULES = ("cover", "pad", "stretch")
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
 THINNEST = 50  # times as long as wide
@@ -62,6 +63,15 @@ class Preprocessing:
     def image_shape(self):
         return (*self.size, self.channels)
 
+    @property
+    def words(self):
+        """What happens to a photo, in words."""
+        height, width = self.resize or self.size
+        text = f"{self.rule} {height}x{width} ({self.interpolation})"
+        if (height, width) != tuple(self.size):
+            text += f", then the centre {self.size[0]}x{self.size[1]}"
+        return f"{text}, {self.colour}"
+
     def load(self, path):
         """One image file as uint8 pixels `(height, width, channels)`.
 
@@ -84,7 +94,7 @@ class Preprocessing:
 
     def _upright(self, path):
         if not Path(path).is_file():  # opening a pipe would wait
-            raise FileNotFoundError("there is no such file")
+            raise FileNotFoundError("it is a folder" if Path(path).is_dir() else "there is no such file")
         mode = "L" if self.channels == 1 else "RGB"
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
@@ -153,23 +163,43 @@ def _converted(image, mode):
     return image.convert(mode)
 
 
-def preprocessing_of(model):
-    """The `Preprocessing` of a Keras model: its input shape, and its image converter's rule where it has one.
+def preprocessing_of(model, resize=None, interpolation=None):
+    """How photos become what a Keras model takes: its input shape, and its image converter's rule where it has one.
+
+    A model that says nothing gets the rule of Keras's `image_dataset_from_directory`: photos are stretched, bilinear.
+
+    Args:
+        model: a `keras.Model` of images.
+        resize: instead of the model's rule one of `RULES`.
+        interpolation: instead of the model's a key of `INTERPOLATIONS`.
 
     Raises:
-        ValueError: the model has no single input of a known height, width and channel count, or its image converter
-            resizes to another size.
+        ValueError: the model has no single input of a known height, width and channel count, its image converter
+            resizes to another size, or an argument is unknown.
     """
+    for name, value, known in (("resize", resize, RULES), ("interpolation", interpolation, INTERPOLATIONS)):
+        if value is not None and value not in known:
+            raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {name}={value!r}.")
     *size, channels = image_shape(model)
     size = tuple(size)
+    if not says_how_to_resize(model):
+        return Preprocessing(size, channels, None, interpolation or "bilinear", resize or "stretch")
     converter = image_converter(model)
-    if converter is None or converter.image_size is None:
-        return Preprocessing(size, channels)
     if tuple(converter.image_size) != size:
         raise ValueError(
             f"The model takes images of {size}, its image converter resizes to {tuple(converter.image_size)}: set "
             "model.preprocessor.image_converter.image_size."
         )
     rule = "cover" if converter.crop_to_aspect_ratio else "pad" if converter.pad_to_aspect_ratio else "stretch"
-    resize = (converter.resizing.height, converter.resizing.width)
-    return Preprocessing(size, channels, resize, converter.interpolation, rule)
+    resized = (converter.resizing.height, converter.resizing.width)
+    own = Preprocessing(size, channels, resized, converter.interpolation, rule)
+    made = replace(own, rule=resize or rule, interpolation=interpolation or own.interpolation)
+    if made != own:
+        warnings.warn(f"Photos: {made.words}, though the model says otherwise: {own.words}.", stacklevel=3)
+    return made
+
+
+def says_how_to_resize(model):
+    """Whether a Keras model has an image converter that resizes."""
+    converter = image_converter(model)
+    return converter is not None and converter.image_size is not None

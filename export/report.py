@@ -9,6 +9,13 @@ from .inspect import FileReport
 from .search import Candidate
 from .verify import ParityReport
 
+FIRST_NAMES = 5
+VERIFIED_ON = {
+    "verification": "verification images",
+    "held-out": "images held out of calibration",
+    "synthetic": "synthetic images",
+}
+
 
 @dataclass(frozen=True)
 class ChangedAnswer:
@@ -42,11 +49,13 @@ class ExportReport:
             `"synthetic"` ones.
         verified_by: the runtime that it was measured with.
         answers: what the file's outputs mean.
+        guessed: names of those of which nothing but their shape told it.
         block_snr_db: signal-to-noise ratio of the tokens after each block, on the spec road.
         others_snr_db: `{what: signal-to-noise ratio}` of outputs besides the logits, and for GPUs of the logits if all
             is rounded to half precision.
         changed_answers: the images with another answer, those that the model was surest of first.
-        input: what the file takes, and how a photo is resized to it.
+        input: what the file takes.
+        photos: how a photo is resized to it.
         pixels: how raw pixels become the model's input, and who says so.
         keras_lines: two lines of Python with which the Keras model answers as the file does on `pixels`, uint8
             `(N, H, W, C)` of the file's size.
@@ -69,10 +78,12 @@ class ExportReport:
     verified_on: str
     verified_by: str
     answers: tuple[Answer, ...]
+    guessed: tuple[str, ...]
     block_snr_db: tuple[float, ...]
     others_snr_db: dict[str, float]
     changed_answers: tuple[ChangedAnswer, ...]
     input: str
+    photos: str
     pixels: str
     keras_lines: tuple[str, str]
     file: FileReport
@@ -82,6 +93,39 @@ class ExportReport:
 
     def to_dict(self):
         return asdict(self)
+
+    def in_words(self):
+        """`{what: result}`, for people."""
+        labels = self.file.metadata["labels"]
+        return {
+            "size": f"{self.size_bytes / 1e6:.2f} MB",
+            "input": self.input,
+            "photos": self.photos,
+            "normalized inside": self.pixels,
+            "gives": ", ".join(self._gives(answer) for answer in self.answers),
+            "class names": first_names(labels) if labels else "none: `labels` (--labels FILE) gives them",
+            **self.parity.in_words(),
+            "verified": f"on {self.parity.images} {VERIFIED_ON[self.verified_on]}, by {self.verified_by}",
+            **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in self.others_snr_db.items()},
+            "ops": f"{sum(self.file.ops.values())} in {self.file.delegate_partitions} XNNPACK partition(s)",
+            "graph": "rewritten" if self.road == "spec" else f"as Keras emits it: {self.road_reason}",
+            "rewrites": ", ".join(name for name, applied in self.rewrites.items() if applied) or "none",
+            "seconds": f"{self.seconds:.1f}",
+        }
+
+    def _gives(self, answer):
+        guess = ", a guess by its shape: `task` (--task)" if answer.name in self.guessed else ""
+        return f"{answer.name} ({answer.task}, {answer.activation}{guess})"
+
+    def __str__(self):
+        title = f"{self.path or 'no file'}: {self.mode} for {self.target}"
+        return "\n".join([title, *(f"  {name}: {value}" for name, value in self.in_words().items())])
+
+
+def first_names(labels):
+    """How many class names there are, and the first."""
+    more = ", ..." if len(labels) > FIRST_NAMES else ""
+    return f"{len(labels)}: {', '.join(labels[:FIRST_NAMES])}{more}"
 
 
 def changed_answers(reference, outputs, answer=LOGITS):

@@ -308,6 +308,8 @@ def verify(
         metadata = read_metadata(tree)
         runner = Runner(content, num_threads)
     preprocessing = preprocessing_of(model)
+    if metadata is not None and metadata.preprocessing.image_shape == preprocessing.image_shape:
+        preprocessing = metadata.preprocessing  # as it is used on the device
     if runner.image_shape != preprocessing.image_shape:
         raise ValueError(f"The file takes images of {runner.image_shape}, the model of {preprocessing.image_shape}.")
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std, pixels)

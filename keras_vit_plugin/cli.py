@@ -6,6 +6,7 @@ import json
 import os
 import warnings
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export.arguments import check_arguments, check_paths
 from keras_vit_plugin.export.labels import read_labels
 from keras_vit_plugin.export.progress import print_lines
 from keras_vit_plugin.quiet import silence_native_stderr
@@ -203,6 +205,8 @@ def demo(output, as_json):
 @mean_option
 @std_option
 @pixels_option
+@click.option("--resize", metavar="cover|pad|stretch", help="How photos get the model's size, if it does not say it.")
+@click.option("--interpolation", metavar="NAME", help="And by what: bilinear, bicubic, lanczos3, nearest.")
 @task_option
 @click.option("--input-dtype", help="uint8 (default; float32 for gpu), float32, or int8: pixels less 128.")
 @click.option("--output-dtype", default="float32", show_default=True, help="float32, or int8 or int16 as computed.")
@@ -236,6 +240,8 @@ def export(
     mean,
     std,
     pixels,
+    resize,
+    interpolation,
     task,
     input_dtype,
     output_dtype,
@@ -257,6 +263,9 @@ def export(
 
     MODEL is a preset name (with --weights), a .keras or .h5 file, or the folder of a preset, KerasHub's too.
     """
+    tolerance = _tolerance(quantize, min_agreement, min_snr)
+    check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    check_paths(out, report, quantize, calibration, target, runtime_python)
     keras_model = _open(model, weights, modules)
     wish = {} if quantize != "auto" else {"min_agreement": min_agreement}
     made = kv.export.export_tflite(
@@ -270,6 +279,8 @@ def export(
         mean=_numbers(mean, "mean"),
         std=_numbers(std, "std"),
         pixels=pixels,
+        resize=resize,
+        interpolation=interpolation,
         task=_tasks(task),
         input_dtype=input_dtype,
         output_dtype=output_dtype,
@@ -277,7 +288,7 @@ def export(
         batch_size=batch_size,
         outputs=tuple(filter(None, outputs.split(","))),
         verification=verification,
-        tolerance=_tolerance(quantize, min_agreement, min_snr),
+        tolerance=tolerance,
         report=report,
         max_top1_drop=max_top1_drop,
         max_size=None if max_size is None else max_size * 1e6,
@@ -289,25 +300,9 @@ def export(
     if as_json:
         _print_json(made.to_dict())
         return
-    parity, file = made.parity, made.file
     if made.tried:
         print_candidates(made)
-    print_pairs(
-        f"{out}: {made.mode} for {target}",
-        {
-            "size": f"{made.size_bytes / 1e6:.2f} MB",
-            "input": made.input,
-            "normalized inside": made.pixels,
-            "gives": ", ".join(f"{answer.name} ({answer.task}, {answer.activation})" for answer in made.answers),
-            **parity.in_words(),
-            "verified": f"on {parity.images} {made.verified_on} images, by {made.verified_by}",
-            **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in made.others_snr_db.items()},
-            "ops": f"{sum(file.ops.values())} in {file.delegate_partitions} XNNPACK partition(s)",
-            "graph": made.road if made.road == "spec" else f"as Keras emits it ({made.road_reason})",
-            "rewrites": ", ".join(name for name, applied in made.rewrites.items() if applied) or "none",
-            "seconds": f"{made.seconds:.1f}",
-        },
-    )
+    print_pairs(f"{out}: {made.mode} for {target}", made.in_words())
     if explain:
         print_rewrites(made)
     if report is not None:
@@ -393,7 +388,10 @@ def verify(
 @json_option
 @_readable_errors
 def debug(model, tflite, calibration, images, weights, modules, mean, std, pixels, picture, as_json):
-    """Show which blocks and ops of TFLITE its error comes from, and what to try against the three worst."""
+    """Show which blocks and ops of TFLITE its error comes from, and what to try against the three worst.
+
+    MODEL must be a classifier of keras_vit_plugin: the blocks of others are not known.
+    """
     from keras_vit_plugin.export.debug_picture import draw
     from keras_vit_plugin.export.files import check_writable
     from keras_vit_plugin.export.page import require_matplotlib
@@ -453,11 +451,14 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
 @json_option
 @_readable_errors
 def run(tflite, images, labels, pixels, threads, as_json):
-    """Print what TFLITE says of IMAGES, the top five of several classes; exit code 1 if one cannot be read."""
+    """Print what TFLITE says of IMAGES, the top five of several classes; exit code 1 if one cannot be read.
+
+    A folder stands for the images in it.
+    """
     from keras_vit_plugin.export.classify import classify_files
 
     names = None if labels is None else read_labels(labels)
-    results = classify_files(tflite, images, names, TOP, threads, pixels)
+    results = classify_files(tflite, _photos(images), names, TOP, threads, pixels)
     if as_json:
         results = list(results)
         _print_json(results)
@@ -528,6 +529,20 @@ def _tasks(text):
     if text is None or "=" not in text:
         return text
     return dict(part.split("=", 1) if "=" in part else (part, "") for part in text.split(","))
+
+
+def _photos(paths):
+    """The paths, each folder replaced by the images in it, if there are any."""
+    from keras_vit_plugin.export.image_folders import image_files
+
+    photos = []
+    for path in paths:
+        found = [path]
+        if Path(path).is_dir():
+            with contextlib.suppress(ValueError):  # a folder without images is an error of its own
+                found = image_files(path)[0]
+        photos.extend(found)
+    return photos
 
 
 def _tolerance(mode, min_agreement, min_snr):

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -85,7 +86,9 @@ def _open_file(path):
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
         raise ValueError(f"{str(path)!r} is damaged or no .keras file: it is no complete zip archive.")
     try:
-        model = keras.saving.load_model(path, compile=False)
+        with warnings.catch_warnings():  # tasks of KerasHub compile themselves, for an optimizer that is not wanted
+            warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
+            model = keras.saving.load_model(path, compile=False)
         _keep_loss(model, path)
         return model
     except Exception as error:  # Keras raises many kinds for one damaged file

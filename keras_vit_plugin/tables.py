@@ -7,8 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-FIRST_LABELS = 5
-
 
 def strip_control(text):
     """Text of a file or a user without control characters, which a terminal would obey; line ends stay."""
@@ -18,13 +16,14 @@ def strip_control(text):
 def print_candidates(made):
     """Prints the files that `"auto"` tried."""
     names = "tried", "MB", "same answers", "certain", "top-1", "relative error", "SNR dB"
-    table = Table(*names, title="Most accurate first")
+    caption = "certain: with 90 %, on images like these, counted up to what is asked for"
+    table = Table(*names, title="Most accurate first", caption=caption)
     for candidate in made.tried:
         table.add_row(
             candidate.name,
             f"{candidate.size_bytes / 1e6:.2f}",
             *("" if share is None else f"{share:.2%}" for share in (candidate.agreement, candidate.agreement_kept)),
-            "" if candidate.top1_drop is None else f"{-candidate.top1_drop:+.1f}",
+            "" if candidate.top1_drop is None else f"{0.0 - round(candidate.top1_drop, 1):+.1f}",
             f"{candidate.relative_error:.1%}",
             f"{candidate.snr_db:.1f}",
         )
@@ -76,20 +75,18 @@ def _print_title(text):
 def metadata_in_words(stored):
     """`{name: value}` of what the exporter stored in a file."""
     from keras_vit_plugin.export.metadata import as_metadata
+    from keras_vit_plugin.export.report import first_names
 
     if not stored:
         return {"made as": "not by keras-vit"}
     metadata = as_metadata(stored)
-    preprocessing, parity, labels = metadata.preprocessing, metadata.parity, metadata.labels
-    height, width = preprocessing.size
-    resized = preprocessing.resize or preprocessing.size
-    prepared = f"{preprocessing.rule} {resized[0]}x{resized[1]} ({preprocessing.interpolation})"
+    parity, labels = metadata.parity, metadata.labels
     gives = {answer.name: f"{answer.name} ({answer.task}, {answer.activation})" for answer in metadata.answers}
     words = {
         "made as": f"{metadata.mode} for {metadata.target} by keras-vit-plugin {metadata.version}",
         "gives": ", ".join(gives.get(name, name) for name in metadata.outputs),
-        "labels": "none" if not labels else f"{len(labels)}: {', '.join(labels[:FIRST_LABELS])}, ...",
-        "photos": f"{prepared}, then the centre {height}x{width}, {preprocessing.colour}",
+        "class names": first_names(labels) if labels else "none",
+        "photos": metadata.preprocessing.words,
     }
     if parity.get("agreement") is not None:
         words["same answers"] = f"{parity['agreement']:.1%} of {parity['images']} {metadata.verified_on} images"

@@ -1,6 +1,7 @@
 """What the tests share: tiny presets, random images, and where the real data lies."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 from filelock import FileLock
 
 REPOSITORY = Path(__file__).parents[1]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores it in what runs in the background, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
 if "PYTEST_XDIST_WORKER" in os.environ and CORES:
     # Test processes side by side keep to a core each: their libraries' threads would wait for each other in loops.

@@ -318,7 +318,7 @@ def refused_images(folder):
         "zero_bytes.jpg": "cannot identify",
         "truncated.jpg": "truncated",
         "text.jpg": "cannot identify",
-        "folder.jpg": "no such file",
+        "folder.jpg": "it is a folder",
         "pipe.jpg": "no such file",
         "missing.jpg": "no such file",
         "bomb.png": "decompression bomb",

@@ -73,7 +73,13 @@ def test_a_file_with_more_outputs_says_what_it_carries(tmp_path):
     metadata = keras_vit_json("inspect", path)["metadata"]
     assert metadata["outputs"] == ["logits", "embedding", "attention"] and metadata["mode"] == "dynamic"
     printed = " ".join(keras_vit("inspect", path).stdout.replace("│", " ").split())
-    for told in ("dynamic for litert", "10: 0, 1, 2, 3, 4", "8x8, grey", "16 synthetic images", "SHA-256"):
+    for told in (
+        "dynamic for litert",
+        "10: 0, 1, 2, 3, 4",
+        "cover 8x8 (bicubic), grey",
+        "16 synthetic images",
+        "SHA-256",
+    ):
         assert told in printed
 
 
@@ -130,6 +136,26 @@ def test_errors_are_one_line_without_a_traceback(arguments, message, monkeypatch
     result = keras_vit(*arguments, code=1)
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not Path("m.tflite").exists()
+
+
+def test_run_takes_a_folder(digits, tmp_path):
+    (tmp_path / "empty").mkdir()
+    photos = keras_vit_json("run", digits / "m.tflite", digits / "test")
+    assert len(photos) == 40 and all("top" in photo for photo in photos)
+    refused = keras_vit("run", digits / "m.tflite", tmp_path / "empty", code=1)
+    assert f"{tmp_path / 'empty'} is no image that can be read: it is a folder" in refused.stderr
+
+
+def test_options_are_checked_before_a_model_is_opened(tmp_path):
+    """Opening one takes long; this one does not even exist."""
+    for arguments, match in (
+        (("m.tflite", "--quantize", "int-8"), "Did you mean 'int8'?"),
+        (("m.tflite", "--quantize", "int8"), "an image folder (--calibration DIR)"),
+        (("m.bin",), "`path` must end in .tflite"),
+        ((tmp_path / "none" / "m.tflite",), "there is no folder"),
+        (("m.tflite", "--min-agreement", "99"), "`min_agreement` must be in 0..1"),
+    ):
+        assert match in keras_vit("export", "nowhere.keras", *arguments, code=1).stderr
 
 
 def test_a_truncated_keras_file_and_a_broken_photo(digits, tmp_path):

@@ -282,7 +282,7 @@ def read_pixels(path, to_pixels):
     """What `to_pixels` makes of an image file; one that cannot be read raises a `ValueError` that names it."""
     try:
         if not os.path.isfile(path):  # opening a pipe would wait
-            raise FileNotFoundError("there is no such file")
+            raise FileNotFoundError("it is a folder" if os.path.isdir(path) else "there is no such file")
         with Image.open(path) as image:
             return to_pixels(image)
     except Exception as error:  # whatever a damaged image makes its decoder do

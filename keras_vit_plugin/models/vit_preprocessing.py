@@ -5,6 +5,8 @@ import keras_hub
 
 from keras_vit_plugin.models.vit_backbone import ViTBackbone
 
+FIXED = {"crop_to_aspect_ratio": True, "pad_to_aspect_ratio": False, "antialias": True, "bounding_box_format": "yxyx"}
+
 
 @keras.saving.register_keras_serializable("keras_vit_plugin")
 class ViTImageConverter(keras_hub.layers.ImageConverter):
@@ -20,7 +22,7 @@ class ViTImageConverter(keras_hub.layers.ImageConverter):
     Call: images of 0..255, `(H, W, C)` or `(B, H, W, C)` -> float of `image_size`.
 
     Raises:
-        ValueError: `crop_fraction` is not in (0, 1].
+        ValueError: `crop_fraction` is not in (0, 1], or an argument of the parent is other than in `FIXED`.
     """
 
     backbone_cls = ViTBackbone
@@ -28,8 +30,11 @@ class ViTImageConverter(keras_hub.layers.ImageConverter):
     def __init__(self, image_size=None, crop_fraction=1.0, scale=None, offset=None, interpolation="bicubic", **kwargs):
         if not 0 < crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must be in (0, 1], got crop_fraction={crop_fraction}.")
-        for fixed in ("crop_to_aspect_ratio", "pad_to_aspect_ratio", "antialias", "bounding_box_format"):
-            kwargs.pop(fixed, None)  # in the parent's config; this class has one answer to each
+        for name, value in FIXED.items():  # in the parent's config; this class has one answer to each
+            if (given := kwargs.pop(name, value)) != value:
+                raise ValueError(
+                    f"`{name}` must be {value!r}, got {name}={given!r}. keras_hub.layers.ImageConverter has the other."
+                )
         super().__init__(scale=scale, offset=offset, interpolation=interpolation, antialias=True, **kwargs)
         self.resizing.built = True  # no weights; `quantize` refuses layers that are not built
         self.crop_fraction = crop_fraction

@@ -3,12 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from conftest import pixels
+from conftest import functional_model, pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import InvalidModelFile, export_tflite, inspect, verify
+from keras_vit_plugin.export import InvalidModelFile, ParityError, Tolerance, export_tflite, inspect, verify
 from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
 from keras_vit_plugin.export.metadata import SCHEMA, as_metadata, read_metadata
+from keras_vit_plugin.export.pipeline import _refusal
+from keras_vit_plugin.export.verify import compare
 from keras_vit_plugin.tables import metadata_in_words
 
 # As version 0.1.0 wrote it before there was a schema number.
@@ -98,6 +100,21 @@ def test_the_written_bytes_are_those_that_were_verified(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="not the one that was verified"):
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_refusal_says_what_helps(tmp_path):
+    """`debug` only where it works, calibration only where there is some, and that a model is undecided."""
+    images, path = pixels((16, 16, 3), 16), tmp_path / "m.tflite"
+    with pytest.raises(ParityError) as refused:
+        export_tflite(kv.build("vit_test"), path, tolerance=Tolerance(0, 250))
+    assert "keras-vit debug" in str(refused.value) and "calibrate" not in str(refused.value)
+    assert "--min-agreement and --min-snr" in str(refused.value) and "undecided" not in str(refused.value)
+    with pytest.raises(ParityError) as refused:
+        export_tflite(functional_model(), path, "int8", calibration=images, tolerance=Tolerance(0, 250))
+    assert "debug" not in str(refused.value) and "calibrate on more typical images" in str(refused.value)
+    undecided = compare(np.array([[1.0, 0.99, -5]] * 8), np.array([[0.99, 1.0, -5]] * 8))
+    said = _refusal("int8", undecided, "held-out", Tolerance(0.95, 14), (), False, True, None)
+    assert "the same answer on 0.0% of 8 held-out" in said and "ratio is kept: the model is undecided" in said
 
 
 def test_a_rejected_file_can_be_looked_at(tmp_path):

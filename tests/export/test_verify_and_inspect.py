@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import pixels, randomize
+from conftest import functional_model, pixels, randomize
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -173,9 +173,49 @@ def test_preprocessing_comes_from_the_model():
     np.testing.assert_allclose(
         128 * scale + offset, (128 / 255 - np.array([0.485, 0.456, 0.406])) / [0.229, 0.224, 0.225]
     )
-    assert preprocessing_of(kv.SimpleViT()) == Preprocessing((32, 32), 3)
+    # One that says nothing: as Keras's image_dataset_from_directory.
+    assert preprocessing_of(kv.SimpleViT()) == Preprocessing((32, 32), 3, None, "bilinear", "stretch")
     scale, offset = pixel_normalization(kv.SimpleViT(), 3)
     np.testing.assert_array_equal(255 * scale + offset, 1)
+
+
+def test_how_photos_are_resized_can_be_said(tmp_path):
+    """A model trained on stretched photos answers worse on cropped ones."""
+    model, path, folder = functional_model(), tmp_path / "m.tflite", tmp_path / "photos"
+    folder.mkdir()
+    for place in range(4):
+        Image.fromarray(pixels((16, 48, 3), 1, seed=place)[0]).save(folder / f"{place}.png")
+    said = []
+    for options in ({}, {"resize": "cover", "interpolation": "nearest"}):
+        report = export_tflite(model, path, verification=folder, **options)
+        preprocessing = Preprocessing.from_dict(inspect(path).metadata["preprocessing"])
+        np.testing.assert_allclose(  # verify reads photos as the file's users will
+            verify(model, path, folder).max_abs_error, report.parity.max_abs_error, rtol=1e-6
+        )
+        assert preprocessing.words in report.photos
+        said.append((preprocessing.rule, preprocessing.interpolation, "Keras's usual way" in report.photos))
+    assert said == [("stretch", "bilinear", True), ("cover", "nearest", False)]
+    for wrong, match in (
+        ({"resize": "crop"}, "cover, pad, stretch; got resize='crop'"),
+        ({"interpolation": 2}, "one of"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            export_tflite(model, path, **wrong)
+    with pytest.warns(UserWarning, match=r"stretch 256x256 .* though the model says otherwise: cover 256x256"):
+        assert preprocessing_of(kv.build("deit_tiny_patch16_224"), resize="stretch").rule == "stretch"
+
+
+def test_a_report_is_printed_for_people(tmp_path):
+    report = export_tflite(functional_model(), tmp_path / "m.tflite", labels=list("abcd"))
+    lines = str(report).splitlines()
+    assert lines[0] == f"{tmp_path / 'm.tflite'}: float32 for litert" and max(map(len, lines)) < 200
+    for told in (
+        "  class names: 4: a, b, c, d",
+        "  gives: logits (classes, linear, a guess by its shape: `task` (--task))",
+    ):
+        assert told in lines
+    classifier = export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
+    assert classifier.guessed == () and "  class names: none: `labels` (--labels FILE) gives them" in str(classifier)
 
 
 def test_images_are_spread_over_what_there_is():

@@ -120,6 +120,13 @@ def test_keras_quantize_and_a_file_of_it(tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "q.keras")(x), quantized)
 
 
+@pytest.mark.parametrize("argument, value", [("crop_to_aspect_ratio", False), ("pad_to_aspect_ratio", True)])
+def test_a_converter_refuses_what_it_does_not_do(argument, value):
+    with pytest.raises(ValueError, match=f"`{argument}` must be {not value}, got {argument}={value}"):
+        kv.ViTImageConverter((4, 4), **{argument: value})
+    assert kv.ViTImageConverter.from_config(kv.ViTImageConverter((4, 4)).get_config()).image_size == (4, 4)
+
+
 def test_the_preprocessor_resizes_crops_and_normalizes():
     converter = kv.ViTImageConverter((4, 4), crop_fraction=0.5, scale=[2.0, 1, 1], offset=[0.0, 1, 0])
     image = np.zeros((8, 8, 3), "uint8")
