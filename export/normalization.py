@@ -38,6 +38,12 @@ def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
         warnings.warn(
             f"{words[0].upper()}{words[1:]} are taken, though the model says otherwise: {told[2]}.", stacklevel=3
         )
+    elif words.startswith("pixels 0..1 (") and "Normalization" in words:
+        warnings.warn(
+            "The model begins with Normalization: by its mean it takes pixels of 0..1. Bright images of -1..1 have such "
+            "a mean too: if it was trained on those, pass `pixels` (--pixels).",
+            stacklevel=3,
+        )
     return scale, offset
 
 

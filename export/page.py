@@ -56,8 +56,8 @@ def as_page(report, images, labels):
         '<div class="tiles">' + "".join(map(_tile, tiles.items())) + "</div>",
         f'<p class="note">Against the Keras model on {parity.images} {html.escape(report.verified_on)} images, by '
         f"{html.escape(report.verified_by)}. "
-        f"Input: {html.escape(report.input)}. Inside: {html.escape(report.pixels)}. The export took "
-        f"{report.seconds:.0f} s.</p>",
+        f"Input: {html.escape(report.input)}. Photos: {html.escape(report.photos)}. "
+        f"Inside: {html.escape(report.pixels)}. The export took {report.seconds:.0f} s.</p>",
         '<p class="note">The Keras model answers the same on these pixels by</p><pre>'
         + html.escape("\n".join(report.keras_lines))
         + "</pre>",
@@ -133,7 +133,7 @@ def _changed_section(report, images, labels):
         return f"{html.escape(name)}, {share}"
 
     figures = [
-        f'<figure><img alt="image {each.image}" src="{_png(_image_png(images[each.image]))}"><figcaption>'
+        f"<figure>{_picture(images[each.image], each.image)}<figcaption>"
         f"Keras: {words(each.model_class, each.model_probability)}<br>"
         f"file: {words(each.file_class, each.file_probability)}</figcaption></figure>"
         for each in changed[:SHOWN_IMAGES]
@@ -166,6 +166,13 @@ def _rewrites_section(report):
         f"<tr><td>{name}<td>{html.escape(change or report.reasons[name])}" for name, change in report.changes.items()
     )
     return f"<h2>Rewrites of the graph</h2><table>{rows}</table>"
+
+
+def _picture(image, number):
+    """An image as HTML; one of other channels than grey or RGB by its number."""
+    if image.shape[-1] not in (1, 3):
+        return f"<p>image {number}</p>"
+    return f'<img alt="image {number}" src="{_png(_image_png(image))}">'
 
 
 def _image_png(image):

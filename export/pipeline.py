@@ -256,7 +256,7 @@ def export_tflite(
     if holds:
         flatbuffer.check_same_but_metadata(content, finished)
     made = ExportReport(
-        path=None,
+        path=str(path) if holds else None,
         mode=quantize,
         target=target,
         road=files.road,
@@ -282,13 +282,13 @@ def export_tflite(
         choice=choice,
         tried=tried,
     )
+    page = None if report is None else as_page(made, images.verification, labels).encode()
     if holds:
         write_atomically(path, content)
-        made = replace(made, path=str(path), seconds=time.perf_counter() - started)
     elif keep_rejected:
         write_atomically(kept, content)
     if report is not None:
-        write_atomically(report, as_page(made, images.verification, labels).encode())
+        write_atomically(report, page)
     if tried and not chosen.fits:
         raise ParityError(f"{choice} {message}", made)
     if not holds:

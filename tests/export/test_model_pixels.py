@@ -113,6 +113,16 @@ def test_what_is_taken_is_what_the_model_was_trained_on(seed):
             assert f"pixels {name}" in pixel_words(model_of(adapted(data.astype("float32"))), 3)
 
 
+def test_a_mean_that_two_ranges_may_have_is_told():
+    bright = np.random.default_rng(0).uniform(0.2, 0.9, (20, *SHAPE)).astype("float32")
+    with pytest.warns(UserWarning, match=r"by its mean it takes pixels of 0..1. Bright images of -1..1 .* `pixels`"):
+        pixel_normalization(model_of(adapted(bright)), 3)
+    with warnings.catch_warnings(action="error"):
+        pixel_normalization(model_of(adapted(bright)), 3, pixels="0..1")
+        pixel_normalization(model_of(adapted(255 * bright)), 3)
+        pixel_normalization(model_of(layers.Rescaling(2.0, -1.0)), 3)
+
+
 def test_sequential_models_and_those_of_keras():
     sequential = keras.Sequential([keras.Input(SHAPE), layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(2)])
     assert pixel_words(sequential, 3) == "raw pixels 0..255 (the model begins with Rescaling(1/255))"

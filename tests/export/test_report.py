@@ -132,3 +132,21 @@ def test_a_labelled_verification_folder_gives_accuracies(digits, tmp_path):
         == report.parity.top1_accuracy_tflite
         == np.mean([model(x_test[:20] / 127.5 - 1.0).numpy().argmax(1) == y_test[:20]])
     )
+
+
+def test_images_that_cannot_be_drawn_are_numbered(tmp_path):
+    """A page that fails must not fail behind a file that is written."""
+    import keras
+
+    images = keras.Input((8, 8, 6))
+    x = keras.layers.Conv2D(8, 3)(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, keras.layers.Dense(4)(keras.layers.Flatten()(x)))
+    page = tmp_path / "r.html"
+    arguments = {"calibration": pixels((8, 8, 6), 32), "tolerance": Tolerance(0, 0), "report": page}
+    arguments["verification"] = np.full((2, 8, 8, 6), 127, np.uint8) + np.arange(2, dtype=np.uint8)[:, None, None, None]
+    head = model.layers[-1]
+    kernel = np.array(head.kernel)
+    kernel[:, 1:] = kernel[:, :1] + np.random.default_rng(0).normal(0, 1e-4, (len(kernel), 3))  # all but equal classes
+    head.kernel.assign(kernel)
+    report = export_tflite(model, tmp_path / "m.tflite", "int8-full", **arguments)
+    assert report.changed_answers and "<p>image " in page.read_text()
