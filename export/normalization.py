@@ -40,8 +40,8 @@ def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
         )
     elif words.startswith("pixels 0..1 (") and "Normalization" in words:
         warnings.warn(
-            "The model begins with Normalization: by its mean it takes pixels of 0..1. Bright images of -1..1 have such "
-            "a mean too: if it was trained on those, pass `pixels` (--pixels).",
+            "The model begins with Normalization: by its mean it takes pixels of 0..1. Bright images of -1..1 have "
+            "such a mean too: if it was trained on those, pass `pixels` (--pixels).",
             stacklevel=3,
         )
     return scale, offset

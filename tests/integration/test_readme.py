@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, pixels
+from PIL import Image
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 
@@ -46,11 +48,23 @@ def test_the_command_line_section_runs_in_order(after_make_demo):
 
 
 def test_the_lines_of_python_run_as_they_stand(after_make_demo):
-    (code,) = code_blocks("python")
+    code, _ = code_blocks("python")
     printed = subprocess.run(
         [sys.executable, "-c", code], cwd=after_make_demo, check=True, capture_output=True, text=True
     ).stdout
     assert printed.startswith("ParityReport(images=128")
+
+
+def test_the_model_of_ones_own_is_trained_and_exported(tmp_path):
+    for kind, low in (("dark", 0), ("bright", 128)):
+        (tmp_path / "photos" / kind).mkdir(parents=True)
+        for number, image in enumerate(pixels((24, 40, 3), 24)):
+            Image.fromarray(image // 2 + np.uint8(low)).save(tmp_path / "photos" / kind / f"{number}.png")
+    _, code = code_blocks("python")
+    printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
+    assert printed.returncode == 0, printed.stderr
+    assert printed.stdout.startswith("m.tflite: int8 for litert\n") and "class names: 2: bright, dark" in printed.stdout
+    assert "stretch 32x32 (bilinear), RGB: Keras's usual way" in printed.stdout
 
 
 def test_the_numbers_of_the_demo_table_are_what_the_demo_prints(tmp_path):
