@@ -2,12 +2,14 @@
 
 import csv
 import os
+import re
 import warnings
 from pathlib import Path
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_CLASSES = ("__MACOSX",)  # what archives of macOS leave beside the folders
 NAMED = 3
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 
 def image_files(folder):
@@ -22,7 +24,7 @@ def image_files(folder):
 
     Raises:
         FileNotFoundError: the folder does not exist.
-        ValueError: it holds no images, or `labels.csv` lacks a column or a value or names a missing file.
+        ValueError: it holds no images, or `labels.csv` is not UTF-8, lacks a column or a value or names a missing file.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -58,8 +60,11 @@ def _is_image(path):
 
 
 def _listed_files(table):
-    with open(table, newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{table} is not UTF-8: save it as UTF-8 (in Excel as 'CSV UTF-8').") from error
     if not rows or not {"file", "label"} <= rows[0].keys():
         raise ValueError(f"{table} must have rows and the columns file and label.")
     rows = [((row["file"] or "").strip(), (row["label"] or "").strip()) for row in rows]
@@ -77,7 +82,7 @@ def class_indices(labels, folders, class_names, num_classes):
     """The class index of each label, or None where that is not sure; says in a warning why, or which of two readings.
 
     Names of sub-folders are class names where these are known, else their place counts, as in Keras's
-    `image_dataset_from_directory`; numbers in `labels.csv` are indices.
+    `image_dataset_from_directory`; numbers in `labels.csv` are indices, also as `3.0`.
 
     Args:
         labels, folders: of `image_files`.
@@ -139,7 +144,11 @@ def _folder_classes(used, folders, indices, count):
 
 def _listed_classes(used, indices, count):
     """`{label: index}` of a labels.csv."""
-    numbers = {label: int(label) for label in used if label.isdecimal()}
+    whole = {label: label.removesuffix(".0") for label in used}  # as pandas writes integers where some are missing
+    numbers = {label: int(text) for label, text in whole.items() if text.isdecimal()}
+    others = sorted(used - indices.keys() - numbers.keys())
+    if wrong := [label for label in others if NUMBER.fullmatch(label)]:
+        return _unsure(f"the label {wrong[0]!r} is no class index: these are the whole numbers 0..{count - 1}")
     if len(numbers) == len(used) and not used <= indices.keys():
         return numbers
     for label in sorted(used & indices.keys() & numbers.keys()):
@@ -147,15 +156,18 @@ def _listed_classes(used, indices, count):
             _say(f"labels.csv: {label!r} is taken as the name of class {indices[label]}, not as an index.")
             break
     if indices:
-        strangers = sorted(used - indices.keys() - numbers.keys())
-        if strangers:
-            return _unsure(f"the label {strangers[0]!r} is none of the {len(indices)} class names")
+        if others:
+            return _unsure(f"the label {others[0]!r} is none of the {len(indices)} class names")
         return numbers | {label: indices[label] for label in used & indices.keys()}
     if numbers:
         return _unsure("labels.csv has numbers beside names, and no class names are known")
     if len(used) != count:
         return _unsure(f"labels.csv has {len(used)} names, not all of the {count} classes, whose names are unknown")
-    return {label: index for index, label in enumerate(sorted(used))}
+    _say(
+        f"labels.csv: no class names are known, so its names are counted by their sorted order: {others[0]!r} is class "
+        "0. For another order write indices."
+    )
+    return {label: index for index, label in enumerate(others)}
 
 
 def _unsure(reason):

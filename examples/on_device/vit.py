@@ -42,6 +42,7 @@ RUNTIMES = (  # package, module, where the class is in it
     ("tensorflow", "tensorflow", "lite.Interpreter"),
 )
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
 
 # ---- The model ----
 
@@ -357,8 +358,11 @@ def photos_of(folder):
         raise ValueError(f"{folder}: there is no such folder")
     table = folder / "labels.csv"
     if table.exists():
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        try:
+            with open(table, newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.DictReader(file))
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{table} is not UTF-8: save it as UTF-8 (in Excel as 'CSV UTF-8')") from error
         if not rows or not all(row.get("file") and row.get("label") for row in rows):
             raise ValueError(f"{table} must have the columns file and label, and both in every row")
         return [(folder / row["file"], row["label"]) for row in rows]
@@ -400,11 +404,15 @@ def classes_of(folder, photos, names):
         others = sorted(set(order) - set(names))
         count, names = 2, [*(others or [""]), *names] if len(others) < 2 else []
     index = {name: place for place, name in enumerate(names)}
-    numbers = {label: int(label) for label in used if label.isdecimal()} if listed else {}
+    whole = {label: label.removesuffix(".0") for label in used if listed}  # as pandas writes integers beside gaps
+    numbers = {label: int(text) for label, text in whole.items() if text.isdecimal()}
     strangers = [label for label in used if label not in index and label not in numbers]
     twice = [label for label in used if names.count(label) > 1]
     if twice:
         return None, f"no accuracy: {twice[0]!r} is the name of two classes; write indices into a labels.csv"
+    wrong = [label for label in strangers if listed and NUMBER.fullmatch(label)]
+    if wrong:
+        return None, f"no accuracy: {wrong[0]!r} is no class index: these are the whole numbers 0..{count - 1}"
     if len(numbers) == len(used) and not set(used) <= set(index):
         index = numbers
     elif names and not strangers:
@@ -420,7 +428,9 @@ def classes_of(folder, photos, names):
         return None, f"no accuracy: there are {len(order)} labels and {count} classes; write indices into a labels.csv"
     else:
         index = {name: place for place, name in enumerate(order)}
-        if not listed and (names or (all(map(str.isdecimal, order)) and sorted(order, key=int) != order)):
+        if listed:
+            said = f"names in labels.csv are counted by their sorted order: {used[0]!r} is class 0; else write indices"
+        elif names or (all(map(str.isdecimal, order)) and sorted(order, key=int) != order):
             said = f"sub-folders are counted by their sorted order: {used[-1]!r} is class {index[used[-1]]}"
     if max(index[label] for label in used) >= count:
         return None, f"no accuracy: a label is beyond the classes, which are 0..{count - 1}"

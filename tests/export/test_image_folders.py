@@ -14,6 +14,7 @@ from keras_vit_plugin.export.images import gather_images, gather_labelled
 from keras_vit_plugin.export.preprocessing import Preprocessing
 
 SIZE = (8, 8)
+EXAMPLE = REPOSITORY / "examples" / "on_device"
 
 
 def grey(path, value):
@@ -119,7 +120,15 @@ def test_names_positions_and_doubt(folders, class_names, num_classes, expected, 
     [
         (["0", "10", "2"], (), 12, [0, 10, 2], ""),
         (["7"], (), 5, None, "the label '7' is beyond the classes, which are 0..4"),
-        (["b", "a"], (), 2, [1, 0], ""),
+        (["0.0", "11.0", "3.0"], (), 12, [0, 11, 3], ""),  # as pandas writes integers where some are missing
+        (["1.0", "0"], ["a", "b"], 2, [1, 0], ""),
+        (["2.0", "1.0"], ["1.0", "2.0"], 2, [1, 0], "'1.0' is taken as the name of class 0"),
+        (["12.0"], (), 12, None, "the label '12.0' is beyond the classes, which are 0..11"),
+        (["-1", "0"], (), 2, None, "the label '-1' is no class index: these are the whole numbers 0..1"),
+        (["1.5", "0"], ["a", "b"], 2, None, "the label '1.5' is no class index"),
+        (["0.5", "1.5"], (), 2, None, "the label '0.5' is no class index"),
+        (["-1", "+1"], ["-1", "+1"], 2, [0, 1], ""),
+        (["b", "a"], (), 2, [1, 0], "no class names are known, so its names are counted by their sorted order: 'a' is"),
         (["b", "a"], (), 3, None, "labels.csv has 2 names, not all of the 3 classes"),
         (["b", "1"], (), 2, None, "numbers beside names"),
         (["b", "2"], ["a", "b", "a"], 3, [1, 2], ""),  # an index for one of two classes of a name
@@ -147,6 +156,17 @@ def test_labels_csv_with_a_gap(tmp_path):
         (tmp_path / "labels.csv").write_text(f"file,label\na.png,1\n{row}\n")
         with pytest.raises(ValueError, match="a file and a label in every row; row 2 has not"):
             image_files(tmp_path)
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_a_labels_csv_that_is_not_utf_8_is_named(encoding, tmp_path):
+    grey(tmp_path / "a.png", 0)
+    (tmp_path / "labels.csv").write_text("file,label\na.png,Käfer\n", encoding=encoding)
+    with pytest.raises(ValueError, match=r"labels.csv is not UTF-8: save it as UTF-8"):
+        image_files(tmp_path)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import vit\ntry: vit.photos_of(sys.argv[2])\n"
+    code += "except ValueError as error: print(error)"
+    assert "labels.csv is not UTF-8: save it as UTF-8" in run_python(code, EXAMPLE, tmp_path)
 
 
 def test_one_bad_photo_is_named_and_left_out_with_its_label(tmp_path):
@@ -233,6 +253,16 @@ def test_the_example_reads_folders_alike(tmp_path):
         "csv unknown names": (["b", "a"], 2),
         "csv too few names": (["b", "a"], 3),
         "csv mixed": (["b", "1"], 2),
+        "csv floats": (["0.0", "11.0", "3.0"], 12),
+        "csv floats and indices": (["1.0", "0"], ["a", "b"]),
+        "csv floats as names": (["2.0", "1.0"], ["1.0", "2.0"]),
+        "csv floats beyond": (["12.0"], 12),
+        "csv negative": (["-1", "0"], 2),
+        "csv fractions": (["0.5", "1.5"], 2),
+        "csv fractions beside names": (["1.5", "a"], ["a", "b"]),
+        "csv signed names": (["-1", "+1"], ["-1", "+1"]),
+        "csv unknown yes and no": (["yes", "no"], 2),
+        "floats": (["0.0", "1.0"], 2),
     }
     cases = []
     for name, (labels, classes) in layouts.items():
@@ -249,8 +279,7 @@ def test_the_example_reads_folders_alike(tmp_path):
             (folder / labels[0] / "._0.png").write_bytes(b"no image")
             (folder / labels[0] / "text.txt").write_text("no image")
         cases.append((str(folder), classes))
-    example = REPOSITORY / "examples" / "on_device"
-    printed = run_python(READ, example, json.dumps(cases))
+    printed = run_python(READ, EXAMPLE, json.dumps(cases))
     for (folder, classes), (theirs, told) in zip(cases, json.loads(printed), strict=True):
         paths, labels, folders = image_files(folder)
         names, count = (classes, len(classes)) if isinstance(classes, list) else ((), classes)
