@@ -178,6 +178,16 @@ def _say(sentence):
     warnings.warn(sentence, stacklevel=5)
 
 
+def check_channels(preprocessing, argument):
+    """Raises `ValueError` where image files cannot be what the model takes."""
+    if preprocessing.channels not in (1, 3):
+        shape = ", ".join(map(str, preprocessing.image_shape))
+        raise ValueError(
+            f"`{argument}` has image files, which hold 1 or 3 channels; the model takes {preprocessing.channels}. Pass "
+            f"an array (N, {shape})."
+        )
+
+
 def load_images(paths, preprocessing, labels=None):
     """`(images, labels)`: uint8 `(N, H, W, C)` of the files that can be read; the others are named in a warning.
 

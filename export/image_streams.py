@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_folders import load_images
+from .image_folders import check_channels, load_images
 
 MOST_STREAMED = 1024  # images of a source that has no end, or does not say how long it is
 MOST_BYTES = 1 << 30  # of pixels that are held
@@ -52,14 +52,17 @@ def read_stream(source, preprocessing, argument, limit=None):
         limit: take at most this many; evenly spread where the source has a length.
 
     Returns:
-        uint8 `(N, H, W, C)`, and the labels as they came, `(N, ...)`, or None.
+        uint8 `(N, H, W, C)`, and the labels as they came, `(N, ...)`; None where there are none, or not one per image,
+        as those of a model with several outputs.
 
     Raises:
-        ValueError: no images, or arrays of another shape, range or dtype.
+        ValueError: no images, or arrays of another shape, range or dtype; or files, for a model that takes other than
+            1 or 3 channels.
     """
     shape = preprocessing.image_shape
     paths = _paths(source)
     if paths is not None:
+        check_channels(preprocessing, argument)
         return load_images(spread_files(paths, limit, shape, argument), preprocessing)
     if hasattr(source, "shape"):
         taken = [(spread(np.asarray(source), limit), None)]
@@ -76,7 +79,8 @@ def read_stream(source, preprocessing, argument, limit=None):
         raise ValueError(
             f"`{argument}` must hold raw pixels 0..255, its values run to {highest:.4g}: multiply them by 255."
         )
-    labels = None if any(answers is None for answers in labels) else np.concatenate(labels)
+    alike = len({None if answers is None else answers.shape[1:] for answers in labels}) == 1
+    labels = np.concatenate(labels) if alike and labels[0] is not None else None
     if labels is not None and len(labels) == limit and limit >= ENOUGH_FOR_CLASSES and (labels == labels[:1]).all():
         warnings.warn(f"The {limit} images taken of `{argument}` are all of one class: shuffle it.", stacklevel=3)
     return np.concatenate(images), labels
@@ -175,7 +179,46 @@ def _is_one_item(source):
     """A dict of arrays, or a pair of images and labels, in the place of an iterable of such."""
     if isinstance(source, Mapping):
         return True
-    return isinstance(source, tuple) and len(source) in (2, 3) and np.ndim(source[0]) == 4 and np.ndim(source[1]) < 3
+    pair = isinstance(source, tuple) and len(source) in (2, 3)
+    return pair and len(_shape_of(source[0])) == 4 and _may_be_labels(source[1])
+
+
+def _may_be_labels(value):
+    """Whether it is no image and no batch: labels, or a list of those of several outputs."""
+    return all(len(_shape_of(part)) < 3 for part in (value if isinstance(value, (tuple, list)) else [value]))
+
+
+def _shape_of(value):
+    """The shape of what may be no array; `()` of lists of unequal lengths."""
+    try:
+        return np.shape(value)
+    except ValueError:
+        return ()
+
+
+def refuse_given_labels(source, argument):
+    """Raises `ValueError` where all images are given in one array beside labels, which are not one per image.
+
+    Args:
+        source: as for `read_stream`, which found no labels in it.
+        argument: name of the caller's argument.
+    """
+    images = labels = None
+    if isinstance(source, Mapping):
+        images, labels = (_first_of(source, keys) for keys in (IMAGE_KEYS, LABEL_KEYS))
+    elif _is_one_item(source):
+        images, labels = source[:2]
+    if labels is None:
+        return
+    number = len(labels) if hasattr(labels, "__len__") else 1
+    raise ValueError(
+        f"The labels of `{argument}` must be one class index or one-hot row per image, got {type(labels).__name__} of "
+        f"{number} for {len(images)} images."
+    )
+
+
+def _first_of(mapping, keys):
+    return next((mapping[key] for key in keys if key in mapping), None)
 
 
 def _parts(item, preprocessing, argument):
@@ -185,7 +228,7 @@ def _parts(item, preprocessing, argument):
     if isinstance(item, (tuple, list)) and item and not _is_batch(item, shape):
         images, labels = item[0], item[1] if len(item) > 1 else None
     if isinstance(images, Mapping):
-        labels = labels if labels is not None else next((images[key] for key in LABEL_KEYS if key in images), None)
+        labels = labels if labels is not None else _first_of(images, LABEL_KEYS)
         keys = [key for key in IMAGE_KEYS if key in images]
         if not keys:
             raise ValueError(
@@ -195,6 +238,7 @@ def _parts(item, preprocessing, argument):
         images = images[keys[0]]
     paths = _paths([images] if _is_path(images) else images)
     if paths is not None:
+        check_channels(preprocessing, argument)
         pixels = np.stack([preprocessing.load(path) for path in paths])
     else:
         pixels = np.asarray(images)
@@ -202,15 +246,26 @@ def _parts(item, preprocessing, argument):
             pixels = pixels[None]
     if pixels.shape[1:] != tuple(shape):
         raise ValueError(f"`{argument}` must hold images of shape {tuple(shape)}, got {pixels.shape[1:]} in one item.")
-    if labels is not None and not isinstance(labels, Mapping):
+    return pixels, _labels_of(labels, len(pixels))
+
+
+def _labels_of(labels, count):
+    """Labels `(count, ...)` of an item's images, or None where they are not one per image."""
+    if labels is None or isinstance(labels, Mapping):
+        return None
+    if isinstance(labels, tuple) and (len(labels) != count or any(map(_shape_of, labels))):
+        return None  # of several outputs
+    try:
         labels = np.asarray(labels)
-        labels = labels[None] if labels.ndim == 0 or len(labels) != len(pixels) else labels
-        return pixels, labels if len(labels) == len(pixels) else None
-    return pixels, None
+    except ValueError:  # arrays of unequal shapes
+        return None
+    if count == 1 and (labels.ndim == 0 or len(labels) != 1):  # of an image that is no batch
+        labels = labels[None]
+    return labels if labels.ndim and len(labels) == count else None
 
 
 def _is_batch(item, shape):
-    return isinstance(item, list) and all(_is_path(each) or np.shape(each) == tuple(shape) for each in item)
+    return isinstance(item, list) and all(_is_path(each) or _shape_of(each) == tuple(shape) for each in item)
 
 
 def _paths(source):

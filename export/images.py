@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .image_folders import class_indices, image_files, load_images
-from .image_streams import as_class_indices, read_stream, spread_files
+from .image_folders import check_channels, class_indices, image_files, load_images
+from .image_streams import as_class_indices, read_stream, refuse_given_labels, spread_files
 from .image_streams import spread as spread  # for the package
 
 CALIBRATION_IMAGES = 64
@@ -29,10 +29,12 @@ def gather_images(source, preprocessing, argument, limit=None):
         uint8 `(N, H, W, C)`. A file of a folder that cannot be read is named in a warning and left out.
 
     Raises:
-        ValueError: no images that can be read, or arrays of another shape, range or dtype.
+        ValueError: no images that can be read, arrays of another shape, range or dtype, or files for a model that takes
+            other than 1 or 3 channels.
     """
     if not isinstance(source, (str, Path)):
         return read_stream(source, preprocessing, argument, limit)[0]
+    check_channels(preprocessing, argument)
     paths = spread_files(image_files(source)[0], limit, preprocessing.image_shape, argument)
     return load_images(paths, preprocessing)[0]
 
@@ -56,7 +58,7 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
 
     Raises:
         ValueError: as for `gather_images`; or `labels` that are not one class index of the model per image, or that
-            come beside a folder.
+            come beside a folder; or a `source` `(images, labels)` whose labels are not one per image.
     """
     if labels is not None and isinstance(source, (str, Path)):
         raise ValueError("`labels` is for an array of images; a folder brings its own.")
@@ -65,6 +67,7 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
             raise ValueError("`labels` is for a model that tells classes apart; this one does not.")
         return gather_images(source, preprocessing, argument, limit), None
     if isinstance(source, (str, Path)):
+        check_channels(preprocessing, argument)
         paths, names, folders = image_files(source)
         found = None if names is None else class_indices(names, folders, class_names, num_classes)
         paths, found = (
@@ -75,6 +78,8 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
         return images, None if found is None else np.asarray(found)
     images, found = read_stream(source, preprocessing, argument, limit)
     if labels is None:
+        if found is None:
+            refuse_given_labels(source, argument)
         indices = as_class_indices(found, num_classes)
         if found is not None and indices is None:
             warnings.warn(
@@ -83,12 +88,23 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
                 stacklevel=3,
             )
         return images, indices
-    labels, last = np.asarray(labels), max(2, num_classes) - 1
-    if labels.shape != (len(images),):
-        raise ValueError(f"`labels` must hold one class index per image, got {labels.shape} for {len(images)} images.")
-    if labels.min() < 0 or labels.max() > last:
-        raise ValueError(f"Labels must be 0..{last}, they run from {labels.min()} to {labels.max()}.")
-    return images, labels
+    return images, _checked_indices(labels, len(images), max(2, num_classes) - 1)
+
+
+def _checked_indices(labels, count, last):
+    """`labels` as class indices `(count,)`, or a `ValueError`."""
+    try:
+        labels = np.asarray(labels)
+    except ValueError:  # lists of unequal lengths
+        labels = np.asarray(labels, object)
+    if labels.shape != (count,):
+        raise ValueError(f"`labels` must hold one class index per image, got {labels.shape} for {count} images.")
+    wrong = np.flatnonzero(~np.isin(labels, np.arange(last + 1)))
+    if len(wrong):
+        raise ValueError(
+            f"`labels` must hold class indices 0..{last}, got {labels.tolist()[wrong[0]]!r} for image {wrong[0]}."
+        )
+    return labels.astype(int)
 
 
 def fingerprint(images):

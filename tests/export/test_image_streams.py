@@ -96,6 +96,67 @@ def test_labels_that_are_no_classes_give_no_accuracy(answers):
     assert len(images) == 10 and labels is None
 
 
+BOXES = np.zeros((10, 4), "float32")
+SEVERAL = {
+    "dataset": lambda: tf_dataset(IMAGES, (LABELS, BOXES)).batch(4),
+    "dataset of singles": lambda: tf_dataset(IMAGES, (LABELS, BOXES)),
+    "dataset of two indices": lambda: tf_dataset(IMAGES, (LABELS, LABELS)).batch(2),
+    "dataset of dicts": lambda: tf_dataset(IMAGES, {"class": LABELS, "box": BOXES}).batch(4),
+    "ragged": lambda: tf_dataset(IMAGES, ragged()).batch(4),
+    "generator": lambda: ((IMAGES[at : at + 5], (LABELS[at : at + 5], BOXES[at : at + 5])) for at in (0, 5)),
+    "generator of lists": lambda: ([IMAGES[at : at + 5], [LABELS[at : at + 5], BOXES[at : at + 5]]] for at in (0, 5)),
+    "lists of singles": lambda: ([image, [label, box]] for image, label, box in zip(IMAGES, LABELS, BOXES)),
+    "two numbers": lambda: zip(IMAGES, zip(LABELS.tolist(), LABELS.tolist())),
+    "of other shapes": lambda: [(IMAGES[:5], LABELS[:5]), (IMAGES[5:], BOXES[5:])],
+}
+
+
+def ragged():
+    import tensorflow as tf
+
+    return tf.ragged.constant([[0] * (number % 3) for number in range(10)])
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_labels_of_several_outputs_are_left_out(name):
+    np.testing.assert_array_equal(gather_images(SEVERAL[name](), PREPROCESSING, "calibration"), IMAGES)
+    images, labels = gather_labelled(SEVERAL[name](), None, PREPROCESSING, (), 2, "calibration")
+    assert len(images) == 10 and labels is None
+
+
+@pytest.mark.parametrize(
+    "answers, got",
+    [
+        ((LABELS, BOXES), "tuple of 2"),
+        ([LABELS, LABELS], "list of 2"),
+        ((BOXES, BOXES), "tuple of 2"),
+        ({"class": LABELS, "box": BOXES}, "dict of 2"),
+        (LABELS[:7], "ndarray of 7"),
+        (LABELS[:7].tolist(), "list of 7"),
+        (3, "int of 1"),
+    ],
+)
+def test_labels_given_beside_an_array_are_one_per_image(answers, got):
+    for source in ((IMAGES, answers), {"image": IMAGES, "label": answers}):
+        np.testing.assert_array_equal(gather_images(source, PREPROCESSING, "verification"), IMAGES)
+        with pytest.raises(ValueError, match=f"labels of `verification` must be one .* got {got} for 10 images"):
+            gather_labelled(source, None, PREPROCESSING, (), CLASSES, "verification")
+    _, labels = gather_labelled((IMAGES, tuple(LABELS.tolist())), None, PREPROCESSING, (), CLASSES)
+    assert labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize("source", ["folder", "files", "pairs"])
+def test_files_do_not_hold_four_channels(source, tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (4, 4)).save(path)
+    given = {"folder": tmp_path, "files": [str(path)], "pairs": [(str(path), 0)]}[source]
+    for gather in (gather_images, lambda *args: gather_labelled(args[0], None, args[1], (), CLASSES, args[2])):
+        with pytest.raises(
+            ValueError, match=r"`images` has image files, .* the model takes 4. Pass an array \(N, 4, 4"
+        ):
+            gather(given, Preprocessing((4, 4), 4), "images")
+
+
 def test_yes_and_no_are_labels_of_one_class():
     answers = np.arange(10)[:, None] % 2
     _, labels = gather_labelled((IMAGES, answers.astype("float32")), None, PREPROCESSING, (), 1)

@@ -1,6 +1,7 @@
 """`verify`, `inspect` and reading images, checked against numbers worked out by hand."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -101,11 +102,30 @@ def test_a_folder_brings_its_own_labels(tmp_path):
         gather_labelled(tmp_path, [0], Preprocessing((16, 16)), (), 2)
 
 
-def test_label_numbers_beyond_the_classes_are_refused():
-    preprocessing = Preprocessing((4, 4))
-    for wrong in ([0, 5], [-1, 0]):
-        with pytest.raises(ValueError, match=f"Labels must be 0..4, they run from {min(wrong)} to {max(wrong)}"):
-            gather_labelled(pixels((4, 4, 3), 2), wrong, preprocessing, (), 5)
+@pytest.mark.parametrize(
+    "wrong, got",
+    [
+        ([0, 5], "5 for image 1"),
+        ([-1, 0], "-1 for image 0"),
+        ([0, 1.5], "1.5 for image 1"),
+        ([0.0, np.nan], "nan for image 1"),
+        (["a", "b"], "'a' for image 0"),
+        ([[0, 1], [0]], "[0, 1] for image 0"),
+    ],
+)
+def test_labels_that_are_no_class_indices_are_refused(wrong, got):
+    with pytest.raises(ValueError, match=re.escape(f"`labels` must hold class indices 0..4, got {got}")):
+        gather_labelled(pixels((4, 4, 3), 2), wrong, Preprocessing((4, 4)), (), 5)
+
+
+def test_labels_are_one_index_per_image():
+    images, preprocessing = pixels((4, 4, 3), 2), Preprocessing((4, 4))
+    for wrong in ([0], [[0, 1]]):
+        with pytest.raises(ValueError, match="`labels` must hold one class index per image, got"):
+            gather_labelled(images, wrong, preprocessing, (), 5)
+    for right in ([0.0, 4.0], np.array([True, False]), (3, 4)):
+        labels = gather_labelled(images, right, preprocessing, (), 5)[1]
+        assert labels.tolist() == [int(label) for label in right] and labels.dtype.kind == "i"
 
 
 def test_labels_csv(tmp_path):
