@@ -9,6 +9,7 @@ from .images import (
     CALIBRATION_IMAGES,
     MORE_CALIBRATION_IMAGES,
     check_calibration,
+    fingerprint,
     gather_images,
     gather_labelled,
     synthetic_images,
@@ -45,7 +46,8 @@ def gather_calibration(source, preprocessing, mode, held_out=HELD_OUT_IMAGES, cl
         class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
 
     Returns:
-        uint8 images to calibrate on, uint8 images held out, and the class indices of these or None.
+        uint8 images to calibrate on, uint8 images held out, and the class indices of these or None. Images that repeat
+        others are left out, and a warning says so.
     """
     calibrating = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
     limit = calibrating + held_out
@@ -53,8 +55,24 @@ def gather_calibration(source, preprocessing, mode, held_out=HELD_OUT_IMAGES, cl
         images, labels = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
     else:
         images, labels = gather_images(source, preprocessing, "calibration", limit), None
+    images, labels = without_repeats(images, labels)
     calibration, rest = split_indices(len(images), calibrating, held_out, mode == "auto")
     return images[calibration], images[rest], None if labels is None else labels[rest]
+
+
+def without_repeats(images, labels):
+    """Calibration images and their labels, the first of each that are equal: a repeat is no other image to judge on."""
+    first = {}
+    for place, image in enumerate(images):
+        first.setdefault(fingerprint(image), place)
+    kept = list(first.values())
+    if len(kept) == len(images):
+        return images, labels
+    warnings.warn(
+        f"`calibration`: {len(kept)} of the {len(images)} images taken are distinct; repeats are left out.",
+        stacklevel=3,
+    )
+    return images[kept], None if labels is None else np.asarray(labels)[kept]
 
 
 def without_calibration(images, labels, calibration):
@@ -63,8 +81,8 @@ def without_calibration(images, labels, calibration):
     Raises:
         ValueError: none is left.
     """
-    fitted = {image.tobytes() for image in calibration}
-    others = np.array([image.tobytes() not in fitted for image in images], bool)
+    fitted = set(map(fingerprint, calibration))
+    others = np.array([fingerprint(image) not in fitted for image in images], bool)
     if not others.any():
         raise ValueError(
             f"`verification` holds nothing but the {len(calibration)} images that the file is calibrated on; those "

@@ -1,8 +1,12 @@
 """What a file is fitted on never verifies it."""
 
+import itertools
+import warnings
+
 import numpy as np
 import pytest
 from conftest import pixels
+from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Tolerance, export_tflite
@@ -47,6 +51,63 @@ def test_an_export_verifies_on_what_nothing_was_fitted_on(mode, tmp_path, monkey
     assert report.file.metadata["calibration_sha256"] == fingerprint(seen["fitted"])
     again, *_ = gather_calibration(images, Preprocessing((16, 16)), mode)
     assert fingerprint(again) == fingerprint(seen["fitted"])  # `debug` finds them again
+
+
+def endless(images):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices(images).batch(8).repeat()
+
+
+def folder_of(images, folder, times):
+    for number in range(times * len(images)):
+        Image.fromarray(images[number % len(images)]).save(folder / f"{number:03}.png")
+    return folder
+
+
+REPEATS = {
+    "array": lambda images, _: np.concatenate([images] * 10),
+    "floats": lambda images, _: np.concatenate([images, images + 0.2, images - 0.2]).clip(0, 255),
+    "each many times": lambda images, _: np.repeat(images, 10, axis=0),
+    "endless dataset": lambda images, _: endless(images),
+    "generator": lambda images, _: itertools.cycle(images),
+    "folder": lambda images, folder: folder_of(images, folder, 3),
+}
+
+
+@pytest.mark.parametrize("name", REPEATS)
+@pytest.mark.parametrize("mode, held_out, sizes", [("int8", 128, (24, 8)), ("auto", 1024, (16, 16))])
+def test_repeated_images_count_once(name, mode, held_out, sizes, tmp_path):
+    source = REPEATS[name](pixels((8, 8, 3), 32), tmp_path)
+    with pytest.warns(UserWarning, match=r"`calibration`: 32 of the \d+ images taken are distinct; repeats are"):
+        fitted, rest, _ = gather_calibration(source, Preprocessing((8, 8)), mode, held_out)
+    assert (len(fitted), len(rest)) == sizes
+    assert len({image.tobytes() for image in [*fitted, *rest]}) == 32
+
+
+def test_labels_follow_the_images_that_are_kept():
+    images, labels = pixels((8, 8, 3), 40), np.arange(40)
+    source = (np.concatenate([images[:1], images]), np.concatenate([[0], labels]))
+    with pytest.warns(UserWarning, match="40 of the 41 images taken are distinct"):
+        _, rest, found = gather_calibration(source, Preprocessing((8, 8)), "int8", num_classes=40)
+    assert len(rest) == 10 and [images[label].tobytes() for label in found] == [image.tobytes() for image in rest]
+
+
+def test_images_that_are_all_distinct_are_all_taken():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted, rest, _ = gather_calibration(pixels((8, 8, 3), 40), Preprocessing((8, 8)), "int8")
+    assert len(fitted) + len(rest) == 40
+
+
+def test_auto_does_not_prove_by_repeats(tmp_path):
+    model = kv.build("vit_test")
+    images = np.concatenate([pixels(model.image_shape, 8)] * 40)
+    with pytest.warns(UserWarning, match="`calibration`: 8 of the 320 images taken are distinct"):
+        report = export_tflite(
+            model, tmp_path / "m.tflite", "auto", calibration=images, min_agreement=0.99, max_relative_error=1.0
+        )
+    assert report.parity.images == 4 and "4 held-out images are too few" in report.choice
 
 
 def test_few_calibration_images_are_not_asked_to_verify(tmp_path):
