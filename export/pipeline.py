@@ -103,7 +103,8 @@ def export_tflite(
             for its ImageClassifier: with TFLite metadata, labels, and probabilities out (needs the package mediapipe).
         calibration: images to measure activations on, needed for `"int4"` and every mode with int8 or int16
             activations; `"dynamic"` rounds its weights better with them: an image folder, raw pixels 0..255
-            `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`.
+            `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`;
+            equal ones count once.
         labels: class names of the first output, stored in the file: a sequence in index order, `{index: name}`,
             `{name: index}`, or the path of a text file with one a line.
         prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model; for `"auto"`:

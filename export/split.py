@@ -133,7 +133,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
     if calibration is not None:
         held_out = judged if mode == "auto" else HELD_OUT_IMAGES if verification is None else 0
         calibration, rest, rest_labels = gather_calibration(
-            calibration, preprocessing, mode, held_out, class_names, num_classes if mode == "auto" else 0
+            calibration, preprocessing, mode, held_out, class_names, num_classes if held_out else 0
         )
         check_calibration(np.concatenate([calibration, rest]))
         if mode == "auto":

@@ -53,6 +53,70 @@ def test_an_export_verifies_on_what_nothing_was_fitted_on(mode, tmp_path, monkey
     assert fingerprint(again) == fingerprint(seen["fitted"])  # `debug` finds them again
 
 
+@pytest.fixture(scope="module")
+def classifier():
+    """Says how many tenths of white an image is, of five."""
+    import keras
+
+    images = keras.Input((8, 8, 3))
+    mean = keras.layers.GlobalAveragePooling2D()(keras.layers.Rescaling(1 / 255)(images))
+    head = keras.layers.Dense(5)
+    model = keras.Model(images, head(mean))
+    centres = np.arange(5) / 10  # the largest of -(x - c)^2 = 2 c x - c^2 + ...
+    head.set_weights([np.repeat(2 * centres[None] / 3, 3, axis=0), -(centres**2)])
+    return model
+
+
+def greys():
+    """40 images `(8, 8, 3)`, each with a few other pixels, and how many tenths of white they are."""
+    labels = np.arange(40) % 5
+    images = np.clip(labels[:, None, None, None] * 25.5 + pixels((8, 8, 3), 40) / 32, 0, 255)
+    return images.astype(np.uint8), labels
+
+
+def sub_folders(images, labels, folder):
+    for number, (image, label) in enumerate(zip(images, labels)):
+        (folder / str(label)).mkdir(exist_ok=True)
+        Image.fromarray(image).save(folder / str(label) / f"{number:02}.png")
+    return folder
+
+
+def listed(images, labels, folder):
+    rows = ["file,label", *(f"{number:03}.png,{label}.0" for number, label in enumerate(labels))]
+    (folder / "labels.csv").write_text("\n".join(rows))
+    return folder_of(images, folder, 1)
+
+
+LABELLED = {
+    "pair": lambda images, labels, _: (images, labels),
+    "batches": lambda images, labels, _: [(images[:20], labels[:20]), (images[20:], labels[20:])],
+    "sub-folders": sub_folders,
+    "labels.csv": listed,
+}
+
+
+@pytest.mark.parametrize("name", LABELLED)
+def test_held_out_images_bring_their_labels(name, classifier, tmp_path):
+    source = LABELLED[name](*greys(), tmp_path)
+    report = export_tflite(classifier, tmp_path / "m.tflite", "dynamic", calibration=source)
+    assert report.verified_on == "held-out" and report.parity.images == 10
+    assert report.parity.top1_accuracy_model == report.parity.top1_accuracy_tflite == 1.0
+
+
+def test_labels_of_calibration_in_another_order_are_told(classifier, tmp_path):
+    images, labels = greys()
+    folder, names = sub_folders(images, labels, tmp_path), list("43210")
+    with pytest.warns(UserWarning, match="'0' is class 4. By their sorted order"):
+        report = export_tflite(classifier, tmp_path / "m.tflite", "int8", calibration=folder, labels=names)
+    assert report.parity.top1_accuracy_model < 0.5
+    with warnings.catch_warnings():  # nor are they read where they judge nothing
+        warnings.filterwarnings("error", message="Sub-folders")
+        report = export_tflite(
+            *(classifier, tmp_path / "m.tflite", "int8"), calibration=folder, labels=names, verification=images + 1
+        )
+    assert report.parity.top1_accuracy_model is None
+
+
 def endless(images):
     import tensorflow as tf
 
