@@ -93,7 +93,8 @@ def class_indices(labels, folders, class_names, num_classes):
     if num_classes == 1:
         count = 2
         if len(names) == 1:  # the name of yes
-            others = sorted(set(labels if folders is None else folders) - set(names))
+            listed = [label for label in labels if _as_index(label) is None]
+            others = sorted(set(listed if folders is None else folders) - set(names))
             names = [*(others or [""]), *names] if len(others) < 2 else []
     twice = sorted(name for name in set(labels) if names.count(name) > 1)
     if twice:
@@ -144,8 +145,7 @@ def _folder_classes(used, folders, indices, count):
 
 def _listed_classes(used, indices, count):
     """`{label: index}` of a labels.csv."""
-    whole = {label: label.removesuffix(".0") for label in used}  # as pandas writes integers where some are missing
-    numbers = {label: int(text) for label, text in whole.items() if text.isdecimal()}
+    numbers = {label: index for label in used if (index := _as_index(label)) is not None}
     others = sorted(used - indices.keys() - numbers.keys())
     if wrong := [label for label in others if NUMBER.fullmatch(label)]:
         return _unsure(f"the label {wrong[0]!r} is no class index: these are the whole numbers 0..{count - 1}")
@@ -168,6 +168,12 @@ def _listed_classes(used, indices, count):
         "0. For another order write indices."
     )
     return {label: index for index, label in enumerate(others)}
+
+
+def _as_index(label):
+    """The index that a label of a labels.csv is, also as pandas writes integers where some are missing, or None."""
+    text = label.removesuffix(".0")
+    return int(text) if text.isdecimal() else None
 
 
 def _unsure(reason):

@@ -400,12 +400,12 @@ def classes_of(folder, photos, names):
     used = sorted({label for _, label in photos})
     listed, said = (Path(folder) / "labels.csv").exists(), ""
     order = used if listed else folders_in(Path(folder))
-    if len(names) == 1:  # of a yes, beside which there is a no
-        others = sorted(set(order) - set(names))
-        count, names = 2, [*(others or [""]), *names] if len(others) < 2 else []
-    index = {name: place for place, name in enumerate(names)}
     whole = {label: label.removesuffix(".0") for label in used if listed}  # as pandas writes integers beside gaps
     numbers = {label: int(text) for label, text in whole.items() if text.isdecimal()}
+    if len(names) == 1:  # of a yes, beside which there is a no
+        others = sorted(set(order) - set(names) - set(numbers))
+        count, names = 2, [*(others or [""]), *names] if len(others) < 2 else []
+    index = {name: place for place, name in enumerate(names)}
     strangers = [label for label in used if label not in index and label not in numbers]
     twice = [label for label in used if names.count(label) > 1]
     if twice:

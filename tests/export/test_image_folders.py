@@ -138,6 +138,8 @@ def test_names_positions_and_doubt(folders, class_names, num_classes, expected, 
         (["1", "2"], ["one", "two", "2"], 3, [1, 2], ""),
         (["x"], ["a", "b"], 2, None, "the label 'x' is none of the 2 class names"),
         (["1", "0"], (), 1, [1, 0], ""),
+        (["1"], ["cat"], 1, [1], ""),  # an index, no name of what is no cat
+        (["1.0", "dog"], ["cat"], 1, [1, 0], ""),
     ],
 )
 def test_labels_csv_has_names_or_indices(labels, class_names, num_classes, expected, said, tmp_path):
@@ -241,6 +243,8 @@ def test_the_example_reads_folders_alike(tmp_path):
         "no yes": (["cat", "dog"], ["eel"]),
         "csv yes": (["dog", "cat"], ["cat"]),
         "csv yes by index": (["1", "0"], ["cat"]),
+        "csv only yes by index": (["1"], ["cat"]),
+        "csv yes by index and no by name": (["1.0", "dog"], ["cat"]),
         "csv indices": (["0", "10", "2"], 12),
         "csv indices beside names": (["0", "10", "2"], list("abcdefghijk")),
         "csv beyond": (["0", "12"], 12),
