@@ -96,11 +96,11 @@ def observe(content, images):
         images: raw pixels 0..255, `(N, H, W, C)`.
 
     Returns:
-        A `Calibration`.
+        A `Calibration`, without observations of results that nothing reads or that are empty: they have no values.
     """
     graph = Graph(content)
     generator = np.random.default_rng(0)
-    notes = {index: ([], [], [], []) for index in graph.producer if graph.dtype(index) == "FLOAT32"}
+    notes = {index: ([], [], [], []) for index in graph.producer if _is_observed(graph, index)}
     factors = {index: graph.factor(index) for index in notes}
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
@@ -134,6 +134,10 @@ def observe(content, images):
     both = {index: Entering(products[index], rows[index]) for index in inputs}
     entering = summed((int(dense.inputs[1]), both[int(dense.inputs[0])]) for dense in dense_layers)
     return Calibration({**observations, **same}, entering)
+
+
+def _is_observed(graph, tensor):
+    return graph.dtype(tensor) == "FLOAT32" and graph.is_read(tensor) and 0 not in graph.shape(tensor)
 
 
 def pixel_tensors(graph):

@@ -95,6 +95,13 @@ class Graph:
     def output_name(self, operator):
         return self.name(operator.outputs[0])
 
+    def is_read(self, tensor):
+        """Whether something reads a tensor, or it is an output; an interpreter holds no values of any other.
+
+        A loop also gives what it never changes, and a split the parts that nothing takes.
+        """
+        return tensor in self.consumers or tensor in map(int, self.subgraph.outputs)
+
     def factor(self, tensor):
         """What each value of a tensor is multiplied by, where a product of the same shape is all that reads the tensor.
 

@@ -64,9 +64,26 @@ def quantize_integer_only(
             file = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
         file = name_outputs(file, output_dtype == "float32")
         file = in_integer(requantize_pixels(file, input_dtype), UNKNOWN_TO_THE_QUANTIZER)
-        return _any_scales(drop_unused_tensors(file))
+        return _any_scales(_unread_results(drop_unused_tensors(file)))
 
     return loadable(quantized, graph)
+
+
+def _unread_results(content):
+    """Gives results that nothing reads the type and the scale of what stands beside them.
+
+    The quantizer leaves them in float, and XNNPACK refuses a SPLIT of several types.
+    """
+    graph = Graph(content)
+    for operator in graph.operators:
+        tensors = [graph.subgraph.tensors[index] for index in (*operator.outputs, *operator.inputs) if index >= 0]
+        scaled = [tensor for tensor in tensors if getattr(tensor.quantization, "scale", None) is not None]
+        unread = [int(index) for index in operator.outputs if not graph.is_read(int(index))]
+        for index in unread if scaled else ():
+            if graph.dtype(index) == "FLOAT32":
+                result = graph.subgraph.tensors[index]
+                result.type, result.quantization = scaled[0].type, scaled[0].quantization
+    return write(graph.model)
 
 
 def _any_scales(content):
