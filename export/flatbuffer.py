@@ -396,12 +396,14 @@ def _redirect(model, old, new):
 def drop_unused_tensors(content):
     """Removes tensors that no operator, input or output refers to."""
     model = read(content)
+    new_indices = []  # of every subgraph
     for graph in model.subgraphs:
         used = sorted(
             {*graph.inputs, *graph.outputs}
             | {index for operator in graph.operators for index in (*operator.inputs, *operator.outputs) if index >= 0}
         )
         new_index = {old: new for new, old in enumerate(used)} | {-1: -1}
+        new_indices.append(new_index)
         graph.tensors = [graph.tensors[index] for index in used]
         graph.inputs = [new_index[index] for index in graph.inputs]
         graph.outputs = [new_index[index] for index in graph.outputs]
@@ -409,7 +411,7 @@ def drop_unused_tensors(content):
             operator.inputs = [new_index[index] for index in operator.inputs]
             operator.outputs = [new_index[index] for index in operator.outputs]
     for signature in model.signatureDefs or []:
-        graph = model.subgraphs[signature.subgraphIndex]
+        graph, new_index = model.subgraphs[signature.subgraphIndex], new_indices[signature.subgraphIndex]
         for maps, indices in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs)):
             for entry in maps:
                 entry.tensorIndex = indices[0] if len(maps) == 1 else new_index[entry.tensorIndex]

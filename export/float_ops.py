@@ -8,6 +8,7 @@ from .flatbuffer import op_name, operator_code, read, tensor_type, write
 
 FLOATS = ("FLOAT16", "FLOAT32", "FLOAT64", "BFLOAT16")
 CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+CONTROL_FLOW = ("WHILE", "IF", "CALL_ONCE")  # their other subgraphs run on values of which nothing is measured
 
 
 class NotIntegerOnly(ValueError):
@@ -40,9 +41,19 @@ def float_ops(model):
     return dict(found.most_common())
 
 
+def check_no_control_flow(content, mode):
+    """Raises `NotIntegerOnly`, naming the loops and branches of a float file, which stay in float."""
+    model = read(content)
+    names = [op_name(model, operator) for operator in model.subgraphs[0].operators]
+    _refuse(Counter(name for name in names if name in CONTROL_FLOW), mode)
+
+
 def check_integer_only(content, mode):
     """Raises `NotIntegerOnly`, naming the ops that a file of an integer-only mode computes in float."""
-    left = float_ops(read(content))
+    _refuse(float_ops(read(content)), mode)
+
+
+def _refuse(left, mode):
     if left:
         ops = ", ".join(f"{name} ({count})" for name, count in left.items())
         raise NotIntegerOnly(

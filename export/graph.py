@@ -93,7 +93,8 @@ class Graph:
         return np.frombuffer(bytes(data), CONSTANTS[self.dtype(tensor)]).reshape(self.shape(tensor))
 
     def output_name(self, operator):
-        return self.name(operator.outputs[0])
+        """What its first output is called, empty of an operator that gives nothing, such as ASSIGN_VARIABLE."""
+        return self.name(operator.outputs[0]) if len(operator.outputs) else ""
 
     def is_read(self, tensor):
         """Whether something reads a tensor, or it is an output; an interpreter holds no values of any other.

@@ -48,7 +48,7 @@ def unshare_constants(model):
     """Gives every dense layer and convolution a kernel and a bias that nothing else reads.
 
     The converter stores equal constants once, and biases that start as zeros are equal. A kernel that several layers
-    share stays shared: it is quantized once.
+    share stays shared: it is quantized once. Layers in the body of a loop read what they read before.
 
     Returns:
         Whether it changed anything.
@@ -64,6 +64,9 @@ def unshare_constants(model):
             bias = id(operator) in layers and position == 2
             role = ("kernel", index) if kernel else ("bias", id(operator)) if bias else ("other", index)
             readers.setdefault(graph.tensors[index].buffer, set()).add(role)
+    for number, other in enumerate(model.subgraphs[1:], 1):  # bodies of loops and branches
+        for index, tensor in enumerate(other.tensors):
+            readers.setdefault(tensor.buffer, set()).add(("other", (number, index)))
     copies = {}
     for operator in _layers(model):
         for position, index in list(enumerate(map(int, operator.inputs)))[1:3]:

@@ -3,7 +3,7 @@
 from . import recipes
 from .answers import LOGITS
 from .calibrate import observe
-from .float_ops import check_integer_only, with_integer_kernels
+from .float_ops import check_integer_only, check_no_control_flow, with_integer_kernels
 from .graph import Graph
 from .integer_only import quantize_integer_only
 from .loadable import loadable
@@ -57,6 +57,7 @@ def quantize(
         return quantize_mixed_int8(content, calibration, prefer, answers)
     if mode in INTEGER_ONLY:
         bits = INTEGER_ONLY[mode]
+        check_no_control_flow(content, mode)
         content = with_integer_kernels(content, bits)
         content = quantize_integer_only(content, calibration, bits, input_dtype, output_dtype, answers)
         check_integer_only(content, mode)
