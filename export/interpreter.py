@@ -18,6 +18,12 @@ RUNTIMES = (
 )
 
 
+# How an interpreter names the operator that it refuses, and how a delegate does that begins the same message.
+NODE = re.compile(r"Node number (\d+) \((\w+)\) failed to (prepare|invoke)")
+DELEGATED = re.compile(r"failed to delegate (\w+) node #(\d+)")
+SOURCE_FILE = re.compile(r"\S*tflite/\S+\s*")
+
+
 def interpreter_class():
     """The `Interpreter` of the first runtime that can be imported.
 
@@ -61,8 +67,21 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
             interpreter = opened(model_content=bytes(content), num_threads=num_threads or _cores(), **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise InvalidModelFile(f"the interpreter cannot load this file: {error}") from error
+        raise InvalidModelFile(f"the interpreter cannot load this file: {_reason(error)}") from error
     return interpreter
+
+
+def _reason(error):
+    """An interpreter's error in one line, `operator NUMBER (KIND) failed to prepare: DETAIL` where it names one."""
+    text = SOURCE_FILE.sub("", " ".join(str(error).split())).strip(" .")
+    node = NODE.search(text)
+    if node is None:
+        return text
+    number, kind, step = node.groups()
+    detail = text[: node.start()].strip(" .")
+    if delegated := DELEGATED.search(detail):
+        kind, number = delegated.groups()
+    return f"operator {number} ({kind}) failed to {step}" + (f": {detail}" if detail else "")
 
 
 def _cores():
@@ -91,7 +110,7 @@ def _invoke(interpreter):
     try:
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
-        raise InvalidModelFile(f"the interpreter cannot run this file: {error}") from error
+        raise InvalidModelFile(f"the interpreter cannot run this file: {_reason(error)}") from error
 
 
 class Runner:

@@ -6,7 +6,7 @@ from .graph import Graph
 from .interpreter import load_error
 
 MOST_TRIES = 12  # operators left in float, one a try
-FAILING = re.compile(r"Node number (\d+) \((\w+)\) failed to (?:prepare|invoke)")
+FAILING = re.compile(r"operator (\d+) \((\w+)\) failed to (?:prepare|invoke)")
 SUFFIXES = re.compile(r"(_quantized|_dequant|_requant)+$")  # of tensors that the quantizer adds
 
 
@@ -29,11 +29,12 @@ def loadable(quantized, graph):
         reason = refusal(content)
         if not reason:
             return content
-        operator = _operator_of(reason, content, graph)
+        file = Graph(content)
+        operator = _float_operator(refused_operator(reason, file), file, graph)
         if operator is None or any(operator is other for other in left):
             break
         left.append(operator)
-    raise ValueError(f"The runtime does not run this model in this mode: {reason}")
+    raise ValueError(f"The runtime does not run this model in this mode: {reason}. Take quantize='float16'.")
 
 
 def refusal(content):
@@ -41,14 +42,23 @@ def refusal(content):
     return " ".join(load_error(content).split())
 
 
-def _operator_of(reason, content, graph):
-    """The operator of the float file that became the one that a refusal names, or None."""
+def refused_operator(reason, file):
+    """The operator that a refusal names, or None.
+
+    Args:
+        reason: as of `refusal`.
+        file: the `Graph` of the file.
+    """
     found = FAILING.search(reason)
-    file = Graph(content)
     if found is None or int(found[1]) >= len(file.operators):
         return None
     refused = file.operators[int(found[1])]
-    if file.kind(refused) != found[2]:
+    return refused if file.kind(refused) == found[2] else None
+
+
+def _float_operator(refused, file, graph):
+    """The operator of the float file that became this one of the quantized file, or None."""
+    if refused is None:
         return None
     names = {SUFFIXES.sub("", file.name(int(index))) for index in refused.outputs}
     return next((operator for operator in graph.operators if graph.output_name(operator) in names), None)

@@ -9,7 +9,9 @@ from keras_vit_plugin.geometry import patch_grid
 from keras_vit_plugin.quiet import quiet_python, quiet_stderr
 
 from .flatbuffer import outputs_in_order
+from .graph import Graph
 from .keras_model import computing_in_float32
+from .loadable import refusal, refused_operator
 from .progress import stage
 from .targets import UnsupportedByTarget
 
@@ -20,6 +22,18 @@ LARGEST_UNIT_SCORE = 30.0
 GELU_FORMS = {
     "float32": ((1.59573138, 0.0727639927, -0.000137495182, -8.89264394e-05, 5.00943452e-06, -9.24539914e-08), 36.0),
     "float16": ((1.59501577, 0.0740112926, -0.000703033649), 16.0),
+}
+ODD_TYPES = {  # in which few ops have a builtin, by what the converter calls them
+    "f64": "float64",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "i8": "int8",
+    "i16": "int16",
+    "i64": "int64",
+    "ui8": "uint8",
+    "ui16": "uint16",
+    "ui32": "uint32",
+    "ui64": "uint64",
 }
 EMBEDDING = "embedding"  # what the tokens that enter the first block are called in the file
 
@@ -228,12 +242,16 @@ def lower_keras(model, batch_size=1, input_dtype="uint8"):
 
     Returns:
         The file as bytes; its outputs have the names and the order of the model's answers.
+
+    Raises:
+        UnsupportedByTarget: an op has no TFLite builtin, or the interpreter refuses one.
     """
     import tensorflow as tf
 
     signature = tf.TensorSpec((batch_size, *model.image_shape), input_dtype, name="images")
     with computing_in_float32(model.model):
         content = _convert(model.traced, signature, [variable.value for variable in model.model.variables])
+    _check_runs(content)
     names = [answer.name for answer in model.answers]
     return content if len(names) == 1 else outputs_in_order(content, names)
 
@@ -257,14 +275,39 @@ def _convert(function, signature, variables=()):
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             return converter.convert()
-        except ConverterError as error:
-            ops = sorted(set(re.findall(r"(?:tf|flex)\.([A-Z]\w+)|Flex(\w+)", str(error), re.S)))
-            named = ", ".join(dict.fromkeys(first or second for first, second in ops)) or _first_line(error)
-            raise UnsupportedByTarget(
-                f"The model does not convert to TFLite builtin ops, which lack: {named}. Build it of other layers."
-            ) from error
+        except (ConverterError, ValueError, RuntimeError) as error:
+            raise UnsupportedByTarget(_lacking(str(error))) from error
 
 
-def _first_line(error):
-    """What a converter's error begins with; the rest is its graph."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+def _check_runs(content):
+    """Raises `UnsupportedByTarget` where the interpreter refuses what the converter made."""
+    if reason := refusal(content):
+        graph = Graph(content)
+        operator = refused_operator(reason, graph)
+        named = "" if operator is None else f" at {graph.output_name(operator).split(';')[0]!r}"
+        raise UnsupportedByTarget(
+            f"The model converts to a file that does not run{named}: {reason}. Build it of other layers."
+        )
+
+
+def _lacking(text):
+    """What a converter's error says, in a sentence: which ops have no builtin, and of which type where that is why."""
+    ops = sorted(set(re.findall(r"(?:tf|flex)\.([A-Z]\w+)|Flex(\w+)", text)))
+    names = dict.fromkeys(first or second for first, second in ops)
+    types = {}
+    for name, operands in re.findall(r'"tf\.(\w+)"\([^\n]*?\) \{[^\n]*?\} : \(([^\n]*?)\) ->', text):
+        types.setdefault(name, set()).update(re.findall(r"tensor<(?:[\d?]+x)*(\w+)>", operands))
+    odd = {
+        name: ODD_TYPES[kinds.pop()] for name, kinds in types.items() if len(kinds) == 1 and kinds <= ODD_TYPES.keys()
+    }
+    if not names:
+        return f"The model does not convert to TFLite: {_first_words(text)}. Build it of other layers."
+    named = ", ".join(f"{name} of {odd[name]}" if name in odd else name for name in names)
+    advice = "Compute in float32 there, or build" if odd else "Build"
+    return f"The model does not convert to TFLite builtin ops, which lack: {named}. {advice} it of other layers."
+
+
+def _first_words(text):
+    """What a converter's error begins with; the rest is its graph, and places in it."""
+    lines = [re.split(r"<unknown>|loc\(", line)[0].strip(" .:") for line in text.splitlines()]
+    return next(filter(None, lines), "the converter does not say why")[:300]

@@ -89,11 +89,12 @@ class MixedInt8:
         if level == FLOAT:
             self.noises[i, level] = 0.0
         if (i, level) not in self.noises:
-            file = _quantize(self.rounded, self.graph, self.quantizer_ranges, {level: [self.operators[i]]})
+            plan = {level: [self.operators[i]]}
             try:
+                file = _quantize(self.rounded, self.graph, self.quantizer_ranges, plan)
                 outputs = all_outputs(file, self.measured_images)
                 self.noises[i, level] = mean_noise(self.answers, self.rounded_outputs, outputs)
-            except InvalidModelFile:  # its kernel refuses its tensors
+            except (InvalidModelFile, recipes.NotQuantizable):  # its kernel refuses its tensors, or the quantizer does
                 self.noises[i, level] = UNUSABLE
         return self.noises[i, level]
 

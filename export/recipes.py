@@ -8,11 +8,29 @@ from keras_vit_plugin.quiet import quiet_python
 from .progress import stage
 
 
+class NotQuantizable(ValueError):
+    """The quantizer does not take a model, or what it was told of it."""
+
+
 @contextlib.contextmanager
 def silence():
-    """Holds back the quantizer's own progress bars and size table."""
+    """Holds back the quantizer's own progress bars and size table, and says what it refuses in a sentence.
+
+    Raises:
+        NotQuantizable: it raised whatever it does.
+    """
     with stage("Quantizing"), quiet_python():
-        yield
+        try:
+            yield
+        except MemoryError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())
+            kind = re.search(r"TFLOperationName\.(\w+)", text)
+            raise NotQuantizable(
+                f"The quantizer does not take {kind[1] if kind else 'this model'} in this mode: {text.split('. ')[0]}. "
+                "Take quantize='float16', or replace these layers."
+            ) from error
 
 
 def dynamic(weight_bits=8, block_size=None):
