@@ -244,7 +244,7 @@ def lower_keras(model, batch_size=1, input_dtype="uint8"):
         The file as bytes; its outputs have the names and the order of the model's answers.
 
     Raises:
-        UnsupportedByTarget: an op has no TFLite builtin, or the interpreter refuses one.
+        UnsupportedByTarget: an op has no TFLite builtin, the interpreter refuses one, or the model keeps a state.
     """
     import tensorflow as tf
 
@@ -280,7 +280,12 @@ def _convert(function, signature, variables=()):
 
 
 def _check_runs(content):
-    """Raises `UnsupportedByTarget` where the interpreter refuses what the converter made."""
+    """Raises `UnsupportedByTarget` where the interpreter refuses what the converter made, or where it has a state."""
+    if stateful := Graph(content).of_kind("ASSIGN_VARIABLE"):
+        raise UnsupportedByTarget(
+            f"The model changes a variable when it is called (ASSIGN_VARIABLE, {len(stateful)}): what it says of an "
+            "image would depend on the images before it. Leave that out in inference: `if training:`."
+        )
     if reason := refusal(content):
         graph = Graph(content)
         operator = refused_operator(reason, graph)

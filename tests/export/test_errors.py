@@ -56,6 +56,22 @@ def test_functions_that_the_runtime_lacks(name, match, mode, tmp_path):
     assert not (tmp_path / "m.tflite").exists()
 
 
+class Calls(layers.Layer):
+    """Adds how often it was called."""
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")
+
+    def call(self, x):
+        self.count.assign(self.count + 1.0)
+        return x + self.count
+
+
+def test_a_model_with_a_state_is_refused(tmp_path):
+    with pytest.raises(UnsupportedByTarget, match=r"\(ASSIGN_VARIABLE, 1\): .* depend on the images before it"):
+        export_tflite(model_of(Calls()), tmp_path / "m.tflite", pixels="0..1", tolerance=Tolerance(0, -300))
+
+
 def test_a_converter_that_names_no_op_is_quoted_without_its_graph():
     text = "Could not translate MLIR to FlatBuffer.<unknown>:0: error: loc(callsite(fused[\n<unknown>:0: note"
     assert _lacking(text) == (
