@@ -21,6 +21,8 @@ from .round_weights import rounded_kernels, with_kernels
 
 # Ops that the runtimes compute in integer and ai-edge-quantizer does not know.
 UNKNOWN_TO_THE_QUANTIZER = ("EXP", "REDUCE_MAX")
+TABLES = ("EXP", "GELU", "LOG", "LOGISTIC", "RSQRT", "SOFTMAX", "SQRT", "TANH")  # of 513 values in int16
+HEADROOM = 1.25  # of a range in which clipping costs more than the coarser steps
 INT16_VERSION = {"ADD": 3, "SUB": 5}  # of int16 with any scales, as TFLite's converter numbers them
 
 
@@ -103,17 +105,31 @@ def _any_scales(content):
     return write(model)
 
 
+def _in_tables(graph):
+    """The tensors of which kernels look a function up in a table over their range: headroom would make it coarser."""
+    read = {int(operator.inputs[0]) for operator in graph.of_kind(*TABLES)}
+    for index in [*read]:
+        added = graph.producer.get(index)
+        if added is not None and graph.kind(added) == "ADD":  # of a norm's epsilon
+            read |= set(map(int, added.inputs))
+    return read
+
+
 def _ranges(graph, content, observations, images, bits, answers):
     """Per tensor the range to quantize it with, `{tensor: (low, high)}`.
 
-    With 8 bits the one whose error moves the logits least; 16 bits clip nothing. Where an op would only change the
-    scale of its values, its output takes the scale of its input.
+    With 8 bits the one whose error moves the logits least; of the answers, and with 16 bits, all that was seen and
+    headroom for what other images bring. Where an op would only change the scale of its values, its output takes the
+    scale of its input.
     """
+    full = {tensor: seen.full() for tensor, seen in observations.items()}
+    wide = {tensor: (HEADROOM * low, HEADROOM * high) for tensor, (low, high) in full.items()}
     if bits == 8:
         ranges = {tensor: seen.least_error() for tensor, seen in observations.items()}
         ranges = scaled_ranges(content, ranges, images, answers)
+        ranges |= {tensor: wide[tensor] for tensor in map(int, graph.subgraph.outputs) if tensor in wide}
     else:
-        ranges = {tensor: seen.full() for tensor, seen in observations.items()}
+        ranges = wide | {tensor: full[tensor] for tensor in _in_tables(graph) if tensor in full}
     for matmul in graph.of_kind("BATCH_MATMUL"):  # XNNPACK takes it where the right-hand side has zero point 0
         right = int(matmul.inputs[1])
         if right in ranges:  # a constant's range is that of its values
