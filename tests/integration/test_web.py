@@ -252,6 +252,7 @@ def test_without_isolation_there_are_no_threads(browser, site):
     settle(page)
     assert answer(page)["backend"] == "single"
     assert "2 threads is not used: the page is not cross-origin isolated" in page.inner_text("#note")
+    page.unroute_all(behavior="wait")  # a request in flight would fail in the next test
     page.close()
 
 
