@@ -61,6 +61,7 @@ class MixedInt8:
         del calibration  # its products are as large as the model
         self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
         self.rounded = with_kernels(content, self.kernels)
+        self.engine = recipes.engine(self.rounded)
         self.measured_images = measured_images(self.graph, images)
         self.outputs = all_outputs(content, self.measured_images)
         self.rounded_outputs = all_outputs(self.rounded, self.measured_images)
@@ -82,7 +83,7 @@ class MixedInt8:
         content = with_kernels(self.content, kernels)
         dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
         content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, self.images))
-        return _quantize(content, self.graph, self.quantizer_ranges, plan)
+        return _quantize(recipes.engine(content), self.graph, self.quantizer_ranges, plan)
 
     def _noise(self, i, level):
         """What operator `i` on a level, alone, adds to the noise of the outputs."""
@@ -91,7 +92,7 @@ class MixedInt8:
         if (i, level) not in self.noises:
             plan = {level: [self.operators[i]]}
             try:
-                file = _quantize(self.rounded, self.graph, self.quantizer_ranges, plan)
+                file = _quantize(self.engine, self.graph, self.quantizer_ranges, plan)
                 outputs = all_outputs(file, self.measured_images)
                 self.noises[i, level] = mean_noise(self.answers, self.rounded_outputs, outputs)
             except (InvalidModelFile, recipes.NotQuantizable):  # its kernel refuses its tensors, or the quantizer does
@@ -203,8 +204,15 @@ def _only_reader(graph, tensor):
     return graph.kind(readers[0]) if len(readers) == 1 else None
 
 
-def _quantize(content, graph, ranges, plan):
-    """A file with the operators of the plan quantized as it says; those it does not name stay in float32."""
+def _quantize(engine, graph, ranges, plan):
+    """A file with the operators of the plan quantized as it says; those it does not name stay in float32.
+
+    Args:
+        engine: of `recipes.engine`, for the float file; it may be used again, which saves reading the file.
+        graph: the `Graph` of the float file.
+        ranges: of `quantizer_ranges`.
+        plan: `{level: operators}`.
+    """
     from ai_edge_quantizer import quantizer
 
     fixed = plan.get(FIXED, [])
@@ -219,7 +227,7 @@ def _quantize(content, graph, ranges, plan):
     matmuls = [operator for operator in fixed if graph.kind(operator) == "BATCH_MATMUL"]
     min_max, casting = quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT, quantizer.AlgorithmName.FLOAT_CASTING
     with recipes.silence():
-        engine = quantizer.Quantizer(content)
+        engine.load_quantization_recipe([])  # in place of the plan before
         for operators, config, algorithm in (
             (plan.get(ON_THE_FLY, []), recipes.dynamic(), min_max),
             (float_dense, recipes.float16_weights(), casting),

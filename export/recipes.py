@@ -78,6 +78,14 @@ def int8_weights():
     )
 
 
+def engine(content):
+    """The quantizer of a float file."""
+    from ai_edge_quantizer import quantizer
+
+    with silence():
+        return quantizer.Quantizer(content)
+
+
 def scope(graph, operator):
     """A pattern for this operator alone: the quantizer matches its output name with a semicolon behind it."""
     return f"^{re.escape(graph.output_name(operator))};?$"

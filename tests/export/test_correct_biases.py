@@ -12,6 +12,7 @@ from keras_vit_plugin.export.interpreter import Runner
 from keras_vit_plugin.export.lower import lower
 from keras_vit_plugin.export.mixed_int8 import FIXED, ON_THE_FLY, _quantize
 from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.recipes import engine
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.round_weights import with_kernels
 from keras_vit_plugin.export.spec import from_keras
@@ -39,7 +40,7 @@ def test_the_files_logits_lose_their_mean_error(hidden_level):
     expected = spec.forward(images)
 
     def mean_error(file):
-        quantized = _quantize(file, graph, quantizer_ranges(graph, ranges), plan)
+        quantized = _quantize(engine(file), graph, quantizer_ranges(graph, ranges), plan)
         return np.abs((Runner(quantized)(images) - expected).mean(0)).max()
 
     assert mean_error(with_kernels(content, biases)) < 0.5 * mean_error(content)
