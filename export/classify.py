@@ -18,7 +18,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
     """What a file says of image files.
 
     The file's own metadata say how to resize, what the outputs mean and what the classes are called. Without them an
-    image is resized to cover the input and cropped, the last operator tells whether there are probabilities, and
+    image is stretched to the input as Keras does, the last operator tells whether there are probabilities, and
     classes are called by their number.
 
     Args:
@@ -55,7 +55,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         preprocessing = metadata.preprocessing
     else:
         height, width, channels = runner.image_shape
-        preprocessing = Preprocessing((height, width), channels)
+        preprocessing = Preprocessing((height, width), channels, None, "bilinear", "stretch")
     columns = gives[1] if len(gives) == 2 else 1
     names = class_names(answer, labels or (metadata.labels if metadata else None), columns)
     if len(names) != (2 if answer.task == BINARY else columns):

@@ -34,7 +34,7 @@ def image_files(folder):
         return (*_listed_files(table), None)
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     names = [name for name in names if not name.startswith(".") and name not in NO_CLASSES]
-    found = [(path, name) for name in names for path in _images_below(folder / name)]
+    found = [(path, name) for name in names for path in images_below(folder / name)]
     beside = sorted(path for path in folder.iterdir() if _is_image(path))
     if not found and not beside:
         raise ValueError(f"The folder {str(folder)!r} holds no images ({', '.join(IMAGE_SUFFIXES)}).")
@@ -48,8 +48,8 @@ def image_files(folder):
     return [path for path, _ in found], [name for _, name in found], names
 
 
-def _images_below(folder):
-    """In the order of Keras: by folder, then by name."""
+def images_below(folder):
+    """Yields the images of a folder and of those in it, in the order of Keras: by folder, then by name."""
     for parent, _, names in sorted(os.walk(folder)):
         if not any(part.startswith(".") or part in NO_CLASSES for part in Path(parent).relative_to(folder).parts):
             yield from (path for name in sorted(names) if _is_image(path := Path(parent, name)))

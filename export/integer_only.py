@@ -105,6 +105,12 @@ def _any_scales(content):
     return write(model)
 
 
+def _answers(graph):
+    """The outputs, and what they are moved from."""
+    outputs = set(map(int, graph.subgraph.outputs))
+    return outputs | {int(move.inputs[0]) for output in outputs for move in graph.moves_before(output)}
+
+
 def _in_tables(graph):
     """The tensors of which kernels look a function up in a table over their range: headroom would make it coarser."""
     read = {int(operator.inputs[0]) for operator in graph.of_kind(*TABLES)}
@@ -127,9 +133,9 @@ def _ranges(graph, content, observations, images, bits, answers):
     if bits == 8:
         ranges = {tensor: seen.least_error() for tensor, seen in observations.items()}
         ranges = scaled_ranges(content, ranges, images, answers)
-        ranges |= {tensor: wide[tensor] for tensor in map(int, graph.subgraph.outputs) if tensor in wide}
+        ranges |= {tensor: wide[tensor] for tensor in _answers(graph) & wide.keys()}
     else:
-        ranges = wide | {tensor: full[tensor] for tensor in _in_tables(graph) if tensor in full}
+        ranges = wide | {tensor: full[tensor] for tensor in (_in_tables(graph) - _answers(graph)) & full.keys()}
     for matmul in graph.of_kind("BATCH_MATMUL"):  # XNNPACK takes it where the right-hand side has zero point 0
         right = int(matmul.inputs[1])
         if right in ranges:  # a constant's range is that of its values

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Mapping
-from numbers import Integral
 from pathlib import Path
 
 from .answers import BINARY
@@ -34,18 +33,33 @@ def _in_order(labels):
     if isinstance(labels, (str, os.PathLike)):
         return read_labels(labels)
     if isinstance(labels, Mapping):
-        indices, names = list(labels), list(labels.values())
-        if all(isinstance(name, Integral) for name in names):
-            indices, names = names, indices
-        if sorted(map(str, indices)) != sorted(map(str, range(len(labels)))):
+        keys, values = list(labels), list(labels.values())
+        if _are_indices(keys) == _are_indices(values):  # neither, or no telling which
             raise ValueError(
                 f"`labels` must give a name to each index from 0 on, or an index to each name, got {labels!r}."
             )
+        indices, names = (keys, values) if _are_indices(keys) else (values, keys)
         return [str(name) for _, name in sorted(zip(map(int, indices), names))]
+    if isinstance(labels, (set, frozenset)):
+        raise ValueError("`labels` must be in index order, a set has none: pass a list.")
     try:
         return [str(label) for label in labels]
     except TypeError:
         raise ValueError(f"`labels` must be class names or the path of a file of them, got {labels!r}.") from None
+
+
+def _are_indices(values):
+    return sorted(map(str, values)) == sorted(map(str, range(len(values))))
+
+
+def check_label_per_output(labels, model, target):
+    """Raises `ValueError` where a target that stores names needs another number of them, or another output."""
+    shape = model.shapes[0]
+    if labels is not None and (len(shape) != 1 or len(labels) != shape[0]):
+        raise ValueError(
+            f"target={target!r} takes outputs (N, classes) and a name for each, the model gives (N, "
+            f"{', '.join(map(str, shape))}) and `labels` holds {len(labels)}."
+        )
 
 
 def read_labels(path):

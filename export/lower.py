@@ -8,7 +8,7 @@ import numpy as np
 from keras_vit_plugin.geometry import patch_grid
 from keras_vit_plugin.quiet import quiet_python, quiet_stderr
 
-from .flatbuffer import outputs_in_order
+from .flatbuffer import op_name, outputs_in_order, read
 from .graph import Graph
 from .keras_model import computing_in_float32
 from .loadable import refusal, refused_operator
@@ -279,11 +279,23 @@ def _convert(function, signature, variables=()):
             raise UnsupportedByTarget(_lacking(str(error))) from error
 
 
+def _assignments(content):
+    """How many operators change a variable, in loops and branches too, but for what gives it its first value."""
+    model = read(content)
+    first = {
+        operator.builtinOptions.initSubgraphIndex
+        for operator in model.subgraphs[0].operators
+        if op_name(model, operator) == "CALL_ONCE"
+    }
+    graphs = [graph for number, graph in enumerate(model.subgraphs) if number not in first]
+    return sum(op_name(model, operator) == "ASSIGN_VARIABLE" for graph in graphs for operator in graph.operators)
+
+
 def _check_runs(content):
     """Raises `UnsupportedByTarget` where the interpreter refuses what the converter made, or where it has a state."""
-    if stateful := Graph(content).of_kind("ASSIGN_VARIABLE"):
+    if stateful := _assignments(content):
         raise UnsupportedByTarget(
-            f"The model changes a variable when it is called (ASSIGN_VARIABLE, {len(stateful)}): what it says of an "
+            f"The model changes a variable when it is called (ASSIGN_VARIABLE, {stateful}): what it says of an "
             "image would depend on the images before it. Leave that out in inference: `if training:`."
         )
     if reason := refusal(content):

@@ -128,6 +128,8 @@ def guessed_answer(model, index=None):
     sides = graph.tensors[index].shape
     shape = [] if sides is None else [int(side) for side in sides]
     kind = _last_kind(model, producer, index)
+    if len(shape) == 1:
+        return Answer("probabilities", BINARY, SIGMOID) if kind == "LOGISTIC" else Answer("values", REGRESSION)
     if len(shape) != 2:
         return Answer("output", FEATURES)
     if kind == "SOFTMAX":

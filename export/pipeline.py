@@ -30,7 +30,7 @@ from .images import fingerprint, spread
 from .inspect import inspect
 from .interpreter import Runner, load_error
 from .keras_model import ImageModel
-from .labels import checked_labels
+from .labels import check_label_per_output, checked_labels
 from .mediapipe_metadata import require_mediapipe
 from .metadata import Metadata
 from .page import as_page
@@ -42,7 +42,7 @@ from .split import gather_all
 from .streams import snr_per_block
 from .target_runner import target_runner
 from .targets import TARGETS, UnsupportedByTarget, check_target
-from .verify import ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db, usual_tolerance
+from .verify import USUAL, ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db, usual_tolerance
 from .wish import checked_wish
 
 STREAMED_IMAGES = 8
@@ -172,6 +172,7 @@ def export_tflite(
     labels = checked_labels(labels, keras_model)
     if TARGETS[target].labels_inside:
         require_mediapipe()
+        check_label_per_output(labels, keras_model, target)
         if labels is None or preprocessing.channels != 3:
             raise ValueError(
                 f"target={target!r} needs `labels` and RGB images, got labels={labels!r} and {preprocessing.channels} "
@@ -242,7 +243,8 @@ def export_tflite(
     block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()
     usual = default_tolerance(quantize, images.verified_on, len(images.verification))
     wanted = usual if tolerance is None else tolerance.filled(usual)
-    if tried and tolerance is None and images.verified_on == "verification":
+    unsaid = tolerance is None or tolerance.min_agreement == USUAL
+    if tried and unsaid and images.verified_on == "verification":
         wanted = replace(wanted, min_agreement=max(wanted.min_agreement or 0.0, wish.min_agreement or 0.0))
     too_far = [
         f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
@@ -253,6 +255,8 @@ def export_tflite(
     if not holds:
         calibrated, debuggable = images.calibration is not None, files.road == "spec"
         message = _refusal(quantize, parity, images.verified_on, wanted, too_far, debuggable, calibrated, kept)
+        if tried and not chosen.fits:
+            message = f"{choice} {message}"
     content = finish(content, parity, verified_by, message)
     if holds:
         flatbuffer.check_same_but_metadata(content, finished)
@@ -290,8 +294,6 @@ def export_tflite(
         write_atomically(kept, content)
     if report is not None:
         write_atomically(report, page)
-    if tried and not chosen.fits:
-        raise ParityError(f"{choice} {message}", made)
     if not holds:
         raise ParityError(message, made)
     return made
@@ -364,13 +366,13 @@ def _input_description(preprocessing, input_dtype, batch_size):
 def _photos_in_words(preprocessing, model, resize):
     if resize is not None or says_how_to_resize(model):
         return preprocessing.words
-    return f"{preprocessing.words}: Keras's usual way, which the model does not say; else `resize` (--resize)"
+    return f"{preprocessing.words}; stretched as Keras does, since the model does not say it: `resize` (--resize)"
 
 
 def _refusal(mode, parity, verified_on, wanted, too_far, debuggable, calibrated, kept):
     """Why a file is not written, and what may help."""
     if wanted.holds(parity) and not too_far:
-        return "Nothing was written."
+        return _what_is_left(kept, debuggable, calibrated)
     measured = []
     for each in (parity, *parity.others):
         name = f"{each.name}: " if parity.others else ""
@@ -387,8 +389,8 @@ def _refusal(mode, parity, verified_on, wanted, too_far, debuggable, calibrated,
     advice = "Use another mode, " + ("calibrate on more typical images, " if calibrated else "")
     return (
         f"The {mode} file is too far from the Keras model: {', '.join(measured)}.{besides}{undecided} "
-        f"{_what_is_left(kept, debuggable, calibrated)} {advice}or ask for less: `tolerance`, on the command line "
-        "--min-agreement and --min-snr."
+        f"{_what_is_left(kept, debuggable, calibrated)} {advice}or ask for less (`tolerance`, on the command line "
+        "--min-agreement; --min-snr but for auto)."
     )
 
 

@@ -155,7 +155,7 @@ def _measured(chosen, wish, num_images):
     if chosen.agreement is not None:
         yield f"{chosen.agreement:.1%} of the answers"
     if chosen.top1_drop is not None:
-        yield f"top-1 {-chosen.top1_drop:+.1f} points"
+        yield f"top-1 {0.0 - round(chosen.top1_drop, 1):+.1f} points"
     if chosen.agreement is None or wish.max_relative_error is not None:
         yield f"a relative error of {chosen.relative_error:.1%}"
     yield f"{chosen.size_bytes / 1e6:.2f} MB ({num_images} held-out images)"

@@ -125,6 +125,13 @@ class Tolerance:
         )
 
     def holds(self, parity):
+        """Whether a `ParityReport` is within it.
+
+        Raises:
+            ValueError: a part is `"usual"`: `filled` says which number that is.
+        """
+        if USUAL in (self.min_agreement, self.min_snr_db):
+            raise ValueError(f"{self} leaves a part to the mode: use its `filled(usual_tolerance(mode, images))`.")
         agrees = None in (self.min_agreement, parity.agreement) or parity.agreement >= self.min_agreement
         return agrees and parity.snr_db >= self.min_snr_db and all(map(self.holds, parity.others))
 
@@ -336,9 +343,12 @@ def verify(
         answers = answers_of(tree, keras_model.answers, [int(runner.details[name]["index"]) for name in names])
     elif task is None:
         answers = metadata.answers
-    else:  # which counts for more than what the file says
+    else:  # which counts for more than what the file says of the outputs that it names
+        named = task if isinstance(task, dict) and len(metadata.answers) > 1 else None
         answers = tuple(
-            Answer(stored.name, answer.task, stored.activation if answer.has_decisions else LINEAR)
+            stored
+            if named is not None and answer.name not in named
+            else Answer(stored.name, answer.task, stored.activation if answer.has_decisions else LINEAR)
             for stored, answer in zip(metadata.answers, keras_model.answers)
         )
     references = as_file_gives(keras_model(raw), keras_model.answers, answers)
@@ -364,6 +374,11 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
         mode = "int8" if any(tensor_type(tensor) == "INT8" for tensor in tree.subgraphs[0].tensors) else "float16"
     usual = usual_tolerance(mode, parity.images)
     if parity.agreement is None and not any(other.agreement is not None for other in parity.others):
+        if min_agreement is not None:
+            raise ValueError(
+                f"`min_agreement` is for outputs that decide something, this one gives {parity.task}; got "
+                f"min_agreement={min_agreement}."
+            )
         usual = Tolerance(None, usual.min_snr_db)
     return tolerance_of(min_agreement, min_snr_db).filled(usual)
 

@@ -64,7 +64,7 @@ class Wish:
             "min_agreement": f"at least {self.min_agreement or 0:.1%} of the answers",
             "max_top1_drop": f"a top-1 drop of at most {self.max_top1_drop} points",
             "max_relative_error": f"a relative error of at most {self.max_relative_error or 0:.1%}",
-            "max_size": f"at most {(self.max_size or 0) / 1e6:.2f} MB",
+            "max_size": f"at most {_megabytes(self.max_size or 0)} MB",
         }
         return " and ".join(text for name, text in parts.items() if getattr(self, name) is not None)
 
@@ -99,3 +99,7 @@ def checked_wish(wish, answers):
         min_agreement=MIN_AGREEMENT if deciding else None,
         max_relative_error=MAX_RELATIVE_ERROR if len(deciding) < len(answers) else None,
     )
+
+
+def _megabytes(size):
+    return f"{size / 1e6:.2f}" if size >= 1e4 else f"{size / 1e6:.2g}"

@@ -533,16 +533,9 @@ def _tasks(text):
 
 def _photos(paths):
     """The paths, each folder replaced by the images in it, if there are any."""
-    from keras_vit_plugin.export.image_folders import image_files
+    from keras_vit_plugin.export.image_folders import images_below
 
-    photos = []
-    for path in paths:
-        found = [path]
-        if Path(path).is_dir():
-            with contextlib.suppress(ValueError):  # a folder without images is an error of its own
-                found = image_files(path)[0]
-        photos.extend(found)
-    return photos
+    return [photo for path in paths for photo in (Path(path).is_dir() and list(images_below(path)) or [path])]
 
 
 def _tolerance(mode, min_agreement, min_snr):

@@ -32,6 +32,7 @@ from PIL import Image, ImageOps, ImageSequence
 TOP = 5
 SCHEMA = 2  # of the metadata: the newest that is known here
 OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
+UNSAID = {"rule": "stretch", "interpolation": "bilinear"}  # how a photo is resized that no file says: as Keras does
 RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}  # scale, offset of raw pixels
 PASSED_ON = ("DELEGATE", "DEQUANTIZE", "QUANTIZE", "RESHAPE", "SQUEEZE", "CAST")  # operators that keep what scores mean
 SMALLEST = 4096  # bytes of a model that the exporter did not make: a shorter file was cut, or is none
@@ -114,6 +115,9 @@ def meaning_by_graph(kind, shape, made_here):
         shape: of the output.
         made_here: whether an older version of the exporter made the file, which knew classes only.
     """
+    if len(shape) == 1:
+        sigmoid = kind == "LOGISTIC"
+        return {"task": "binary" if sigmoid else "regression", "activation": "sigmoid" if sigmoid else "linear"}
     if len(shape) != 2:
         return {"task": "features", "activation": "linear"}
     if kind == "SOFTMAX":
@@ -205,7 +209,7 @@ class Model:
 
     def to_pixels(self, image):
         """An image of Pillow's as the raw pixels that this file takes."""
-        return to_pixels(image, self.input["shape"][1:].tolist(), self.metadata.get("preprocessing", {}))
+        return to_pixels(image, self.input["shape"][1:].tolist(), self.metadata.get("preprocessing", UNSAID))
 
     def answers(self, pixels):
         """All outputs, by name, for the raw pixels of one image."""
@@ -291,7 +295,7 @@ def read_pixels(path, to_pixels):
 
 
 def to_pixels(image, shape, preprocessing):
-    """Raw pixels (height, width, channels), resized as the file says, else to cover and centre cropped.
+    """Raw pixels (height, width, channels), resized as the file says.
 
     The first frame counts, upright as EXIF says; transparency is dropped, as in training.
     """

@@ -33,6 +33,8 @@ export function scoresOf(metadata, bytes, outputs, file) {
 
 /** What scores mean whose file does not say it; one of this package's older versions knew classes only. */
 function meaningByGraph(operator, shape, madeHere) {
+  if (shape.length === 1 && operator === "LOGISTIC") return { task: "binary", activation: "sigmoid" };
+  if (shape.length === 1) return { task: "regression", activation: "linear" };
   if (shape.length !== 2) return { task: "features", activation: "linear" };
   if (operator === "SOFTMAX") return { task: "classes", activation: "softmax" };
   if (operator === "LOGISTIC") return { task: shape[1] === 1 ? "binary" : "multi-label", activation: "sigmoid" };

@@ -112,7 +112,7 @@ export class Model {
     this.range = null;
     this.attention = session.outputs.find((output) => output.name === "attention" && output.shape.length === 3);
     const [, height, width, channels] = shape;
-    const fallback = { resize: null, interpolation: "bicubic", rule: "cover" };
+    const fallback = { resize: null, interpolation: "bilinear", rule: "stretch" };
     this.preprocessing = { ...fallback, ...metadata?.preprocessing, size: [height, width], channels };
     this.columns = scores.shape.slice(1).reduce((a, b) => a * b, 1);
     this.labels = namesOf(answer, metadata?.labels ?? null, this.columns);

@@ -325,3 +325,23 @@ def test_a_pooled_maximum_may_be_an_output_too(convolution, mode):
         for expected, found in zip(keras_model(images), Runner(file).in_order(images)):
             assert found.shape == expected.shape
             assert np.square(found - expected).mean() < 0.01 * np.square(expected).mean()
+
+
+@pytest.mark.parametrize("mode", ["int8-full", "int16x8"])
+@pytest.mark.parametrize("last", [lambda x: x, layers.Reshape((5, 1)), lambda x: x - ops.softmax(x)])
+def test_answers_have_headroom(mode, last):
+    """Other images give more than those that were seen; clipped there, the surest answers would be the most wrong."""
+    image = keras.Input(SHAPE)
+    logits = layers.Dense(5)(layers.Flatten()(layers.Conv2D(12, 2, strides=2)(image)))
+    model = keras.Model(image, last(logits))
+    randomize(model)
+    images = pixels(SHAPE, 16)
+    answers = (Answer("output", "classes" if model.output.shape[-1] == 5 else "features"),)
+    content = quantize(lowered(model), mode, images, answers=answers)
+    expected = np.asarray(model(images * np.float32(HALVES[0]) + np.float32(HALVES[1])))
+    graph = Graph(content)
+    output = next(operator.inputs[0] for operator in graph.operators if graph.kind(operator) == "DEQUANTIZE")
+    scale = graph.subgraph.tensors[int(output)].quantization
+    limits = np.iinfo("int8" if mode == "int8-full" else "int16")
+    low, high = ((limit - scale.zeroPoint[0]) * scale.scale[0] for limit in (limits.min, limits.max))
+    assert low <= 1.2 * expected.min() and high >= 1.2 * expected.max()

@@ -13,6 +13,7 @@ from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflit
 from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.keras_model import ImageModel
+from keras_vit_plugin.export.preprocessing import preprocessing_of
 
 SIDE = 8
 layers = keras.layers
@@ -266,6 +267,38 @@ def test_the_callers_task_counts_for_more_than_the_files(tmp_path):
     found = verify(model, path, images, pixels="0..255", task="multi-label")
     assert found.task == "multi-label" and found.all_labels_agreement is not None
     assert verify(model, path, images, pixels="0..255", task="regression").agreement is None
+
+
+def test_a_task_for_one_output_leaves_the_others_as_the_file_says(tmp_path):
+    model = model_with(lambda v, m: [dense(4, name="a")(v), dense(3, name="b")(v)])
+    path, images = tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 24)
+    export_tflite(model, path, pixels="0..255", task={"a": "regression", "b": "multi-label"})
+    found = verify(model, path, images, pixels="0..255", task={"a": "embedding"})
+    assert (found.task, found.others[0].task) == ("embedding", "multi-label")
+
+
+def test_another_programs_output_without_a_second_axis(tmp_path):
+    import tensorflow as tf
+
+    model = model_with(lambda v, m: keras.ops.squeeze(dense(1, "sigmoid")(v), -1))
+    path, photo = tmp_path / "m.tflite", tmp_path / "photo.png"
+    path.write_bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+    Image.fromarray(pixels((SIDE, 3 * SIDE, 3), 1)[0]).save(photo)
+    (told,) = classify_files(path, [photo], pixels="0..255")
+    stretched = preprocessing_of(model).load(photo)[None]  # as `verify` reads it
+    answers = {each["label"]: each["probability"] for each in told["top"]}
+    assert answers["yes"] == pytest.approx(float(model(stretched.astype(np.float32))[0]), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "head, labels",
+    [(lambda v, m: keras.ops.squeeze(dense(1, "sigmoid")(v), -1), ["yes"]), (lambda v, m: dense(1)(v), ["no", "yes"])],
+)
+def test_mediapipe_takes_a_name_per_output(head, labels, tmp_path):
+    with pytest.raises(ValueError, match=r"takes outputs \(N, classes\) and a name for each"):
+        export_tflite(
+            model_with(head), tmp_path / "m.tflite", target="mediapipe", labels=labels, pixels="0..255", task="binary"
+        )
 
 
 def test_outputs_of_another_program_are_told_apart_beyond_ten(tmp_path):

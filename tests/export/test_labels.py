@@ -29,6 +29,10 @@ def test_names_in_any_form(labels):
     assert checked_labels(labels, Model()) == ["cat", "dog", "eel"]
 
 
+def test_names_may_be_numbers():
+    assert checked_labels({0: 5, 2: 7, 1: 6}, Model()) == ["5", "6", "7"]
+
+
 def test_a_path_is_read(tmp_path):
     path = tmp_path / "names.txt"
     path.write_text("1\n2\n3\n4\n")
@@ -46,6 +50,8 @@ def test_a_path_is_read(tmp_path):
         ({"cat": 0, "dog": 0, "eel": 1}, "an index to each name"),
         ({"a": "cat", "b": "dog", "c": "eel"}, "a name to each index from 0 on"),
         (["cat", "dog"], "the model has 3 classes, got 2 names"),
+        ({0: 1, 1: 2, 2: 0}, "a name to each index from 0 on, or an index to each name, got {0: 1"),
+        ({"cat", "dog", "eel"}, "must be in index order, a set has none"),
         (3, "must be class names or the path of a file of them, got 3"),
     ],
 )

@@ -108,7 +108,7 @@ def test_a_refusal_says_what_helps(tmp_path):
     with pytest.raises(ParityError) as refused:
         export_tflite(kv.build("vit_test"), path, tolerance=Tolerance(0, 250))
     assert "keras-vit debug" in str(refused.value) and "calibrate" not in str(refused.value)
-    assert "--min-agreement and --min-snr" in str(refused.value) and "undecided" not in str(refused.value)
+    assert "--min-agreement; --min-snr but for auto" in str(refused.value) and "undecided" not in str(refused.value)
     with pytest.raises(ParityError) as refused:
         export_tflite(functional_model(), path, "int8", calibration=images, tolerance=Tolerance(0, 250))
     assert "debug" not in str(refused.value) and "calibrate on more typical images" in str(refused.value)

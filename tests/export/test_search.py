@@ -5,10 +5,11 @@ import pytest
 from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, export_tflite, inspect, verify
-from keras_vit_plugin.export.preprocessing import preprocessing_of
+from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.search import MOST_CANDIDATES, Wish
 from keras_vit_plugin.export.split import gather_calibration
+from keras_vit_plugin.export.verify import keras_logits
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -82,8 +83,36 @@ def test_no_file_where_nothing_is_good_enough_and_the_best_is_named(digits, tmp_
         export_tflite(model, path, quantize="auto", calibration=calibration, min_agreement=0.99, max_size=10_000)
     assert e.value.report.parity.images > 0
     # It is too large, not too far from the model.
-    assert str(e.value).endswith("Nothing was written.") and "too far" not in str(e.value)
+    assert "Nothing was written" in str(e.value) and "too far" not in str(e.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_rejected_says_why_and_where_it_is(digits, tmp_path):
+    model, calibration, *_ = digits
+    options = {"calibration": calibration, "max_size": 1000, "keep_rejected": True}
+    with pytest.raises(ParityError, match=r"at most 0.001 MB.*It is kept as .*m.rejected.tflite") as refused:
+        export_tflite(model, tmp_path / "m.tflite", quantize="auto", **options)
+    assert "Nothing was written" not in str(refused.value)
+    assert inspect(tmp_path / "m.rejected.tflite").metadata["rejected"] == str(refused.value)
+
+
+@pytest.mark.parametrize("tolerance", [None, Tolerance(), Tolerance(min_snr_db=1)])
+def test_the_wish_is_kept_on_verification_images_too(tolerance, tmp_path):
+    model = kv.build("vit_test")
+    randomize(model)
+    pool = pixels(model.image_shape, 3000)
+    second, first = np.sort(keras_logits(model, pool, *pixel_normalization(model, 3)), 1)[:, -2:].T
+    order = np.argsort(first - second)  # it decides nothing on the first, and surely on the last
+    with pytest.raises(ParityError, match=r"of 200 verification images \(wanted 99.9%\)"):
+        export_tflite(
+            model,
+            tmp_path / "m.tflite",
+            quantize="auto",
+            calibration=pool[order[-80:]],
+            verification=pool[order[:200]],
+            min_agreement=0.999,
+            tolerance=tolerance,
+        )
 
 
 def test_accuracy_is_judged_on_labelled_folders(digits, tmp_path):

@@ -69,6 +69,8 @@ def test_what_a_tolerance_does_not_name_is_the_modes_own():
     assert Tolerance(min_snr_db=33).filled(usual) == Tolerance(15 / 16, 33)
     assert Tolerance(min_agreement=0.5).filled(usual) == Tolerance(0.5, TOLERANCES["int8"].min_snr_db)
     assert Tolerance(None, 1).filled(usual) == Tolerance(None, 1)
+    with pytest.raises(ValueError, match="leaves a part to the mode: use its `filled"):
+        Tolerance(min_agreement=0.9).holds(compare(np.eye(4), np.eye(4)))
 
 
 def test_verify_of_another_models_file(tmp_path):
@@ -213,7 +215,7 @@ def test_how_photos_are_resized_can_be_said(tmp_path):
             verify(model, path, folder).max_abs_error, report.parity.max_abs_error, rtol=1e-6
         )
         assert preprocessing.words in report.photos
-        said.append((preprocessing.rule, preprocessing.interpolation, "Keras's usual way" in report.photos))
+        said.append((preprocessing.rule, preprocessing.interpolation, "stretched as Keras does" in report.photos))
     assert said == [("stretch", "bilinear", True), ("cover", "nearest", False)]
     for wrong, match in (
         ({"resize": "crop"}, "cover, pad, stretch; got resize='crop'"),

@@ -64,7 +64,7 @@ def test_the_model_of_ones_own_is_trained_and_exported(tmp_path):
     printed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)
     assert printed.returncode == 0, printed.stderr
     assert printed.stdout.startswith("m.tflite: int8 for litert\n") and "class names: 2: bright, dark" in printed.stdout
-    assert "stretch 32x32 (bilinear), RGB: Keras's usual way" in printed.stdout
+    assert "stretch 32x32 (bilinear), RGB; stretched as Keras does" in printed.stdout
 
 
 def test_the_numbers_of_the_demo_table_are_what_the_demo_prints(tmp_path):

@@ -437,7 +437,7 @@ def test_a_file_of_another_origin_runs_with_class_numbers(page, tmp_path):
     assert give(page, "photo", photo) is None
     assert page.inner_text("#status") == "Say which pixels this file takes"
     assert page.locator("#top li").count() == 0 and page.evaluate("vit.answer") is None
-    raw = Preprocessing((20, 24)).load(photo)[None].astype(np.float32)
+    raw = Preprocessing((20, 24), 3, None, "bilinear", "stretch").load(photo)[None].astype(np.float32)
     for taken, given in (("0..1", raw / 255), ("-1..1", raw / 127.5 - 1), ("0..255", raw)):
         page.click(f"label:has(input[value='{taken}'])")
         settle(page)
