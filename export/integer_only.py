@@ -22,7 +22,7 @@ from .round_weights import rounded_kernels, with_kernels
 # Ops that the runtimes compute in integer and ai-edge-quantizer does not know.
 UNKNOWN_TO_THE_QUANTIZER = ("EXP", "REDUCE_MAX")
 TABLES = ("EXP", "GELU", "LOG", "LOGISTIC", "RSQRT", "SOFTMAX", "SQRT", "TANH")  # of 513 values in int16
-HEADROOM = 1.25  # of a range in which clipping costs more than the coarser steps
+HEADROOM = {8: 1.25, 16: 2.0}  # of a range, by bits: clipping costs more than coarser steps
 INT16_VERSION = {"ADD": 3, "SUB": 5}  # of int16 with any scales, as TFLite's converter numbers them
 
 
@@ -129,7 +129,7 @@ def _ranges(graph, content, observations, images, bits, answers):
     scale of its input.
     """
     full = {tensor: seen.full() for tensor, seen in observations.items()}
-    wide = {tensor: (HEADROOM * low, HEADROOM * high) for tensor, (low, high) in full.items()}
+    wide = {tensor: (HEADROOM[bits] * low, HEADROOM[bits] * high) for tensor, (low, high) in full.items()}
     if bits == 8:
         ranges = {tensor: seen.least_error() for tensor, seen in observations.items()}
         ranges = scaled_ranges(content, ranges, images, answers)

@@ -137,6 +137,7 @@ class Tolerance:
 
 
 FEWEST_TO_FORGIVE = 4  # images, of which one may be decided otherwise
+TOLERANCE_IMAGES = 128  # that the agreement of `TOLERANCES` is for
 # What each mode must keep when the caller names no tolerance. The agreement is below what the mode keeps on a model
 # that it suits by about two standard errors of a share of 128 images.
 TOLERANCES = {
@@ -153,13 +154,15 @@ TOLERANCES = {
 def usual_tolerance(mode, images):
     """What a mode must keep on so many images when the caller names no tolerance.
 
-    Of four and a few more images one may be decided otherwise: it says little beside the signal-to-noise ratio. Not in
-    float32.
+    A share of fewer than 128 images scatters more: two of its standard errors are left, and from four images on one may
+    be decided otherwise. Not in float32.
     """
     usual = TOLERANCES[mode]
     if mode == "float32" or images < FEWEST_TO_FORGIVE:
         return usual
-    return replace(usual, min_agreement=min(usual.min_agreement, (images - 1) / images))
+    share = usual.min_agreement
+    scatter = 2 * (share * (1 - share)) ** 0.5 * max(0.0, images**-0.5 - TOLERANCE_IMAGES**-0.5)
+    return replace(usual, min_agreement=min(share - scatter, (images - 1) / images))
 
 
 class ParityError(RuntimeError):

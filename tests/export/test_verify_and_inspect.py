@@ -43,10 +43,21 @@ def test_compare_at_the_extremes():
 
 def test_of_few_images_one_may_be_decided_otherwise():
     assert usual_tolerance("int8", 3) == TOLERANCES["int8"]
-    for images in range(4, 40):  # 95 % of 40 allows two
+    for images in range(4, 18):
         one_wrong, two_wrong = (np.mean(np.arange(images) >= wrong) for wrong in (1, 2))
         assert two_wrong < usual_tolerance("int8", images).min_agreement <= one_wrong
-    assert usual_tolerance("int8", 1000).min_agreement == TOLERANCES["int8"].min_agreement
+    for images in (128, 1000):
+        assert usual_tolerance("int8", images).min_agreement == TOLERANCES["int8"].min_agreement
+
+
+@pytest.mark.parametrize("mode", ["dynamic", "int8", "int8-full", "int4"])
+def test_a_good_file_is_as_rarely_refused_on_few_images(mode):
+    """One whose decisions change at the rate that 128 images find two standard errors above the tolerance."""
+    share = TOLERANCES[mode].min_agreement
+    good = share + 2 * (share * (1 - share) / 128) ** 0.5
+    for images in (16, 32, 62, 96, 128):
+        kept = np.random.default_rng(0).binomial(images, good, 20_000) / images
+        assert (kept < usual_tolerance(mode, images).min_agreement).mean() < 0.02
     assert usual_tolerance("float32", 4) == TOLERANCES["float32"]
 
 
