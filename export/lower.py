@@ -10,6 +10,8 @@ from keras_vit_plugin.quiet import quiet_python, quiet_stderr
 
 from .flatbuffer import op_name, outputs_in_order, read
 from .graph import Graph
+from .images import synthetic_images
+from .interpreter import Runner
 from .keras_model import computing_in_float32
 from .loadable import refusal, refused_operator
 from .progress import stage
@@ -279,31 +281,30 @@ def _convert(function, signature, variables=()):
             raise UnsupportedByTarget(_lacking(str(error))) from error
 
 
-def _assignments(content):
-    """How many operators change a variable, in loops and branches too, but for what gives it its first value."""
+def _remembers(content):
+    """Whether what a file says of an image changes behind another one."""
     model = read(content)
-    first = {
-        operator.builtinOptions.initSubgraphIndex
-        for operator in model.subgraphs[0].operators
-        if op_name(model, operator) == "CALL_ONCE"
-    }
-    graphs = [graph for number, graph in enumerate(model.subgraphs) if number not in first]
-    return sum(op_name(model, operator) == "ASSIGN_VARIABLE" for graph in graphs for operator in graph.operators)
+    if not any(op_name(model, operator) == "CALL_ONCE" for operator in model.subgraphs[0].operators):
+        return False  # without variables there is nothing to remember by
+    runner = Runner(content)
+    first, second = np.split(synthetic_images(runner.image_shape, 2 * runner.batch_size), 2)
+    answers, _, again = (runner.in_order(images) for images in (first, second, first))
+    return not all(map(np.array_equal, answers, again))
 
 
 def _check_runs(content):
     """Raises `UnsupportedByTarget` where the interpreter refuses what the converter made, or where it has a state."""
-    if stateful := _assignments(content):
-        raise UnsupportedByTarget(
-            f"The model changes a variable when it is called (ASSIGN_VARIABLE, {stateful}): what it says of an "
-            "image would depend on the images before it. Leave that out in inference: `if training:`."
-        )
     if reason := refusal(content):
         graph = Graph(content)
         operator = refused_operator(reason, graph)
         named = "" if operator is None else f" at {graph.output_name(operator).split(';')[0]!r}"
         raise UnsupportedByTarget(
             f"The model converts to a file that does not run{named}: {reason}. Build it of other layers."
+        )
+    if _remembers(content):
+        raise UnsupportedByTarget(
+            "The model changes a variable when it is called: what it says of an image depends on the images before it. "
+            "Leave that out in inference: `if training:`."
         )
 
 
