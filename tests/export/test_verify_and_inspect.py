@@ -77,7 +77,7 @@ def test_a_tolerance_needs_both():
 
 def test_what_a_tolerance_does_not_name_is_the_modes_own():
     usual = usual_tolerance("int8", 16)
-    assert Tolerance(min_snr_db=33).filled(usual) == Tolerance(15 / 16, 33)
+    assert Tolerance(min_snr_db=33).filled(usual) == Tolerance(usual.min_agreement, 33)
     assert Tolerance(min_agreement=0.5).filled(usual) == Tolerance(0.5, TOLERANCES["int8"].min_snr_db)
     assert Tolerance(None, 1).filled(usual) == Tolerance(None, 1)
     with pytest.raises(ValueError, match="leaves a part to the mode: use its `filled"):
