@@ -10,7 +10,7 @@ from keras_vit_plugin.export.flatbuffer import read
 from keras_vit_plugin.export.verify import snr_db
 
 MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
-OWN_ROUNDING_DB = 36  # of OpenVINO, which reads int16 tensors by steps of its own
+OWN_ROUNDING_DB = 36  # about what OpenVINO keeps of the int16 file: it rounds activations in its own way
 pytestmark = pytest.mark.usefixtures("every_core")
 
 
