@@ -8,7 +8,7 @@ from .flatbuffer import InvalidModelFile, naming, read
 from .interpreter import Runner
 from .metadata import guessed_answer, read_metadata
 from .normalization import RANGES
-from .preprocessing import Preprocessing
+from .preprocessing import UNSAID, Preprocessing
 from .verify import outputs_of
 
 NO, YES = "no", "yes"
@@ -55,7 +55,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         preprocessing = metadata.preprocessing
     else:
         height, width, channels = runner.image_shape
-        preprocessing = Preprocessing((height, width), channels, None, "bilinear", "stretch")
+        preprocessing = Preprocessing((height, width), channels, **UNSAID)
     columns = gives[1] if len(gives) == 2 else 1
     names = class_names(answer, labels or (metadata.labels if metadata else None), columns)
     if len(names) != (2 if answer.task == BINARY else columns):

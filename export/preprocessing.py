@@ -27,6 +27,7 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 RULES = ("cover", "pad", "stretch")
+UNSAID = {"interpolation": "bilinear", "rule": "stretch"}  # where nothing says it: as Keras reads a folder
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
 THINNEST = 50  # times as long as wide
@@ -183,7 +184,8 @@ def preprocessing_of(model, resize=None, interpolation=None):
     *size, channels = image_shape(model)
     size = tuple(size)
     if not says_how_to_resize(model):
-        return Preprocessing(size, channels, None, interpolation or "bilinear", resize or "stretch")
+        said = {"interpolation": interpolation, "rule": resize}
+        return Preprocessing(size, channels, **{name: said[name] or usual for name, usual in UNSAID.items()})
     converter = image_converter(model)
     if tuple(converter.image_size) != size:
         raise ValueError(
