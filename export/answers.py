@@ -100,10 +100,16 @@ class Answer:
         plain = np.square(np.asarray(reference, np.float64)).mean(axes)
         return np.maximum(np.maximum(power, LEAST_POWER * plain), 1e-300)
 
-    def noise(self, reference, outputs):
-        """The mean square of the error over that of the signal; of a regression that of the worst number."""
+    def noise(self, reference, outputs, power=None):
+        """The mean square of the error over that of the signal; of a regression that of the worst number.
+
+        Args:
+            reference, outputs: `(N, ...)` of the model and of the file.
+            power: of the signal, where it is not that of `reference`.
+        """
         axes = 0 if self.task == REGRESSION else None
-        return float(np.max(np.square(self.error(reference, outputs)).mean(axes) / self.power(reference)))
+        power = self.power(reference) if power is None else power
+        return float(np.max(np.square(self.error(reference, outputs)).mean(axes) / power))
 
     def to_dict(self):
         return asdict(self)

@@ -100,7 +100,7 @@ def observe(content, images):
     """
     graph = Graph(content)
     generator = np.random.default_rng(0)
-    notes = {index: ([], [], [], []) for index in graph.producer if _is_observed(graph, index)}
+    notes = {index: ([], [], [], []) for index in graph.producer if is_observed(graph, index)}
     factors = {index: graph.factor(index) for index in notes}
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
@@ -136,7 +136,8 @@ def observe(content, images):
     return Calibration({**observations, **same}, entering)
 
 
-def _is_observed(graph, tensor):
+def is_observed(graph, tensor):
+    """Whether a tensor holds floats when a file has run."""
     return graph.dtype(tensor) == "FLOAT32" and graph.is_read(tensor) and 0 not in graph.shape(tensor)
 
 

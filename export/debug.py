@@ -10,7 +10,7 @@ from .flatbuffer import naming, read
 from .float_files import FloatFiles
 from .gradients import LogitGradients, has_derivatives, output_scales
 from .graph import MOVES, Graph
-from .images import fingerprint, gather_images, synthetic_images
+from .images import fingerprint, gather_images
 from .interpreter import computed_tensors
 from .keras_model import ImageModel
 from .lower import EMBEDDING, stream_name
@@ -21,6 +21,7 @@ from .preprocessing import pixel_normalization
 from .progress import track
 from .spec import UnsupportedTopology, from_keras
 from .split import gather_calibration
+from .synthetic import synthetic_images
 from .verify import as_db
 
 DEBUGGED_IMAGES = 8

@@ -1,11 +1,12 @@
 """The float `.tflite` that a mode is quantized from, of one Keras model."""
 
 from . import flatbuffer, spec
-from .images import spread, synthetic_images
+from .images import spread
 from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
 from .progress import stage
 from .quantize import INTEGER_ONLY
 from .rewrites import FLOAT16_PASSES, apply_passes
+from .synthetic import synthetic_images
 from .targets import TARGETS
 
 EXTREMES_IMAGES = 8

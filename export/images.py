@@ -13,6 +13,8 @@ from .image_streams import spread as spread  # for the package
 CALIBRATION_IMAGES = 64
 MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
 FEW_IMAGES = 16
+NARROW_RANGE = 64  # of 255: ranges measured on less contrast do not hold for other images
+MOST_PIXELS = 99.9  # percent of the pixels make the range: some specks do not
 
 
 def gather_images(source, preprocessing, argument, limit=None):
@@ -112,34 +114,28 @@ def fingerprint(images):
     return hashlib.sha256(np.ascontiguousarray(images)).hexdigest()
 
 
-def synthetic_images(image_shape, count=16, seed=0):
-    """Smooth random colour fields, uint8 `(count, H, W, C)`: a stand-in where no real image is at hand."""
-    from PIL import Image
-
-    height, width, channels = image_shape
-    generator = np.random.default_rng(seed)
-    images = []
-    for _ in range(count):
-        sides = generator.integers(2, 9, 2)
-        planes = [
-            Image.fromarray(generator.uniform(0, 255, sides).astype(np.float32)).resize((width, height), Image.BICUBIC)
-            for _ in range(channels)
-        ]
-        images.append(np.stack([np.asarray(plane) for plane in planes], -1))
-    return np.clip(np.stack(images), 0, 255).astype(np.uint8)
-
-
-def check_calibration(images):
+def check_calibration(images, narrow_range=False):
     """Complains about images `(N, H, W, C)` that ranges cannot be measured on.
 
+    Args:
+        images: raw pixels 0..255.
+        narrow_range: whether images of little contrast are meant.
+
     Raises:
-        ValueError: they are black, or each of one colour.
+        ValueError: they are black, each of one colour, or of a narrow range.
     """
     if images.max() <= 1:
         raise ValueError(f"`calibration` must hold raw pixels 0..255, its values run to {images.max()}.")
     flat = (images == images[:, :1, :1]).all((1, 2, 3))
     if flat.all():
         raise ValueError("`calibration` holds images of one colour each: no range can be measured on them.")
+    low, high = np.percentile(images, [100 - MOST_PIXELS, MOST_PIXELS])
+    if high - low < NARROW_RANGE and not narrow_range:
+        raise ValueError(
+            f"`calibration` holds pixels from {low:.0f} to {high:.0f} alone: ranges measured on so little contrast do "
+            "not hold for other images. Give images as they will come, or, if all to come are like these, say so: "
+            "narrow_range=True (--narrow-range)."
+        )
     if flat.any():
         warnings.warn(f"`calibration`: {flat.sum()} of {len(images)} images are of one colour each.", stacklevel=3)
     if len(images) < FEW_IMAGES:

@@ -10,11 +10,11 @@ from keras_vit_plugin.quiet import quiet_python, quiet_stderr
 
 from .flatbuffer import op_name, outputs_in_order, read
 from .graph import Graph
-from .images import synthetic_images
 from .interpreter import Runner
 from .keras_model import computing_in_float32
 from .loadable import refusal, refused_operator
 from .progress import stage
+from .synthetic import synthetic_images
 from .targets import UnsupportedByTarget
 
 LARGEST_UNIT_SCORE = 30.0

@@ -48,6 +48,7 @@ def as_page(report, images, labels):
         "size": f"{report.size_bytes / 1e6:.2f} MB",
         **parity.in_words(),
         **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in report.others_snr_db.items()},
+        **{f"SNR, {each.kind} images": f"{each.snr_db:.1f} dB" for each in report.shifts},
     }
     title = f"{report.path or 'no file written'}: {report.mode} for {report.target}"
     verdict = "" if report.path else '<p class="tile failed">Too far from the Keras model: no file was written.</p>'
@@ -61,6 +62,7 @@ def as_page(report, images, labels):
         '<p class="note">The Keras model answers the same on these pixels by</p><pre>'
         + html.escape("\n".join(report.keras_lines))
         + "</pre>",
+        _ranges_section(report),
         _choice_section(report),
         _block_section(report),
         _changed_section(report, images, labels),
@@ -77,6 +79,11 @@ def as_page(report, images, labels):
 def _tile(item):
     name, value = item
     return f'<div class="tile"><b>{html.escape(value)}</b>{html.escape(name)}</div>'
+
+
+def _ranges_section(report):
+    outside = report.shifts_in_words().get("values outside their ranges")
+    return "" if outside is None else f'<p class="note">Values outside of their calibrated ranges: {outside}.</p>'
 
 
 def _choice_section(report):

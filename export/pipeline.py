@@ -20,6 +20,7 @@ from .arguments import (
     checked_outputs,
     wish_of,
 )
+from .distribution_shift import shift_reports, shifted_too_far
 from .files import write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
@@ -36,6 +37,7 @@ from .metadata import Metadata
 from .page import as_page
 from .preprocessing import pixel_normalization, pixel_words, preprocessing_of, says_how_to_resize, two_lines
 from .quantize import quantize as quantize_file
+from .range_use import range_use
 from .report import ExportReport, changed_answers
 from .search import explanation, search
 from .split import gather_all
@@ -46,6 +48,7 @@ from .verify import USUAL, ParityError, as_file_gives, compare, compare_all, out
 from .wish import checked_wish
 
 STREAMED_IMAGES = 8
+RANGE_IMAGES = 12
 SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
 
 
@@ -78,6 +81,7 @@ def export_tflite(
     max_relative_error=None,
     keep_rejected=False,
     runtime_python=None,
+    narrow_range=False,
 ):
     """Converts a Keras model of images to a `.tflite`, compares it with the model, and writes it if it held.
 
@@ -146,6 +150,9 @@ def export_tflite(
         keep_rejected: whether a file that is too far from the model is kept as `NAME.rejected.tflite`, to be looked at
             with `debug` and `verify`.
         runtime_python: for `"tflite-runtime"`: path of a Python that has it; the file is verified there.
+        narrow_range: whether all images to come have as little contrast as the calibration's. Otherwise calibration
+            images whose pixels cover less than a quarter of 0..255 are refused, and so is a calibrated file that is far
+            from the model on contrast-stretched or synthetic images.
 
     Returns:
         An `ExportReport`.
@@ -181,7 +188,14 @@ def export_tflite(
     wish = None if wish is None else checked_wish(wish, keras_model.answers)
     judged = 0 if wish is None else wish.images_wanted
     images = gather_all(
-        calibration, verification, quantize, judged, preprocessing, labels or (), keras_model.num_classes or 0
+        calibration,
+        verification,
+        quantize,
+        judged,
+        preprocessing,
+        labels or (),
+        keras_model.num_classes or 0,
+        narrow_range,
     )
     check_verification(images.verification, keras_model.answers)
     if wish is not None and wish.max_top1_drop is not None and images.judged_labels is None:
@@ -210,12 +224,13 @@ def export_tflite(
         choice = explanation(chosen, tried, wish, prefer, len(images.judged))
         quantize, prefer = chosen.mode, chosen.prefer
         finish = replace(finish, metadata=replace(finish.metadata, mode=quantize, prefer=prefer))
+        float_content = files.lowered(quantize, prefer)
     else:
-        content = files.lowered(quantize, prefer)
+        float_content = files.lowered(quantize, prefer)
         files.forget()
         integer_dense = files.target.integer_dense
         content = quantize_file(
-            content,
+            float_content,
             quantize,
             images.calibration,
             prefer,
@@ -232,12 +247,27 @@ def export_tflite(
         unloadable = foreign_load_error(finished, runtime_python)
     check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), unloadable)
 
-    references = as_file_gives(keras_model(images.verification), keras_model.answers, finish.answers)
+    def reference_of(pixels):
+        return as_file_gives(keras_model(pixels), keras_model.answers, finish.answers)
+
+    references = reference_of(images.verification)
     try:
         runner, verified_by = target_runner(finished, target, runtime_python)
         computed = outputs_of(runner, images.verification, finish.answers)
     except flatbuffer.InvalidModelFile as error:
         raise UnsupportedByTarget(f"The {quantize} file does not run there: {error}") from error
+    shifts, ranges = (), None
+    if images.calibration is not None and quantize not in ("float32", "float16"):
+        ranges = range_use(finished, float_content, spread(images.verification, RANGE_IMAGES))
+        shifts = shift_reports(
+            images.verification,
+            finish.answers,
+            references,
+            reference_of,
+            lambda pixels: outputs_of(runner, pixels, finish.answers),
+            finished,
+            float_content,
+        )
     parity = compare_all(references, computed, images.labels, finish.answers)
     others = _others_snr_db(finished, seen, expected, references, finish.answers, files.target.gpu)
     block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()
@@ -249,12 +279,13 @@ def export_tflite(
     too_far = [
         f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
     ]
-    holds = wanted.holds(parity) and not too_far and (not tried or chosen.fits)
+    shifted = "" if narrow_range else shifted_too_far(shifts, wanted.min_snr_db)
+    holds = wanted.holds(parity) and not too_far and not shifted and (not tried or chosen.fits)
     kept = rejected_path(path) if keep_rejected else None
     message = ""
     if not holds:
         calibrated, debuggable = images.calibration is not None, files.road == "spec"
-        message = _refusal(quantize, parity, images.verified_on, wanted, too_far, debuggable, calibrated, kept)
+        message = _refusal(quantize, parity, images.verified_on, wanted, too_far, shifted, debuggable, calibrated, kept)
         if tried and not chosen.fits:
             message = f"{choice} {message}"
     content = finish(content, parity, verified_by, message)
@@ -275,6 +306,8 @@ def export_tflite(
         verified_by=verified_by,
         answers=finish.answers,
         block_snr_db=block_snr_db,
+        shifts=shifts,
+        ranges=ranges,
         others_snr_db=others,
         changed_answers=changed_answers(references[0], computed[0], finish.answers[0]),
         guessed=tuple(answer.name for answer, told in zip(finish.answers, keras_model.told) if not told),
@@ -369,10 +402,11 @@ def _photos_in_words(preprocessing, model, resize):
     return f"{preprocessing.words}; stretched as Keras does, since the model does not say it: `resize` (--resize)"
 
 
-def _refusal(mode, parity, verified_on, wanted, too_far, debuggable, calibrated, kept):
+def _refusal(mode, parity, verified_on, wanted, too_far, shifted, debuggable, calibrated, kept):
     """Why a file is not written, and what may help."""
     if wanted.holds(parity) and not too_far:
-        return _what_is_left(kept, debuggable, calibrated)
+        left = _what_is_left(kept, debuggable, calibrated)
+        return f"The {mode} file is too far from the Keras model: {shifted} {left}" if shifted else left
     measured = []
     for each in (parity, *parity.others):
         name = f"{each.name}: " if parity.others else ""

@@ -5,7 +5,9 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from .answers import BINARY, CLASSES, LOGITS, Answer
+from .distribution_shift import ShiftReport
 from .inspect import FileReport
+from .range_use import RangeUse
 from .search import Candidate
 from .verify import ParityReport
 
@@ -13,7 +15,7 @@ FIRST_NAMES = 5
 VERIFIED_ON = {
     "verification": "verification images",
     "held-out": "images held out of calibration",
-    "synthetic": "synthetic images",
+    "synthetic": "synthetic images alone (photos: `verification`, --verification DIR)",
 }
 
 
@@ -50,6 +52,8 @@ class ExportReport:
         verified_by: the runtime that it was measured with.
         answers: what the file's outputs mean.
         guessed: names of those of which nothing but their shape told it.
+        shifts: of a calibrated file: how it does on contrast-stretched and on synthetic images.
+        ranges: what the verification images need of its ranges; None where it holds none.
         block_snr_db: signal-to-noise ratio of the tokens after each block, on the spec road.
         others_snr_db: `{what: signal-to-noise ratio}` of outputs besides the logits, and for GPUs of the logits if all
             is rounded to half precision.
@@ -79,6 +83,8 @@ class ExportReport:
     verified_by: str
     answers: tuple[Answer, ...]
     guessed: tuple[str, ...]
+    shifts: tuple[ShiftReport, ...]
+    ranges: RangeUse | None
     block_snr_db: tuple[float, ...]
     others_snr_db: dict[str, float]
     changed_answers: tuple[ChangedAnswer, ...]
@@ -106,12 +112,24 @@ class ExportReport:
             "class names": first_names(labels) if labels else "none: `labels` (--labels FILE) gives them",
             **self.parity.in_words(),
             "verified": f"on {self.parity.images} {VERIFIED_ON[self.verified_on]}, by {self.verified_by}",
+            **self.shifts_in_words(),
             **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in self.others_snr_db.items()},
             "ops": f"{sum(self.file.ops.values())} in {self.file.delegate_partitions} XNNPACK partition(s)",
             "graph": "rewritten" if self.road == "spec" else f"as Keras emits it: {self.road_reason}",
             "rewrites": ", ".join(name for name, applied in self.rewrites.items() if applied) or "none",
             "seconds": f"{self.seconds:.1f}",
         }
+
+    def shifts_in_words(self):
+        """`{what: result}` on images unlike those that the file is verified on, for people."""
+        words = {f"SNR, {each.kind} images": f"{each.snr_db:.1f} dB" for each in self.shifts}
+        uses = {"these": self.ranges, **{each.kind: each.ranges for each in self.shifts}}
+        outside = [
+            f"{use.share:.2%} on {name} images, by up to {use.excess:.0%} of a range"
+            for name, use in uses.items()
+            if use is not None
+        ]
+        return words | ({"values outside their ranges": "; ".join(outside)} if outside else {})
 
     def _gives(self, answer):
         guess = ", a guess by its shape: `task` (--task)" if answer.name in self.guessed else ""

@@ -12,8 +12,8 @@ from .images import (
     fingerprint,
     gather_images,
     gather_labelled,
-    synthetic_images,
 )
+from .synthetic import synthetic_images
 
 HELD_OUT_IMAGES = 128  # at most, to verify on
 
@@ -116,7 +116,7 @@ class Images:
     held_out: int = 0
 
 
-def gather_all(calibration, verification, mode, judged, preprocessing, class_names, num_classes):
+def gather_all(calibration, verification, mode, judged, preprocessing, class_names, num_classes, narrow_range=False):
     """The `Images` of an export.
 
     Args:
@@ -124,6 +124,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
         mode: as for `export_tflite`.
         judged: how many images `"auto"` chooses by.
         preprocessing, class_names, num_classes: as for `gather_labelled`.
+        narrow_range: as for `check_calibration`.
 
     Raises:
         ValueError: images are unfit, or none is left to verify on.
@@ -135,7 +136,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
         calibration, rest, rest_labels = gather_calibration(
             calibration, preprocessing, mode, held_out, class_names, num_classes if held_out else 0
         )
-        check_calibration(np.concatenate([calibration, rest]))
+        check_calibration(np.concatenate([calibration, rest]), narrow_range)
         if mode == "auto":
             if len(rest) == 0:
                 raise ValueError(

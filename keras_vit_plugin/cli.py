@@ -218,6 +218,7 @@ def demo(output, as_json):
 @click.option("--max-size", type=float, metavar="MB", help="For auto: megabytes, of 10^6 bytes.")
 @click.option("--max-relative-error", type=float, help="For auto: error as a share of the spread of the answers.")
 @click.option("--min-snr", type=float, help="Signal-to-noise ratio, in dB, from which it is.")
+@click.option("--narrow-range", is_flag=True, help="All images to come have as little contrast as the calibration's.")
 @click.option("--keep-rejected", is_flag=True, help="Keep a file that is too far from MODEL as OUT.rejected.tflite.")
 @click.option(
     "--runtime-python", metavar="PATH", help="For tflite-runtime: a Python that has it, to verify the file there."
@@ -253,6 +254,7 @@ def export(
     max_size,
     max_relative_error,
     min_snr,
+    narrow_range,
     keep_rejected,
     runtime_python,
     report,
@@ -294,6 +296,7 @@ def export(
         max_size=None if max_size is None else max_size * 1e6,
         max_relative_error=max_relative_error,
         keep_rejected=keep_rejected,
+        narrow_range=narrow_range,
         runtime_python=runtime_python,
         **wish,
     )

@@ -11,7 +11,7 @@ from PIL import Image
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite, inspect, verify
 from keras_vit_plugin.export.image_folders import image_files
-from keras_vit_plugin.export.images import gather_images, gather_labelled, synthetic_images
+from keras_vit_plugin.export.images import gather_images, gather_labelled
 from keras_vit_plugin.export.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.verify import TOLERANCES, compare, usual_tolerance
 
@@ -257,12 +257,6 @@ def test_images_are_spread_over_what_there_is():
     assert taken[:, 0, 0, 0].tolist() == [0, 25, 50, 74, 99]
     stream = gather_images((image for image in images), Preprocessing((2, 2), 1), "images", 5)
     assert stream[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
-
-
-def test_synthetic_images_differ_and_use_the_range():
-    images = synthetic_images((24, 32, 3), 8)
-    assert images.shape == (8, 24, 32, 3) and images.dtype == np.uint8
-    assert len({image.tobytes() for image in images}) == 8 and images.min() < 20 and images.max() > 235
 
 
 def test_inspect_prints_what_is_promised(tmp_path):
