@@ -49,11 +49,9 @@ def browser(every_core):
 def made(browser, tmp_path_factory):
     """A copy of examples/web in which `make web` runs, and the address that it prints."""
     root = tmp_path_factory.mktemp("clone")
-    ignored = shutil.ignore_patterns("site", "node_modules", "__pycache__")
-    shutil.copytree(WEB, root / "examples" / "web", ignore=ignored)
+    shutil.copytree(WEB, root / "examples" / "web", ignore=shutil.ignore_patterns("site", "__pycache__"))
     shutil.copy(REPOSITORY / "Makefile", root)
     (root / ".venv").symlink_to(sys.prefix)
-    (root / "examples" / "web" / "node_modules").symlink_to(WEB / "node_modules")
     installed = (".venv/installed", "examples/web/node_modules/installed")
     command = ["make", *(f"--old-file={path}" for path in installed), "web", "PORT=0"]
     with open(root / "errors.txt", "w") as errors:
@@ -362,6 +360,48 @@ def test_nothing_is_fetched_from_elsewhere(browser, site):
     assert all(url.startswith((page.url, "data:", "blob:")) for url in requests)
     assert errors == []
     page.close()
+
+
+def test_the_page_keeps_to_its_content_security_policy(browser, site, tmp_path):
+    """On threads and WebGPU, with a photo and a file of a person's own."""
+    said = []
+    page = browser.open(site, lambda page: page.on("console", lambda message: said.append(message.text)))
+    settle(page)
+    Image.fromarray(pixels((64, 64, 3), 1)[0]).save(tmp_path / "p.png")
+    assert give(page, "photo", tmp_path / "p.png") is None
+    assert give(page, "model", site / "site" / "int8.tflite") is None
+    page.click("label:has(input[value=webgpu])")
+    settle(page)
+    assert browser.page.evaluate("crossOriginIsolated")
+    assert [text for text in said if "Content Security Policy" in text or "Refused" in text] == []
+    page.close()
+
+
+def test_the_content_security_policy_holds(page):
+    """Markup that found a way in runs nothing, loads nothing and sends nothing."""
+    refused = page.evaluate(
+        """async () => {
+            const refused = [];
+            addEventListener("securitypolicyviolation", ({ effectiveDirective }) => refused.push(effectiveDirective));
+            const markup = document.createElement("div");
+            markup.innerHTML = `<img src="https://example.org/x.png"><img src="x" onerror="window.hacked = true">
+                <iframe src="https://example.org"></iframe><object data="https://example.org"></object>
+                <form action="https://example.org"></form><p style="color: red"></p>`;
+            document.body.append(markup);
+            const script = document.createElement("script");
+            script.textContent = "window.hacked = true";
+            document.body.append(script);
+            await fetch("https://example.org").catch(() => {});
+            setTimeout(() => new Function("window.hacked = true")()); // what a debugger calls may evaluate text
+            markup.querySelector("form").submit();
+            await new Promise((resolve) => setTimeout(resolve, 300));
+            markup.remove();
+            return refused;
+        }"""
+    )
+    directives = {"img-src", "script-src-attr", "script-src-elem", "frame-src", "object-src", "style-src-attr"}
+    assert directives | {"connect-src", "script-src", "form-action"} <= set(refused)
+    assert page.evaluate("window.hacked") is None
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
