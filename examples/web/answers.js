@@ -1,8 +1,8 @@
 // What the scores of a model mean, and how that is said.
 
-import { lastOperator } from "./modelfile.js";
+export const TASKS = ["classes", "binary", "multi-label", "regression", "embedding", "features"];
 
-const SCHEMA = 2; // of the metadata: the newest that is known here
+const MOST_LINES = 100; // that are listed of labels that hold, and of numbers
 const LEAST_POWER = 1e-6; // of the mean square of the outputs: below it lies the rounding of float32
 
 /** What turns raw pixels into what a file takes: scale and offset. */
@@ -18,21 +18,19 @@ export const AGREEMENT = {
 /**
  * The output that is shown, the first of the model's: `{answer: {task, activation}, output}`.
  *
- * @throws a sentence where a newer version made the file, or nothing says which output it is.
+ * @param metadata as of `metadataOf`, or null.
+ * @param graph as of `readGraph`.
+ * @throws a sentence where nothing says which output it is.
  */
-export function scoresOf(metadata, bytes, outputs, file) {
-  if ((metadata?.schema ?? 1) > SCHEMA) {
-    throw new Error(`${file} was made by keras-vit-plugin ${metadata.keras_vit_plugin}, which is newer than this page.`);
-  }
-  const stored = metadata?.answers?.[0];
-  const name = stored?.name ?? metadata?.outputs?.[0];
-  const output = outputs.length === 1 ? outputs[0] : outputs.find((each) => each.name === name);
+export function scoresOf(metadata, graph, outputs, file) {
+  const stored = metadata?.answers[0];
+  const output = outputs.length === 1 ? outputs[0] : outputs.find((each) => each.name === stored?.name);
   if (!output) throw new Error(`${file} has ${outputs.length} outputs and does not say which of them is the answer.`);
-  return { answer: stored ?? meaningByGraph(lastOperator(bytes), output.shape, Boolean(metadata)), output };
+  return { answer: stored ?? meaningByGraph(graph.lastOperator, output.shape, false), output };
 }
 
 /** What scores mean whose file does not say it; one of this package's older versions knew classes only. */
-function meaningByGraph(operator, shape, madeHere) {
+export function meaningByGraph(operator, shape, madeHere) {
   if (shape.length === 1 && operator === "LOGISTIC") return { task: "binary", activation: "sigmoid" };
   if (shape.length === 1) return { task: "regression", activation: "linear" };
   if (shape.length !== 2) return { task: "features", activation: "linear" };
@@ -74,15 +72,21 @@ export function inWords({ task }, labels, scores, probabilities, top) {
   if (task === "regression") {
     const lines = labels.map((label, i) => ({ label, text: `${Number(scores[i].toPrecision(5))}`, share: null }));
     const title = lines.length === 1 ? lines[0].text : lines.slice(0, top).map((line) => `${line.label} ${line.text}`);
-    return { title: [title].flat().join(" · "), lines };
+    return { title: [title].flat().join(" · "), lines: atMost(MOST_LINES, lines) };
   }
   const all = probabilities
     .map((share, i) => ({ label: labels[i], text: `${(100 * share).toFixed(1)} %`, share }))
     .sort((a, b) => b.share - a.share);
   if (task !== "multi-label") return { title: all[0].label, lines: all.slice(0, top) };
   const holds = all.filter(({ share }) => share >= 0.5);
-  const title = holds.map(({ label }) => label).join(", ") || "None of its labels";
-  return { title, lines: all.slice(0, Math.max(top, holds.length)) };
+  const title = atMost(MOST_LINES, holds).map(({ label }) => label).join(", ") || "None of its labels";
+  return { title, lines: atMost(MOST_LINES, all.slice(0, Math.max(top, holds.length))) };
+}
+
+/** The first lines, and how many others there are. */
+function atMost(count, lines) {
+  if (lines.length <= count) return lines;
+  return [...lines.slice(0, count), { label: `and ${lines.length - count} more`, text: "", share: null }];
 }
 
 /**

@@ -2,9 +2,11 @@
 
 import { AGREEMENT, inWords, RANGES, scoresOf } from "./answers.js";
 import { BACKENDS, missing, Model, Session } from "./engine.js";
+import { readGraph } from "./flatbuffer.js";
 import { readMetadata, readModelFile } from "./modelfile.js";
 import { Photo } from "./photo.js";
 import { layout, toPixels } from "./resize.js";
+import { plain } from "./text.js";
 
 const TOP = 5;
 const VIEW_SIDE = 560; // pixels of the drawn photo's longer side
@@ -27,7 +29,7 @@ let turn = Promise.resolve();
 function next(task) {
   turn = turn.then(task).catch((error) => {
     console.warn(error);
-    element("error").textContent = error.message;
+    element("error").textContent = plain(error.message);
     element("error").hidden = false;
   });
   return turn;
@@ -94,10 +96,10 @@ async function openEntry(entry) {
 /** How near the file is to its Keras model, as the exporter measured it. */
 function parityText({ metadata, answer: { task } }) {
   const parity = metadata?.parity ?? {};
-  const agreement = parity.agreement ?? parity.top1_agreement;
-  if (task !== "regression") return agreement === undefined ? "not known" : `${(100 * agreement).toFixed(1)} %`;
-  const error = parity.relative_error; // of the spread of the numbers
-  if (error === undefined) return "not known";
+  const agreement = parity.agreement ?? parity.top1_agreement ?? null;
+  if (task !== "regression") return agreement === null ? "not known" : `${(100 * agreement).toFixed(1)} %`;
+  const error = parity.relative_error ?? null; // of the spread of the numbers
+  if (error === null) return "not known";
   return error < 1e-4 ? "< 0.01 %" : `${(100 * error).toPrecision(2)} %`;
 }
 
@@ -143,7 +145,7 @@ function showBackends() {
   const notes = Object.keys(BACKENDS).map((backend) => [backend, missing(backend) ?? model.notes[backend]]);
   element("note").textContent = notes
     .filter(([, why]) => why)
-    .map(([backend, why]) => `${BACKENDS[backend].name} is not used: ${why}.`)
+    .map(([backend, why]) => `${BACKENDS[backend].name} is not used: ${plain(why)}.`)
     .join(" ");
 }
 
@@ -172,17 +174,31 @@ async function classify() {
     return;
   }
   if (model.asksForPixels && !model.range) {
-    element("status").textContent = "Say which pixels this file takes";
-    element("top").replaceChildren();
-    answer = null;
+    forgetAnswer("Say which pixels this file takes");
     return;
   }
-  const result = await model.classify(toPixels(photo, model.preprocessing));
+  let result;
+  try {
+    result = await model.classify(toPixels(photo, model.preprocessing));
+  } catch (error) {
+    forgetAnswer("No answer");
+    showPhoto();
+    throw error;
+  }
   answer = { ...result, labels: model.labels, backend: model.backend, model: model.name, photo: photo.name };
   model.entry.ms = result.ms;
   describe(model.entry);
   showPhoto();
   showAnswer();
+}
+
+/** Takes away what was said of another photo. */
+function forgetAnswer(status) {
+  answer = null;
+  element("top").replaceChildren();
+  element("time").textContent = "–";
+  element("status").textContent = status;
+  view.canvas.setAttribute("aria-label", status);
 }
 
 function showPhoto() {
@@ -193,14 +209,14 @@ function showPhoto() {
   view.imageSmoothingEnabled = Math.max(photo.width, photo.height) > SMALL_PHOTO;
   view.imageSmoothingQuality = "high";
   view.drawImage(photo.bitmap, place.left * scale, place.top * scale, place.width * scale, place.height * scale);
-  if (answer.attention && element("show-attention").checked) showAttention(answer.attention);
+  if (answer?.attention && element("show-attention").checked) showAttention(answer.attention);
   element("frame").classList.remove("empty");
   element("hint").hidden = true;
 }
 
 /** Colours the patches, the more the answer draws on them. */
 function showAttention({ rows, columns, values }) {
-  const highest = Math.max(...values);
+  const highest = values.reduce((a, b) => Math.max(a, b));
   const shade = new ImageData(columns, rows);
   values.forEach((value, i) => shade.data.set([...ATTENTION_COLOUR, 190 * (value / highest)], 4 * i));
   const small = new OffscreenCanvas(columns, rows);
@@ -216,7 +232,7 @@ function showAnswer() {
       const line = document.createElement("li");
       const part = (name, text) => Object.assign(document.createElement("span"), { className: name, textContent: text });
       const bar = part("bar", "");
-      bar.style.width = `${100 * (share ?? 0)}%`;
+      bar.style.width = `${100 * Math.min(Math.max(share ?? 0, 0), 1)}%`;
       const label = part("label", name);
       label.title = name;
       line.append(bar, label, part("share", text));
@@ -327,14 +343,15 @@ function take(input) {
 
 function takeFiles(files) {
   for (const file of files) {
-    if (file.name.toLowerCase().endsWith(".tflite")) asked(() => takeModel(file));
-    else asked(() => takePhoto(file, file.name));
+    const name = plain(file.name);
+    if (name.toLowerCase().endsWith(".tflite")) asked(() => takeModel(file, name));
+    else asked(() => takePhoto(file, name));
   }
 }
 
-async function takeModel(file) {
-  const entry = { name: file.name, blob: async () => file };
-  await readModelFile(file, file.name);
+async function takeModel(file, name) {
+  const entry = { name, blob: async () => file };
+  await readModelFile(file, name);
   addEntry(entry);
   try {
     await openEntry(entry);
@@ -436,7 +453,8 @@ window.vit = {
     try {
       const all = bytesOf(pixelsBase64);
       const size = session.input.shape.reduce((a, b) => a * b, 1);
-      const { name } = scoresOf(await readMetadata(file, "the file"), file, session.outputs, "the file").output;
+      const graph = readGraph(file, "the file");
+      const { name } = scoresOf(await readMetadata(file, graph, "the file"), graph, session.outputs, "the file").output;
       const logits = [];
       for (let start = 0; start < all.length; start += size) {
         const { outputs } = await session.run(all.subarray(start, start + size));

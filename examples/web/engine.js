@@ -2,10 +2,12 @@
 // they give its answers.
 
 import { agreementDb, namesOf, probabilitiesOf, RANGES, scoresOf } from "./answers.js";
+import { readGraph } from "./flatbuffer.js";
 import { readMetadata } from "./modelfile.js";
 
 const MOST_THREADS = 4;
 const CHECK_ROUNDS = 3;
+const MOST_PIXELS = 64e6; // of all photos that a file takes at once
 // Threads do the same arithmetic in other slices. WebGPU computes in float what an integer file computes in int8.
 const LEAST_AGREEMENT_DB = { wasm: 60, webgpu: 20 };
 
@@ -67,7 +69,8 @@ export class Model {
    * @throws a sentence where the file is damaged or of a kind that this page does not take.
    */
   static async open(bytes, name) {
-    const metadata = await readMetadata(bytes, name);
+    const graph = readGraph(bytes, name);
+    const metadata = await readMetadata(bytes, graph, name);
     let session;
     try {
       session = await Session.open(bytes, BACKENDS.single);
@@ -75,7 +78,7 @@ export class Model {
       throw sentence(error, name);
     }
     try {
-      const model = new Model(bytes, name, metadata, session);
+      const model = new Model(bytes, name, graph, metadata, session);
       model.reference = await model.answers(session);
       model.notes = {};
       if (!missing("threads")) await model.use("threads", { onlyIfFaster: true });
@@ -86,7 +89,7 @@ export class Model {
     }
   }
 
-  constructor(bytes, name, metadata, session) {
+  constructor(bytes, name, graph, metadata, session) {
     const { shape, dtype } = session.input;
     if (shape[0] === -1) {
       throw new Error(`${name} leaves its batch size open, which LiteRT.js does not take: export it for one photo.`);
@@ -94,7 +97,10 @@ export class Model {
     if (shape.length !== 4 || ![1, 3].includes(shape[3]) || shape.some((side) => side < 1)) {
       throw new Error(`${name} takes ${dtype} [${shape}]; this page runs models of photos: [1, height, width, 1 or 3].`);
     }
-    const { answer, output: scores } = scoresOf(metadata, bytes, session.outputs, name);
+    if (shape[0] * shape[1] * shape[2] > MOST_PIXELS) {
+      throw new Error(`${name} takes [${shape}]: more than ${MOST_PIXELS / 1e6} million pixels.`);
+    }
+    const { answer, output: scores } = scoresOf(metadata, graph, session.outputs, name);
     if (scores.dtype !== "float32" || scores.shape.length === 0) {
       throw new Error(`${name} gives ${scores.dtype} [${scores.shape}]; this page expects float32 scores of each photo.`);
     }
@@ -126,16 +132,20 @@ export class Model {
   /**
    * What one photo's pixels are: `{logits, probabilities, attention, ms}`. `logits` are the scores as they come;
    * probabilities, one per label, are null of a regression; attention is `{rows, columns, values}` or null.
+   *
+   * @throws a sentence where a score is NaN or infinite.
    */
   async classify(pixels) {
     const [scale, offset] = RANGES[this.range ?? "0..255"];
     const given = this.range ? Float32Array.from(pixels, (value) => value * scale + offset) : pixels;
     const { outputs, ms } = await this.session.run(repeat(given, this.session.input.shape[0]));
     const logits = outputs[this.scores.name].slice(0, this.columns);
+    if (!logits.every(Number.isFinite)) throw new Error(`${this.name} answers with NaN or infinity: it has no answer.`);
     let attention = null;
     if (this.attention) {
       const [, rows, columns] = this.attention.shape;
-      attention = { rows, columns, values: outputs.attention.slice(0, rows * columns) };
+      const values = outputs.attention.slice(0, rows * columns);
+      if (values.every(Number.isFinite)) attention = { rows, columns, values };
     }
     return { logits, probabilities: probabilitiesOf(this.answer, logits), attention, ms };
   }

@@ -1,10 +1,12 @@
-// What the page reads out of a .tflite without an interpreter.
+// A .tflite that a person picked: whether it is one, whether it is whole, and what it says of itself.
+
+import { metadataOf } from "./metadata.js";
 
 const MARK = new TextEncoder().encode('{"keras_vit_plugin":');
-const SEAL = '"content_sha256": "';
+const SEAL = new TextEncoder().encode('"content_sha256": "');
+const NAME = "keras_vit_plugin"; // of the entry of metadata
 const HASH_DIGITS = 64;
 const LARGEST_FILE = 1 << 30;
-const [QUOTE, BACKSLASH, OPEN, CLOSE] = [...'"\\{}'].map((character) => character.charCodeAt(0));
 
 /** The bytes of a .tflite that a person picked; throws a sentence where it is none. */
 export async function readModelFile(blob, name) {
@@ -18,86 +20,56 @@ export async function readModelFile(blob, name) {
 }
 
 /**
- * The object that the exporter stored in the file; null for other files.
+ * What the exporter says in the file, as `metadataOf` gives it; null for other files.
  *
- * @throws a sentence where the file is not what was exported, by the hash in it: a damaged file could answer wrong.
+ * @param graph as of `readGraph`.
+ * @throws a sentence where the file is not what was exported, by the hash in it: a damaged file could answer wrong. Or
+ *   where a newer version made it, or what it says is wrong.
  */
-export async function readMetadata(bytes, name) {
-  for (let start = bytes.length - MARK.length; start >= 0; start--) {
-    if (bytes[start] === MARK[0] && MARK.every((byte, i) => bytes[start + i] === byte)) {
-      const end = endOfObject(bytes, start);
-      if (!(await isWhole(bytes, start, end))) {
-        throw new Error(`${name} is damaged: it is not what was exported, by the hash in its metadata.`);
-      }
-      return JSON.parse(new TextDecoder().decode(bytes.subarray(start, end)));
-    }
+export async function readMetadata(bytes, graph, name) {
+  await checkWhole(bytes, name);
+  if (!graph.metadata.has(NAME)) return null;
+  let stored;
+  try {
+    stored = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(graph.metadata.get(NAME)));
+  } catch {
+    throw new Error(`${name}: its metadata is no JSON.`);
   }
-  return null;
+  return metadataOf(stored, graph, name);
 }
 
-/** Whether SHA-256 of the file, with zeros for the digits of the hash, is the hash in its metadata. */
-async function isWhole(bytes, start, end) {
-  if (!window.isSecureContext) return true; // there is no SHA-256 then
-  const place = latin1(bytes.subarray(start, end)).indexOf(SEAL);
-  if (place < 0) return false;
-  const first = start + place + SEAL.length;
-  const blanked = bytes.slice().fill("0".charCodeAt(0), first, first + HASH_DIGITS);
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", blanked));
-  const expected = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  return latin1(bytes.subarray(first, first + HASH_DIGITS)) === expected;
+/**
+ * Throws a sentence unless SHA-256 of the file, with zeros for the digits of the hash, is the hash in its metadata. The
+ * first hash of the file counts; a file with the metadata of this package has one.
+ */
+async function checkWhole(bytes, name) {
+  const place = find(bytes, SEAL);
+  if (place < 0 && find(bytes, MARK) < 0) return;
+  if (!globalThis.crypto?.subtle) {
+    throw new Error(`${name} has a hash, which a browser checks only on pages of https or localhost.`);
+  }
+  if (place < 0 || !(await isSealed(bytes, place + SEAL.length))) {
+    throw new Error(`${name} is damaged: it is not what was exported, by the hash in its metadata.`);
+  }
 }
 
-// Operators by their numbers in the TFLite schema: those that tell what a score is, and those that only convert it.
-const TELLING = { 9: "FULLY_CONNECTED", 14: "LOGISTIC", 25: "SOFTMAX" };
-const CONVERTING = [6, 22, 43, 53, 114]; // DEQUANTIZE, RESHAPE, SQUEEZE, CAST, QUANTIZE
+async function isSealed(bytes, first) {
+  const digits = bytes.subarray(first, first + HASH_DIGITS);
+  const stored = digits.slice();
+  digits.fill("0".charCodeAt(0));
+  const hashed = crypto.subtle.digest("SHA-256", bytes); // of a copy that is made at once
+  digits.set(stored);
+  const expected = Array.from(new Uint8Array(await hashed), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return latin1(stored) === expected;
+}
 
-/** What computes the first output of a .tflite, a value of `TELLING`; "other" for all else. */
-export function lastOperator(bytes) {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const follow = (place) => place + view.getUint32(place, true);
-  const field = (table, number) => {
-    const fields = table - view.getInt32(table, true);
-    const known = 4 + 2 * number < view.getUint16(fields, true);
-    const offset = known ? view.getUint16(fields + 4 + 2 * number, true) : 0;
-    return offset && table + offset; // 0: it has its default
-  };
-  const items = (table, number) => {
-    const place = field(table, number);
-    if (!place) return [];
-    const start = follow(place);
-    return Array.from({ length: view.getUint32(start, true) }, (_, i) => start + 4 + 4 * i);
-  };
-  const indices = (table, number) => items(table, number).map((place) => view.getInt32(place, true));
-  const [CODES, SUBGRAPHS, OUTPUTS, OPERATORS, CODE, INPUTS, OF_OPERATOR, OLD_KIND, KIND] = [1, 2, 2, 3, 0, 1, 2, 0, 3];
-
-  const model = follow(0);
-  const kinds = items(model, CODES).map(follow).map((code) => {
-    const [old, kind] = [field(code, OLD_KIND), field(code, KIND)];
-    return Math.max(old && view.getInt8(old), kind && view.getInt32(kind, true));
-  });
-  const graph = follow(items(model, SUBGRAPHS)[0]);
-  const producers = new Map();
-  for (const operator of items(graph, OPERATORS).map(follow)) {
-    const code = field(operator, CODE);
-    const entry = { kind: kinds[code && view.getUint32(code, true)], inputs: indices(operator, INPUTS) };
-    for (const tensor of indices(operator, OF_OPERATOR)) producers.set(tensor, entry);
+/** Where bytes begin in others, -1 where they do not. */
+function find(bytes, wanted) {
+  let place = bytes.indexOf(wanted[0]);
+  while (place >= 0 && !wanted.every((byte, i) => bytes[place + i] === byte)) {
+    place = bytes.indexOf(wanted[0], place + 1);
   }
-  let last = producers.get(indices(graph, OUTPUTS)[0]);
-  while (CONVERTING.includes(last?.kind)) last = producers.get(last.inputs[0]);
-  return TELLING[last?.kind] ?? "other";
+  return place;
 }
 
 const latin1 = (bytes) => new TextDecoder("latin1").decode(bytes);
-
-function endOfObject(bytes, start) {
-  let depth = 0;
-  let inString = false;
-  for (let i = start; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (byte === BACKSLASH && inString) i++;
-    else if (byte === QUOTE) inString = !inString;
-    else if (!inString && byte === OPEN) depth++;
-    else if (!inString && byte === CLOSE && --depth === 0) return i + 1;
-  }
-  return bytes.length;
-}

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
+from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
 from keras_vit_plugin.export.image_folders import image_files
 from keras_vit_plugin.export.images import gather_labelled
 from keras_vit_plugin.export.preprocessing import (
@@ -607,6 +608,86 @@ def test_an_offset_of_all_scores_hides_no_error_of_a_backend(browser, site):
     assert answer(page)["backend"] == "single"
     assert "2 threads is not used: its answers differ" in page.inner_text("#note")
     page.close()
+
+
+def test_scores_that_are_no_numbers_get_a_sentence(page, tmp_path):
+    """The photo before it had an answer, which does not stay; the one after it has one again."""
+    import tensorflow as tf
+
+    def function(images):
+        return tf.math.log(tf.reduce_mean(images, (1, 2)) - 10) @ tf.ones((3, 3))
+
+    (tmp_path / "log.tflite").write_bytes(_foreign_file(function, (1, 8, 8, 3)))
+    for name, colour in (("white", (255, 200, 100)), ("black", (0, 0, 0)), ("ten", (10, 100, 100))):
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
+    assert give(page, "model", tmp_path / "log.tflite") is None
+    page.click("label:has(input[value='0..255'])")
+    settle(page)
+    for bad in ("black", "ten"):  # NaN, and minus infinity
+        assert give(page, "photo", tmp_path / "white.png") is None
+        assert page.locator("#top li").count() == 3 and page.inner_text("#time").endswith("ms")
+        said = give(page, "photo", tmp_path / f"{bad}.png")
+        assert said == "log.tflite answers with NaN or infinity: it has no answer."
+        assert page.locator("#top li").count() == 0 and page.evaluate("vit.answer") is None
+        assert page.inner_text("#status") == "No answer" and page.inner_text("#time") == "–"
+        assert "NaN" not in page.inner_text("main").replace(said, "")
+
+
+def test_texts_of_a_file_are_shown_as_text(page, kind_files, tmp_path):
+    labels = [
+        "<img src=x onerror='window.hacked = true'>",
+        "</li><script>window.hacked = true</script>",
+        "\u202egpj.exe\u2066\x00\x07",
+        "&lt;b&gt; \U0001f600 \u05d0\u05d1",
+    ]
+    stored = get_metadata(read(kind_files[0]["logits"][0].read_bytes()))
+    stored = {key: value for key, value in stored.items() if key != "content_sha256"}
+    model = tmp_path / "<i onclick=x>\u202e.tflite"
+    model.write_bytes(set_metadata(kind_files[0]["logits"][0].read_bytes(), stored | {"labels": labels}))
+    photo = tmp_path / "<b>\u202ephoto.png"
+    photo.write_bytes(kind_files[1][0].read_bytes())
+    title, tags = page.title(), "[...document.querySelectorAll('*')].map((element) => element.tagName)"
+    known = set(page.evaluate(tags))
+    assert give(page, "model", model) is None and give(page, "photo", photo) is None
+    shown = [
+        line.evaluate("line => line.querySelector('.label').textContent") for line in page.locator("#top li").all()
+    ]
+    labels[2] = " gpj.exe   "
+    assert sorted(shown) == sorted(labels) and page.title() == title
+    markup = page.content()
+    assert not any(character in markup for character in "\u202e\u2066\x00\x07")
+    assert set(page.evaluate(tags)) == known and page.evaluate("window.hacked") is None
+    assert page.locator("#models .choice").last.inner_text().startswith("<i onclick=x> .tflite")
+    (tmp_path / "<i>\u202ewrong.tflite").write_bytes(b"This is a letter, not a model.")
+    assert give(page, "model", tmp_path / "<i>\u202ewrong.tflite").startswith("<i> wrong.tflite is no TFLite model")
+
+
+def test_a_thousand_labels_that_hold_are_counted(page, tmp_path):
+    import tensorflow as tf
+
+    def function(images):
+        return tf.sigmoid(tf.reduce_mean(images, (1, 2)) @ tf.ones((3, 1000)))
+
+    (tmp_path / "many.tflite").write_bytes(_foreign_file(function, (1, 8, 8, 3)))
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "white.png")
+    give(page, "model", tmp_path / "many.tflite")
+    page.click("label:has(input[value='0..1'])")
+    assert give(page, "photo", tmp_path / "white.png") is None
+    assert page.locator("#top li").count() == 101
+    assert page.locator("#top li").last.inner_text().strip() == "and 900 more"
+
+
+def test_a_file_with_wrong_metadata_is_refused_before_it_is_run(page, kind_files, tmp_path):
+    """What is compared with Python in test_web_metadata.py, here as a person does it."""
+    content = kind_files[0]["logits"][0].read_bytes()
+    stored = {key: value for key, value in get_metadata(read(content)).items() if key != "content_sha256"}
+    for key, value in (("preprocessing", None), ("labels", ["one"]), ("schema", 99), ("answers", [])):
+        (tmp_path / "m.tflite").write_bytes(set_metadata(content, stored | {key: value}))
+        assert give(page, "model", tmp_path / "m.tflite").startswith("m.tflite"), key
+        assert page.locator("#models .choice").count() == 4 and page.locator("iframe").count() == 1
+    page.locator("#samples button").first.click()
+    settle(page)
+    assert not page.is_visible("#error") and page.locator("#top li").count() == 5
 
 
 def test_bad_files_get_a_sentence_and_the_page_goes_on(page, site, digits_files, tmp_path):
