@@ -395,15 +395,12 @@ async function fetched(path) {
 
 async function start() {
   element("frame").classList.add("empty");
-  const site = await fetch("site/site.json").then((response) => (response.ok ? response.json() : null));
-  if (!site) {
-    element("status").textContent = "Open a .tflite to begin";
-    return;
-  }
-  for (const { file, name, bytes } of site.models) {
+  element("status").textContent = "Open a .tflite to begin";
+  const { models, samples } = await siteContent();
+  for (const { file, name, bytes } of models) {
     addEntry({ name, bytes, blob: async () => (await fetched(`site/${file}`)).blob() });
   }
-  for (const { file, name } of site.samples) {
+  for (const { file, name } of samples) {
     const button = Object.assign(document.createElement("button"), { type: "button", title: name });
     const image = Object.assign(document.createElement("img"), { src: `site/${file}`, alt: name });
     image.addEventListener("load", () => image.classList.toggle("pixels", image.naturalWidth < SMALL_PHOTO));
@@ -413,8 +410,20 @@ async function start() {
     );
     element("samples").append(button);
   }
+  if (!entries.length) return; // `prepare.py` has not ended
   await openEntry(entries[0]);
   element("samples").querySelector("button")?.click();
+}
+
+async function siteContent() {
+  const response = await fetch("site/site.json");
+  if (!response.ok) return { models: [], samples: [] };
+  try {
+    const { models, samples } = await response.json();
+    return { models: [...models], samples: [...samples] };
+  } catch {
+    throw new Error("site/site.json is damaged: run `make web` again.");
+  }
 }
 
 // For tests and benchmarks

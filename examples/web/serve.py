@@ -69,7 +69,7 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request, client_address):
         error = sys.exception()
-        if not isinstance(error, ConnectionError):  # who left is told nothing
+        if not isinstance(error, (ConnectionError, TimeoutError)):  # who left is told nothing
             print(f"A request failed: {error}", file=sys.stderr)
 
 

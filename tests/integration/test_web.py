@@ -610,6 +610,30 @@ def test_an_offset_of_all_scores_hides_no_error_of_a_backend(browser, site):
     page.close()
 
 
+@pytest.mark.parametrize(
+    "content, error",
+    [
+        ('{"models": [], "samples": []}', None),  # prepare.py was ended
+        (None, None),
+        ("", "site/site.json is damaged: run `make web` again."),
+        ("[]", "site/site.json is damaged: run `make web` again."),
+        (
+            '{"models": [{"file": "none.tflite", "name": "x"}], "samples": []}',
+            "site/none.tflite is missing: run `make web`.",
+        ),
+    ],
+)
+def test_a_site_that_is_not_whole(content, error, browser, site):
+    def answer(route):
+        route.fulfill(body=content or "", status=404 if content is None else 200, content_type="application/json")
+
+    page = browser.open(site, lambda page: page.route("**/site.json", answer))
+    settle(page)
+    assert (page.inner_text("#error") if page.is_visible("#error") else None) == error
+    assert page.inner_text("#status") == "Open a .tflite to begin"
+    page.close()
+
+
 def test_scores_that_are_no_numbers_get_a_sentence(page, tmp_path):
     """The photo before it had an answer, which does not stay; the one after it has one again."""
     import tensorflow as tf
