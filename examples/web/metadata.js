@@ -36,14 +36,15 @@ const TYPES = {
 };
 
 /**
- * `{outputs, answers: [{name, task, activation}], labels, preprocessing, parity}` of what is stored in a file; labels
- * are null or plain texts.
+ * `{outputs, answers: [{name, task, activation}], labels, preprocessing, parity}` of what is stored in a file; null where
+ * that is nothing. Labels are null or plain texts.
  *
  * @param graph as of `readGraph`.
  * @throws a sentence that says what is wrong.
  */
 export function metadataOf(stored, graph, file) {
   if (!isObject(stored)) throw new Error(`${file}: its metadata is no object of JSON.`);
+  if (!Object.keys(stored).length) return null;
   const schema = stored.schema === undefined ? 1 : stored.schema;
   if (!isCount(schema) || schema > SCHEMA) {
     const version = plain(String(stored.keras_vit_plugin)).slice(0, 20);
@@ -87,6 +88,9 @@ function checkFits({ outputs, answers, labels, preprocessing }, graph, file) {
   const shapes = new Map(graph.outputs.map(({ name, shape }) => [name, shape]));
   if (![...outputs, ...answers.map(({ name }) => name)].every((name) => shapes.has(name))) {
     throw new Error(`${file}: its metadata name outputs that it does not have.`);
+  }
+  if (new Set(answers.map(({ name }) => name)).size < answers.length) {
+    throw new Error(`${file}: its metadata say twice what an output means.`);
   }
   const shape = shapes.get(answers[0].name);
   const wanted = answers[0].task === "binary" ? [1, 2] : shape.length === 2 ? shape.slice(1) : [];

@@ -7,6 +7,8 @@ const SEAL = new TextEncoder().encode('"content_sha256": "');
 const NAME = "keras_vit_plugin"; // of the entry of metadata
 const HASH_DIGITS = 64;
 const LARGEST_FILE = 1 << 30;
+const LONGEST_METADATA = 1 << 22; // bytes
+const DEEPEST = 100; // levels of lists and objects in them
 
 /** The bytes of a .tflite that a person picked; throws a sentence where it is none. */
 export async function readModelFile(blob, name) {
@@ -29,13 +31,25 @@ export async function readModelFile(blob, name) {
 export async function readMetadata(bytes, graph, name) {
   await checkWhole(bytes, name);
   if (!graph.metadata.has(NAME)) return null;
+  const text = graph.metadata.get(NAME);
+  if (text.length > LONGEST_METADATA) throw new Error(`${name}: its metadata has ${text.length} bytes: too many.`);
   let stored;
   try {
-    stored = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(graph.metadata.get(NAME)));
+    stored = JSON.parse(new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(text));
+    checkValues(stored, 0);
   } catch {
     throw new Error(`${name}: its metadata is no JSON.`);
   }
   return metadataOf(stored, graph, name);
+}
+
+/** Throws at what JSON can write and nothing can hold: half a character, a number beyond all, lists without end. */
+function checkValues(value, depth) {
+  const bad = typeof value === "string" ? !value.isWellFormed() : typeof value === "number" && !Number.isFinite(value);
+  if (bad || depth > DEEPEST) throw new RangeError("no value");
+  if (typeof value === "object" && value !== null) {
+    for (const entry of Object.entries(value).flat()) checkValues(entry, depth + 1);
+  }
 }
 
 /**

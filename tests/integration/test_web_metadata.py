@@ -131,6 +131,7 @@ WRONG = [
     *(("answers.0.activation", value) for value in ("relu", None, 1, "toString")),
     *(("answers.0.name", value) for value in ("none", 1, None, ABSENT)),
     ("answers.0.colour", "red"),
+    ("labels", ["\ud800", *NAMES[1:]]),
     *(("preprocessing", value) for value in (None, ABSENT, [], {}, "cover", [16, 16])),
     *(("preprocessing.size", value) for value in ([60000, 60000], [17, 16], [0, 16], [-16, 16], [16], [16, 16, 3])),
     *(("preprocessing.size", value) for value in ([16.5, 16], ["16", "16"], [True, True], None, "16", 16, ABSENT)),
@@ -196,6 +197,10 @@ TEXTS = {
     "no hash": b'{"keras_vit_plugin": "1"}',
     "a short hash": b'{"keras_vit_plugin": "1", "content_sha256": "00"}',
     "deep": b'{"keras_vit_plugin": "1", ' + HASH + b', "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "a number beyond all": b'{"keras_vit_plugin": "1", ' + HASH + b', "x": [1e999]}',
+    "half a character": b'{"keras_vit_plugin": "1", ' + HASH + b', "x": {"\\ud800": 1}}',
+    "a byte order mark": b'\xef\xbb\xbf{"keras_vit_plugin": "1", ' + HASH + b"}",
+    "too long": b'{"keras_vit_plugin": "1", ' + HASH + b"}" + b" " * (1 << 22),
     "a long number": b'{"keras_vit_plugin": "1", ' + HASH + b', "schema": ' + b"9" * 5000 + b"}",
 }
 
@@ -239,11 +244,18 @@ def _hash(content):
     return re.search(rb'"content_sha256": "(\w{64})"', content)[1]
 
 
+def _answers_twice(good):
+    stored = get_metadata(read(good))
+    return changed(good, "answers", stored["answers"] * 2)
+
+
 STORED = b'{"keras_vit_plugin": "9.9", "labels": ["x"], ' + HASH + b"}"
 FILES = {
     "as exported": lambda good: good,
     "two entries, the first new": lambda good: _second_entry(good, True),
     "two entries, the last new": lambda good: _second_entry(good, False),
+    "an answer twice": _answers_twice,
+    "an empty object": lambda good: with_text(good, b"{}"),
     "a hash in a name": _hash_in_a_name,
     "another name of the entry": _renamed,
     "metadata of another file behind": lambda good: good + STORED,
