@@ -79,7 +79,7 @@ def check_paths(path, report, mode, calibration, target, runtime_python):
         )
     check_writable(path, ".tflite")
     if report is not None:
-        check_writable(report, ".html")
+        check_writable(report, ".html", "report")
         require_matplotlib()
     if runtime_python is not None:
         if target != "tflite-runtime":

@@ -1,5 +1,6 @@
 """The main job on what the package ships: digits model -> .keras -> loaded -> int8 file -> verified -> run."""
 
+import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from .files import read_file
+from keras_vit_plugin.temporary import temporary_folder
+
+from .files import check_writable, make_folder, read_file, write_atomically
 from .interpreter import Runner
 from .pipeline import export_tflite
 from .verify import ParityReport, compare, keras_logits
@@ -46,9 +49,10 @@ def run_demo(folder):
     from .preprocessing import pixel_normalization
 
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
+    check_writable(folder / "vit_digits.keras", ".keras")
     (x_train, _), (x_test, y_test) = load_digits_split()
-    build("vit_digits", weights="pretrained").save(folder / "vit_digits.keras")
+    _save(build("vit_digits", weights="pretrained"), folder / "vit_digits.keras")
     model = keras.saving.load_model(folder / "vit_digits.keras")
     reference = keras_logits(model, x_test, *pixel_normalization(model, channels=1))
 
@@ -71,14 +75,23 @@ def run_demo(folder):
     return rows, parities["float32"].top1_accuracy_model, picture
 
 
+def _save(model, path):
+    """A Keras model as a `.keras` file."""
+    with temporary_folder() as folder:
+        model.save(folder / path.name)
+        write_atomically(path, (folder / path.name).read_bytes())
+
+
 def _write_images(folder, images, labels):
     """The digits as an image folder with `labels.csv`, for the other commands."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     rows = ["file,label"]
     for i, (image, label) in enumerate(zip(images, labels)):
-        Image.fromarray(image[..., 0]).save(folder / f"{i:03}.png")
+        picture = io.BytesIO()
+        Image.fromarray(image[..., 0]).save(picture, format="png")
+        write_atomically(folder / f"{i:03}.png", picture.getvalue(), sync=False)
         rows.append(f"{i:03}.png,{label}")
-    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    write_atomically(folder / "labels.csv", ("\n".join(rows) + "\n").encode())
 
 
 def _interleaved_medians(runners, image):

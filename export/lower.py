@@ -1,7 +1,6 @@
 """From a `ViTSpec`, or any Keras model, to a float32 `.tflite` with static shapes."""
 
 import re
-import tempfile
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from .interpreter import Runner
 from .keras_model import computing_in_float32
 from .loadable import refusal, refused_operator
 from .progress import stage
+from .saved_model import saved_model
 from .synthetic import synthetic_images
 from .targets import UnsupportedByTarget
 
@@ -271,8 +271,7 @@ def _convert(function, signature, variables=()):
     module.function = tf.function(function, input_signature=[signature], autograph=False)
     concrete = module.function.get_concrete_function()
     module.variables_to_track = list(variables)
-    with tempfile.TemporaryDirectory() as folder, stage("Converting to TFLite"), quiet_stderr(), quiet_python():
-        tf.saved_model.save(module, folder, signatures={"serving_default": concrete})
+    with stage("Converting to TFLite"), quiet_stderr(), quiet_python(), saved_model(module, concrete) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         try:

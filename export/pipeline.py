@@ -21,7 +21,7 @@ from .arguments import (
     wish_of,
 )
 from .distribution_shift import shift_reports, shifted_too_far
-from .files import write_atomically
+from .files import check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
 from .foreign_runner import foreign_load_error
@@ -167,6 +167,8 @@ def export_tflite(
     started = time.perf_counter()
     check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
     check_paths(path, report, quantize, calibration, target, runtime_python)
+    if keep_rejected:
+        check_writable(rejected_path(path), ".tflite")
     if input_dtype is None:
         input_dtype = TARGETS[target].input_dtypes[0]
     outputs = checked_outputs(outputs, quantize, target)
@@ -320,7 +322,7 @@ def export_tflite(
         choice=choice,
         tried=tried,
     )
-    page = None if report is None else as_page(made, images.verification, labels).encode()
+    page = None if report is None else as_page(made, images.verification, labels).encode(errors="backslashreplace")
     if holds:
         write_atomically(path, content)
     elif keep_rejected:

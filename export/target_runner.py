@@ -4,10 +4,11 @@ import importlib.metadata
 import json
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
+
+from keras_vit_plugin.temporary import temporary_folder
 
 from .flatbuffer import InvalidModelFile
 from .foreign_runner import check_runtime_python, foreign_runner
@@ -55,8 +56,8 @@ class MediaPipeRunner:
         Raises:
             InvalidModelFile: MediaPipe does not take the file; says why.
         """
-        with tempfile.TemporaryDirectory() as folder:
-            file, pixels = Path(folder) / "m.tflite", Path(folder) / "pixels.npy"
+        with temporary_folder() as folder:
+            file, pixels = folder / "m.tflite", folder / "pixels.npy"
             file.write_bytes(self._content)
             np.save(pixels, np.asarray(images, np.uint8))
             # -P: modules of this folder must not stand in for Python's own

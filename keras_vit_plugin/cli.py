@@ -26,6 +26,7 @@ from keras_vit_plugin.tables import (
     print_rewrites,
     strip_control,
 )
+from keras_vit_plugin.temporary import own_temporaries
 
 TOP = 5
 TRACEBACK = "keras_vit.traceback"
@@ -101,6 +102,7 @@ def main(context):
     # Export needs this backend; and TensorFlow's start-up messages would drown what the command prints.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     context.with_resource(silence_native_stderr())
+    context.with_resource(own_temporaries())
     context.with_resource(print_lines())
     context.with_resource(_short_warnings())
 

@@ -33,7 +33,7 @@ class _Counted:
 
 
 def _drop_file_descriptor_2():
-    sys.stderr.flush()
+    _prepare_stderr()
     saved = os.dup(2)
     _point_stderr_nowhere()
 
@@ -67,7 +67,7 @@ quiet_python = _Counted(_drop_prints_and_warnings_of_logging)
 @contextlib.contextmanager
 def silence_native_stderr():
     """Within the context, native libraries' standard error goes nowhere, Python's own stays."""
-    sys.stderr.flush()
+    _prepare_stderr()
     before, saved = sys.stderr, os.dup(2)
     sys.stderr = kept = os.fdopen(os.dup(2), "w", buffering=1)
     _point_stderr_nowhere()
@@ -77,6 +77,20 @@ def silence_native_stderr():
         os.dup2(saved, 2)
         os.close(saved)
         sys.stderr = before if sys.stderr is kept else sys.stderr
+
+
+def _prepare_stderr():
+    """Writes out what Python holds back for standard error, and opens those of the three streams that are closed.
+
+    A file would get their number, and what native libraries print would be in it.
+    """
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # there is none, no room for it, or it is closed
+        sys.stderr.flush()
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def _point_stderr_nowhere():

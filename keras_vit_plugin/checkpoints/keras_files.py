@@ -6,7 +6,7 @@ list all that do not fit, and position embeddings of another image size can be r
 
 import io
 import json
-import tempfile
+import math
 import zipfile
 from pathlib import Path
 
@@ -16,6 +16,9 @@ import numpy as np
 from keras_vit_plugin.checkpoints.fit import check_fit, fit_positions
 from keras_vit_plugin.checkpoints.positions import square_grid
 from keras_vit_plugin.geometry import patch_grid
+from keras_vit_plugin.temporary import temporary_folder
+
+HDF5_BYTES = 4096  # that a file has for a tensor besides its values
 
 
 def read_keras_tensors(path):
@@ -88,8 +91,8 @@ def assign_keras_tensors(model, tensors, source, source_grid=None, new_head=Fals
         ValueError: see `check_fit`; no weight of the model has changed.
     """
     trunk = getattr(model, "backbone", model)
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder) / "model.weights.h5"
+    with temporary_folder(sum(4 * math.prod(weight.shape) + HDF5_BYTES for weight in model.weights)) as folder:
+        own = folder / "model.weights.h5"
         model.save_weights(own)
         expected = {name: value.shape for name, value in _read_h5(own).items()}
         heads = [name for name in expected if name.startswith("layers/dense")]

@@ -1,9 +1,13 @@
 """Pictures with matplotlib, which is an extra: pip install 'keras-vit-plugin[plots]'."""
 
+import io
+from pathlib import Path
+
 import numpy as np
 from PIL import Image
 
 from keras_vit_plugin.explain.attention import attention_maps, attention_rollout, token_attention
+from keras_vit_plugin.export.files import check_writable, write_atomically
 
 
 def draw_attention(model, image, picture, path):
@@ -13,8 +17,9 @@ def draw_attention(model, image, picture, path):
         model: a model `attention_maps` takes.
         image: one normalized input `(H, W, C)`.
         picture: the same as uint8 pixels `(H, W, C)`, to draw on.
-        path: where to write the PNG.
+        path: where to write the picture: a PNG, or what its suffix says.
     """
+    check_writable(path)
     maps = attention_maps(model, image)
     panels = [("image", None), ("rollout", token_attention(model, attention_rollout(maps)))]
     panels += [(f"layer {i + 1}", token_attention(model, layer.mean(axis=0))) for i, layer in enumerate(maps)]
@@ -37,10 +42,11 @@ def draw_predictions(pictures, names, path, correct=None, columns=10):
     Args:
         pictures: uint8 `(N, H, W, C)`.
         names: N titles.
-        path: where to write the PNG.
+        path: where to write the picture: a PNG, or what its suffix says.
         correct: N booleans that colour the titles green or red; None leaves them black.
         columns: pictures in a row.
     """
+    check_writable(path)
     columns = min(columns, len(pictures))
     figure, axes = _figure(-(-len(pictures) // columns), columns, 1.0, 1.25)
     colours = ["black"] * len(pictures) if correct is None else ["green" if right else "red" for right in correct]
@@ -55,11 +61,12 @@ def draw_training_curves(history, path):
 
     Args:
         history: the `History` that `fit` returns, or its dictionary.
-        path: where to write the PNG.
+        path: where to write the picture: a PNG, or what its suffix says.
 
     Raises:
         ValueError: the history holds no loss.
     """
+    check_writable(path)
     values = getattr(history, "history", history)
     if "loss" not in values:
         raise ValueError(f"`history` must hold 'loss', got {sorted(values)}.")
@@ -93,4 +100,6 @@ def _figure(rows, columns, width, height, frame=False):
 
 
 def _save(figure, path):
-    figure.savefig(path, dpi=120)
+    picture = io.BytesIO()
+    figure.savefig(picture, format=Path(path).suffix[1:] or "png", dpi=120)
+    write_atomically(path, picture.getvalue())
