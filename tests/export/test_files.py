@@ -1,18 +1,27 @@
 """Killing an export at any moment leaves the old file, or none, or a whole new one."""
 
+import contextlib
+import errno
 import os
 import random
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, pixels
+from conftest import REPOSITORY, pixels, run_python
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import Tolerance, export_tflite, inspect, verify
-from keras_vit_plugin.export.files import write_atomically
+from keras_vit_plugin import temporary
+from keras_vit_plugin.export import Tolerance, export_tflite, files, inspect, pipeline, verify
+from keras_vit_plugin.export.files import check_writable, write_atomically
+from keras_vit_plugin.temporary import remove_leftovers
 
 WRITE_AND_DIE = """
 import os, signal, sys
@@ -55,21 +64,236 @@ def test_a_kill_while_writing_never_harms(moment, old, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
-    def full_disk(_):
-        raise OSError("No space left on device")
+NO_ROOM = """
+import resource, sys
+from keras_vit_plugin.export.files import write_atomically
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+try:
+    write_atomically(sys.argv[1], b"new" * 1000)
+except OSError as error:
+    print(type(error).__name__, error.errno, error)
+"""
 
-    monkeypatch.setattr(os, "fsync", full_disk)
-    with pytest.raises(OSError, match="No space"):
+WRITE_AND_WAIT = """
+import sys
+from keras_vit_plugin.export import files
+files.os.replace = lambda *arguments: print("ready", flush=True) or sys.stdin.read()
+files.write_atomically(sys.argv[1], b"theirs")
+"""
+
+# As a user who is not root, whom permissions would not stop.
+CHECK_AS_NOBODY = """
+import os, sys
+from keras_vit_plugin.export.files import check_writable
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+try:
+    check_writable(sys.argv[1], ".tflite")
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_a_disk_without_room_is_told_with_the_path(old, tmp_path):
+    path = tmp_path / "m.tflite"
+    if old is not None:
+        path.write_bytes(old)
+    said = run_python(NO_ROOM, path)
+    assert said.startswith(f"OSError {errno.EFBIG} `path` cannot be written: path={str(path)!r}: File too large")
+    assert "another path" in said
+    assert (path.read_bytes() if path.exists() else None) == old
+    assert list(tmp_path.iterdir()) == [path] * (old is not None)
+
+
+def test_any_failure_keeps_its_kind_and_number(tmp_path, monkeypatch):
+    def fail(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(PermissionError, match=r"path='.*m\.tflite': Operation not permitted") as caught:
         write_atomically(tmp_path / "m.tflite", b"new")
+    assert caught.value.errno == errno.EPERM
     assert not list(tmp_path.iterdir())
 
 
-def test_another_writers_unfinished_file_is_left_alone(tmp_path):
-    theirs = tmp_path / f".m.tflite.{os.getppid()}.partial"
-    theirs.write_bytes(b"half")
+@pytest.mark.parametrize("name", ["m.tflite", "*.tflite", "[m].tflite"])
+def test_an_unfinished_file_lives_as_long_as_its_writer(name, tmp_path):
+    command = [sys.executable, "-c", WRITE_AND_WAIT, tmp_path / "m.tflite"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as writer:
+        assert writer.stdout.readline() == b"ready\n"
+        (theirs,) = tmp_path.iterdir()
+        write_atomically(tmp_path / name, b"ours")
+        assert theirs.read_bytes() == b"theirs"
+        writer.kill()
+    write_atomically(tmp_path / name, b"ours")
+    assert list(tmp_path.iterdir()) == [tmp_path / name]
+
+
+def test_threads_that_write_one_path(tmp_path):
+    path, failures = tmp_path / "m.tflite", []
+
+    def write(letter):
+        try:
+            for _ in range(200):
+                write_atomically(path, letter * 100_000, sync=False)
+                assert len(set(path.read_bytes())) == 1 and path.stat().st_size == 100_000
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_partial_that_another_process_removes_before_it_is_locked(tmp_path, monkeypatch):
+    removed = []
+
+    def take_lock(descriptor, path, otherwise):
+        if not removed:
+            removed.append(path)
+            remove_leftovers(path.parent, files.PARTIAL)
+        return temporary.take_lock(descriptor, path, otherwise)
+
+    monkeypatch.setattr(files, "take_lock", take_lock)
     write_atomically(tmp_path / "m.tflite", b"new")
-    assert theirs.exists()
+    assert removed and (tmp_path / "m.tflite").read_bytes() == b"new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.tflite"]
+
+
+@pytest.mark.parametrize("locks", ["no module", "no file system"])
+def test_where_there_are_no_locks_files_are_written_and_leftovers_stay(locks, tmp_path, monkeypatch):
+    class Refusing:
+        LOCK_EX = LOCK_NB = 0
+
+        def flock(self, *_):
+            raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr(temporary, "fcntl", None if locks == "no module" else Refusing())
+    leftover = tmp_path / f".keras-vit-{'0' * 32}.partial"
+    leftover.touch()
+    write_atomically(tmp_path / "m.tflite", b"new")
+    assert set(tmp_path.iterdir()) == {tmp_path / "m.tflite", leftover}
+    monkeypatch.undo()
+    write_atomically(tmp_path / "m.tflite", b"new")
+    assert list(tmp_path.iterdir()) == [tmp_path / "m.tflite"]
+
+
+@pytest.mark.parametrize("mode", [None, 0o600, 0o664])
+def test_permissions_are_those_of_the_old_file_or_of_any_new_one(mode, tmp_path):
+    path, other = tmp_path / "m.tflite", tmp_path / "other"
+    other.touch()
+    if mode is not None:
+        path.touch()
+        path.chmod(mode)
+    write_atomically(path, b"new")
+    assert stat.S_IMODE(path.stat().st_mode) == (mode or stat.S_IMODE(other.stat().st_mode))
+
+
+@pytest.mark.parametrize(
+    "name", ["[a].tflite", "*.tflite", "a\nb.tflite", "caf\udce9.tflite", "n" * 248 + ".tflite", "m.tflite.tflite"]
+)
+def test_odd_names_are_written(name, tmp_path):
+    check_writable(tmp_path / name, ".tflite")
+    for content in (b"one", b"two"):
+        write_atomically(tmp_path / name, content)
+        assert (tmp_path / name).read_bytes() == content
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def make_link_to_nothing(path):
+    path.symlink_to("nothing")
+
+
+def make_link_to_itself(path):
+    path.symlink_to(path.name)
+
+
+def make_link_to_a_device(path):
+    path.symlink_to(os.devnull)
+
+
+def make_socket(path):
+    with socket.socket(socket.AF_UNIX) as made, contextlib.chdir(path.parent):  # a socket's path must be short
+        made.bind(path.name)
+
+
+@pytest.mark.parametrize(
+    "make, reason",
+    [
+        (os.mkdir, "it is a folder, not a file"),
+        (os.mkfifo, "it is a FIFO, not a file"),
+        (make_socket, "it is a socket, not a file"),
+        (make_link_to_a_device, "it is a device, not a file"),
+        (make_link_to_nothing, "it is a link to 'nothing', which is not there"),
+        (make_link_to_itself, "Too many levels of symbolic links"),
+    ],
+)
+def test_what_cannot_become_a_file_is_refused(make, reason, tmp_path):
+    path = tmp_path / "m.tflite"
+    make(path)
+    with pytest.raises(ValueError, match=f"`path` cannot be written: path={str(path)!r}: {reason}"):
+        check_writable(path, ".tflite")
+    with pytest.raises(OSError, match=f"path={str(path)!r}: {reason}"):
+        write_atomically(path, b"new")
+    assert list(tmp_path.iterdir()) == [path] and not path.is_file()
+
+
+@pytest.mark.parametrize(
+    "name, reason",
+    [
+        ("n" * 249 + ".tflite", "File name too long"),
+        ("f/" * 3000 + "m.tflite", "File name too long"),
+        ("a\0.tflite", "no NUL character"),
+        ("a\ud800.tflite", "text that a file can be called"),
+        (".tflite", "must have a name before .tflite"),
+        ("no/m.tflite", "there is no folder '.*no'"),
+        ("file/m.tflite", "there is no folder '.*file'"),
+    ],
+)
+def test_a_name_that_no_file_can_have_is_refused(name, reason, tmp_path):
+    (tmp_path / "file").touch()
+    path = f"{tmp_path}/{name}"
+    with pytest.raises(ValueError, match=reason) as caught:
+        check_writable(path, ".tflite", "report")
+    assert f"report={path!r}" in str(caught.value) and str(caught.value).startswith("`report` ")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize("path", [None, 3, b"m.tflite", os.DirEntry])
+def test_what_is_no_path_is_refused(path):
+    with pytest.raises(ValueError, match="`path` must be a path ending in .tflite"):
+        check_writable(path, ".tflite")
+
+
+@pytest.mark.parametrize("read_only, reason", [("file", "it is read-only"), ("folder", "Permission denied")])
+def test_without_permission_an_export_is_refused(read_only, reason):
+    with tempfile.TemporaryDirectory() as name:  # every user may look into
+        folder, path = Path(name), Path(name) / "m.tflite"
+        folder.chmod(0o555 if read_only == "folder" else 0o777)
+        if read_only == "file":
+            path.touch()
+            path.chmod(0o444)
+        assert f"path={str(path)!r}: {reason}" in run_python(CHECK_AS_NOBODY, path)
+        folder.chmod(0o777)
+
+
+def test_a_kept_file_is_checked_before_the_export(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "check_model", lambda model: pytest.fail("the export began"))
+    with pytest.raises(ValueError, match="File name too long"):
+        export_tflite(None, tmp_path / ("n" * 248 + ".tflite"), keep_rejected=True)
+
+
+def test_a_page_names_a_file_whose_name_is_no_unicode(tmp_path):
+    path = tmp_path / "caf\udce9.tflite"
+    export_tflite(kv.build("vit_test"), path, report=tmp_path / "m.html")
+    assert path.exists() and "caf\\udce9.tflite" in (tmp_path / "m.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("with_old_file", [False, True])
@@ -108,8 +332,11 @@ def test_killing_exports_at_random_moments(with_old_file, tmp_path):
 
 
 def test_a_link_stays_a_link(tmp_path):
-    (tmp_path / "target.tflite").write_bytes(b"old")
-    (tmp_path / "link.tflite").symlink_to(tmp_path / "target.tflite")
-    write_atomically(tmp_path / "link.tflite", b"new")
-    assert (tmp_path / "link.tflite").is_symlink()
-    assert (tmp_path / "target.tflite").read_bytes() == b"new"
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "target.tflite", tmp_path / "link.tflite"
+    target.write_bytes(b"old")
+    link.symlink_to("folder/target.tflite")
+    check_writable(link, ".tflite")
+    write_atomically(link, b"new")
+    assert link.is_symlink() and target.read_bytes() == b"new"
+    assert list(target.parent.iterdir()) == [target]
