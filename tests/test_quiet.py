@@ -80,3 +80,31 @@ def test_two_exports_at_once_are_right_and_leave_standard_error(tmp_path):
     assert "both" in run_python(EXPORTS, tmp_path)
     files = [(tmp_path / f"{number}.tflite").stat().st_size for number in range(2)]
     assert all(size > 1000 for size in files)
+
+
+CLOSED_STREAMS = """
+import os, sys
+from keras_vit_plugin.quiet import quiet_stderr, silence_native_stderr
+for number in range(3):
+    os.close(number)
+sys.stderr = None  # as Python itself has it that is started with them closed
+with silence_native_stderr(), quiet_stderr(), open(sys.argv[1], "wb") as file:
+    assert file.fileno() > 2
+    file.write(b"model")
+    for number in range(3):
+        os.write(number, b"a library's message")
+"""
+
+
+def test_a_file_never_gets_the_number_of_a_closed_standard_stream(tmp_path):
+    run_python(CLOSED_STREAMS, tmp_path / "m.tflite")
+    assert (tmp_path / "m.tflite").read_bytes() == b"model"
+
+
+def test_a_command_without_standard_error():
+    import subprocess
+    import sys
+
+    program = 'exec "$0" -c "from keras_vit_plugin.cli import main; main()" list vit_test 2>&-'
+    done = subprocess.run(["sh", "-c", program, sys.executable], stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and "vit_test" in done.stdout

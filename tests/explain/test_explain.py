@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import pixels, randomize
+from conftest import pixels, randomize, run_python
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -89,3 +89,42 @@ def test_pictures(tmp_path):
     explain.draw_training_curves({"loss": [2, 1], "val_loss": [2, 1.5], "accuracy": [0.1, 0.2]}, tmp_path / "c.png")
     for name in "apc":
         assert is_a_picture_with_content(tmp_path / f"{name}.png")
+
+
+def test_a_picture_is_what_its_suffix_says(tmp_path):
+    explain.draw_training_curves({"loss": [2, 1]}, tmp_path / "c.pdf")
+    explain.draw_training_curves({"loss": [2, 1]}, tmp_path / "c")
+    assert (tmp_path / "c.pdf").read_bytes().startswith(b"%PDF")
+    assert is_a_picture_with_content(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: explain.draw_attention(None, None, None, path),
+        lambda path: explain.draw_predictions(None, None, path),
+        lambda path: explain.draw_training_curves(None, path),
+    ],
+)
+def test_where_no_picture_can_be_written_is_said_first(draw, tmp_path):
+    path = tmp_path / "no" / "a.png"
+    with pytest.raises(ValueError, match=f"`path` cannot be written: path={str(path)!r}: there is no folder"):
+        draw(path)
+
+
+FULL_DISK = """
+import resource, sys
+from keras_vit_plugin import explain
+explain.draw_training_curves({"loss": [2, 1]}, sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, resource.RLIM_INFINITY))
+try:
+    explain.draw_training_curves({"loss": [2, 1]}, sys.argv[1])
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_picture_on_a_full_disk_leaves_the_old_one(tmp_path):
+    said = run_python(FULL_DISK, tmp_path / "c.png")
+    assert f"path={str(tmp_path / 'c.png')!r}: File too large" in said
+    assert is_a_picture_with_content(tmp_path / "c.png")

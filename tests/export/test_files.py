@@ -20,6 +20,7 @@ from conftest import REPOSITORY, pixels, run_python
 import keras_vit_plugin as kv
 from keras_vit_plugin import temporary
 from keras_vit_plugin.export import Tolerance, export_tflite, files, inspect, pipeline, verify
+from keras_vit_plugin.export.demo import run_demo
 from keras_vit_plugin.export.files import check_writable, write_atomically
 from keras_vit_plugin.temporary import remove_leftovers
 
@@ -54,7 +55,7 @@ def test_writing_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 @pytest.mark.parametrize("old", [None, b"old"])
 def test_a_kill_while_writing_never_harms(moment, old, tmp_path):
-    path = tmp_path / "m.tflite"
+    path = tmp_path / "[m].tflite"  # brackets mean something to a pattern
     if old is not None:
         path.write_bytes(old)
     killed = subprocess.run([sys.executable, "-c", WRITE_AND_DIE, path, moment], cwd=REPOSITORY)
@@ -84,6 +85,7 @@ files.write_atomically(sys.argv[1], b"theirs")
 # As a user who is not root, whom permissions would not stop.
 CHECK_AS_NOBODY = """
 import os, sys
+from keras_vit_plugin.export.demo import run_demo
 from keras_vit_plugin.export.files import check_writable
 if os.getuid() == 0:
     os.setgroups([])
@@ -340,3 +342,11 @@ def test_a_link_stays_a_link(tmp_path):
     write_atomically(link, b"new")
     assert link.is_symlink() and target.read_bytes() == b"new"
     assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("name, kind", [("file", FileExistsError), ("file/in", NotADirectoryError)])
+def test_a_demo_that_has_no_folder_says_so_first(name, kind, tmp_path, monkeypatch):
+    monkeypatch.setattr("keras_vit_plugin.presets.digits.load_digits_split", lambda: pytest.fail("the demo began"))
+    (tmp_path / "file").touch()
+    with pytest.raises(kind, match=f"path={str(tmp_path / name)!r}: .*Give the path of a folder"):
+        run_demo(tmp_path / name)
