@@ -79,7 +79,8 @@ def _save(model, path):
     """A Keras model as a `.keras` file."""
     with temporary_folder() as folder:
         model.save(folder / path.name)
-        write_atomically(path, (folder / path.name).read_bytes())
+        content = (folder / path.name).read_bytes()
+    write_atomically(path, content)
 
 
 def _write_images(folder, images, labels):

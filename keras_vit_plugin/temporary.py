@@ -81,7 +81,6 @@ def temporary_folder(size=0):
         OSError: there is no room for them, or later for what is written within the context; names the folder.
     """
     parent = Path(tempfile.gettempdir()).resolve()
-    remove_leftovers(parent, FOLDER)
     try:
         with contextlib.ExitStack() as stack:
             folder = _new_folder(parent, stack)
@@ -105,14 +104,16 @@ def cannot_be_written(folder, reason):
 
 def _new_folder(parent, stack):
     """Makes a folder that is in use until the `ExitStack` is closed, and removed then."""
+    remove_leftovers(parent, FOLDER)
     while True:
         folder = parent / f"keras-vit-{uuid.uuid4().hex}.temporary"
         folder.mkdir(mode=0o700)
-        if fcntl is not None:
-            descriptor = os.open(folder, os.O_RDONLY)
-            stack.callback(os.close, descriptor)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        if fcntl is None or take_lock(descriptor, folder, otherwise=True):
+        if fcntl is None:
+            return folder
+        descriptor = os.open(folder, os.O_RDONLY)
+        stack.callback(os.close, descriptor)
+        if take_lock(descriptor, folder, otherwise=True):
             return folder
 
 
@@ -120,19 +121,23 @@ def _check_room(folder, size):
     """Raises `OSError` unless a file of `size` bytes can be written: HDF5 does not survive a disk that is full."""
     if size and hasattr(os, "posix_fallocate"):
         with tempfile.TemporaryFile(dir=folder) as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in NO_ROOM:  # else a file system that cannot tell
+                    raise
 
 
 @contextlib.contextmanager
 def own_temporaries():
-    """Within the context, all temporary files of this process go into one `temporary_folder`, if one can be made.
+    """Within the context, all temporary files of this process go into one such folder, if one can be made.
 
     It is for commands: the folder of temporary files belongs to the whole process, a user's program included.
     """
     before = tempfile.tempdir
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            tempfile.tempdir = str(stack.enter_context(temporary_folder()))
+            tempfile.tempdir = str(_new_folder(Path(tempfile.gettempdir()).resolve(), stack))
         try:
             yield
         finally:

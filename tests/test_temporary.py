@@ -1,5 +1,6 @@
 """Temporary files end with their process, however that ends, and are told from a living one's."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -121,6 +122,13 @@ def test_a_commands_own_temporaries(temp):
             assert os.path.dirname(os.path.dirname(file.name)) == str(temp)
         assert len(list(temp.iterdir())) == 1
     assert tempfile.gettempdir() == str(temp) and not list(temp.iterdir())
+
+
+def test_an_error_of_another_file_stays_what_it_is(temp):
+    error = OSError(errno.ENOSPC, "No space left on device", "m.tflite")
+    with pytest.raises(OSError) as caught, own_temporaries():
+        raise error
+    assert caught.value is error
 
 
 def test_commands_work_where_no_temporary_file_can_be_made(temp, monkeypatch):
