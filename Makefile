@@ -18,8 +18,8 @@ web: .venv/installed $(LITERT_JS)
 		$(if $(CALIBRATION),--calibration $(CALIBRATION)) $(if $(LABELS),--labels $(LABELS))
 	.venv/bin/python examples/web/serve.py $(if $(PORT),--port $(PORT))
 
-$(LITERT_JS): examples/web/package.json $(if $(NPM),,.venv-node/installed)
-	cd examples/web && PATH="$(CURDIR)/.venv-node/bin:$$PATH" npm install --silent
+$(LITERT_JS): examples/web/package-lock.json $(if $(NPM),,.venv-node/installed)
+	cd examples/web && PATH="$(CURDIR)/.venv-node/bin:$$PATH" npm ci --silent
 	touch $@
 
 # An npm for machines without one.

@@ -1,5 +1,6 @@
 """What `make` installs is pinned to a version and the hashes of its files, the build's own tool included."""
 
+import json
 import re
 import tomllib
 
@@ -41,3 +42,11 @@ def test_all_that_the_project_names_is_pinned(file, extras):
 @pytest.mark.parametrize("file", EXTRAS)
 def test_the_build_has_the_pinned_setuptools(file):
     assert PROJECT["build-system"]["requires"] == [f"setuptools=={pins(file)['setuptools']}"]
+
+
+def test_the_web_example_has_the_hashes_of_what_it_names():
+    web = REPOSITORY / "examples" / "web"
+    named = json.loads((web / "package.json").read_text())["dependencies"]
+    own, *packages = json.loads((web / "package-lock.json").read_text())["packages"].values()
+    assert own["dependencies"] == named and len(packages) >= len(named)
+    assert all(package["integrity"].startswith("sha512-") for package in packages)
