@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz lint benchmark matrix hashes clean
+.PHONY: demo web test test-long fuzz fuzz-files lint benchmark matrix hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -41,6 +41,10 @@ test-long: .venv/installed
 MINUTES ?= 5
 fuzz: .venv/installed
 	.venv/bin/python tests/fuzz/run.py $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
+
+# Damaged and hostile files through every command for so many minutes; `make fuzz-files SEED=12` is one case again.
+fuzz-files: .venv/installed
+	.venv/bin/python tests/fuzz_files/run.py $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -1,0 +1,190 @@
+"""Many cases through watched processes, several at a time."""
+
+import contextlib
+import json
+import shlex
+import shutil
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cases import NAMES, make_case, remove
+from verdict import ANSWERED, FAULTS, REFUSED, files_below, verdict
+from watched import Limits, Watched
+
+FAILURES = Path("fuzz-files-failures")
+PROGRESS_SECONDS = 20
+WARM_UPS = {
+    "keras-vit": ["keras-vit verify seeds/vit.keras seeds/vit.tflite --images seeds/photos"],
+    "vit.py": ["vit.py classify seeds/dense.tflite seeds/photos/0.png"],
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A case, and what became of it."""
+
+    seed: int
+    format: str
+    mutation: str
+    command: str
+    argv: tuple[str, ...]
+    outcome: str
+    detail: str
+    seconds: float
+    memory: int
+
+    @property
+    def is_fault(self):
+        return self.outcome in FAULTS
+
+
+class Bench:
+    """The processes of one thread: one with TensorFlow, one without, as devices have none.
+
+    Args:
+        folder: its own.
+        seeds: the folder of `make_seeds`; where it is not there, the first process with TensorFlow makes it.
+        limits: `Limits`.
+    """
+
+    def __init__(self, folder, seeds, limits=Limits()):  # noqa: B008, it is frozen
+        self.seeds, self._workers = Path(seeds), {}
+        for program, lines in WARM_UPS.items():
+            place = Path(folder) / program
+            (place / "case").mkdir(parents=True)
+            (place / "case" / "seeds").symlink_to(self.seeds)
+            self._workers[program] = Watched(place, limits=limits, warm_up=[line.split() for line in lines])
+
+    def make_seeds(self):
+        worker = self._workers["keras-vit"]
+        worker.call("seeds:make_seeds", self.seeds)
+
+    def judge(self, seed, only=None):
+        """The `Result` of a case; its files are in `folder_of(result)` until the next one."""
+        program = "vit.py"
+        case = make_case(seed, self._place(program), self.seeds, only)
+        if case.argv[0] != program:
+            program = "keras-vit"
+            case = make_case(seed, self._place(program), self.seeds, only)
+        folder = self._place(program)
+        before = files_below(folder)
+        ran = self._workers[program].run(case.argv, case.stdin)
+        said = verdict(case, ran, before, files_below(folder), self.seeds)
+        self.last = folder, ran
+        return Result(
+            seed,
+            case.format,
+            case.mutation,
+            case.command,
+            case.argv,
+            said.outcome,
+            said.detail,
+            ran.seconds,
+            ran.memory,
+        )
+
+    def keep(self, result, to):
+        """Copies the files of the last case, and what the command printed, into a folder."""
+        folder, ran = self.last
+        remove(to)
+        to.mkdir(parents=True)
+        with contextlib.suppress(shutil.Error, OSError):  # pipes, and links that lead nowhere
+            shutil.copytree(folder, to / "case", symlinks=True, ignore=shutil.ignore_patterns("seeds", "pipe"))
+        (to / "stdout").write_bytes(ran.out)
+        (to / "stderr").write_bytes(ran.err)
+        (to / "result.json").write_text(json.dumps(asdict(result), indent=1))
+        return to
+
+    def close(self):
+        for worker in self._workers.values():
+            worker.close()
+
+    def _place(self, program):
+        return self._workers[program].folder / "case"
+
+
+def campaign(
+    seeds,
+    minutes=None,
+    workers=1,
+    failures=FAILURES,
+    out=print,
+    only=None,
+    limits=Limits(),  # noqa: B008, it is frozen
+    keep_all=False,
+):
+    """Judges cases until the time is over; returns the `Result`s.
+
+    Args:
+        seeds: a list or range of integers.
+        minutes: None is without end.
+        workers: how many cases at a time.
+        failures: folder in which the files of faults are kept, each under its seed.
+        out: prints a line.
+        only: name of the only format.
+        limits: `Limits`.
+        keep_all: keep the files of every case.
+    """
+    results, waiting, count = [], iter(seeds), len(seeds)
+    with tempfile.TemporaryDirectory(prefix="fuzz-files-") as folder, ThreadPoolExecutor(workers) as pool:
+        benches = [Bench(Path(folder) / str(index), Path(folder) / "seeds", limits) for index in range(workers)]
+        try:
+            benches[0].make_seeds()
+            started = time.monotonic()
+            until = [float("inf") if minutes is None else started + 60 * minutes]
+
+            def work(bench):
+                while time.monotonic() < until[0]:
+                    seed = next(waiting, None)  # of a range, which threads may share
+                    if seed is None:
+                        return
+                    result = bench.judge(seed, only)
+                    results.append(result)
+                    if result.is_fault or keep_all:
+                        bench.keep(result, Path(failures) / str(seed))
+                    if result.is_fault:
+                        out(fault_line(result))
+
+            working = [pool.submit(work, bench) for bench in benches]
+            try:
+                while wait(working, PROGRESS_SECONDS).not_done:
+                    out(progress_line(results, count, time.monotonic() - started, until[0] - time.monotonic()))
+            finally:
+                until[0] = 0  # as after Ctrl-C
+            for each in working:
+                each.result()
+        finally:
+            for bench in benches:
+                bench.close()
+    return results
+
+
+def fault_line(result):
+    detail = " ".join(result.detail.split())
+    return (
+        f"{result.outcome.upper()} {result.format}, {result.mutation}: {shlex.join(result.argv)[:300]}: {detail[:400]} "
+        f"(make fuzz-files SEED={result.seed})"
+    )
+
+
+def progress_line(results, count, taken, left):
+    """How far a campaign is, and how long it lasts at most."""
+    rate = len(results) / taken
+    left = min(left, (count - len(results)) / rate if rate else left)
+    faults = sum(result.is_fault for result in results)
+    return f"{len(results)} cases, {rate:.1f} a second, {faults} fault(s), {left / 60:.1f} minutes left at most"
+
+
+def table(results):
+    """Counts by format and outcome, as lines of Markdown."""
+    shown = [REFUSED, ANSWERED, *FAULTS]
+    lines = [f"| format | cases | {' | '.join(shown)} |", f"|---|{'---:|' * (len(shown) + 1)}"]
+    for name in (*NAMES, "all"):
+        outcomes = Counter(result.outcome for result in results if name in ("all", result.format))
+        cells = " | ".join(str(outcomes[outcome]) for outcome in shown)
+        lines.append(f"| {name} | {outcomes.total()} | {cells} |")
+    return lines
