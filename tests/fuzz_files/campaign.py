@@ -4,6 +4,7 @@ import contextlib
 import json
 import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -11,16 +12,16 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from cases import NAMES, make_case, remove
+from cases import KERAS, LITERT, NAMES, TFLITE_RUNTIME, make_case, remove
 from verdict import ANSWERED, FAULTS, REFUSED, files_below, verdict
 from watched import Limits, Watched
 
 FAILURES = Path("fuzz-files-failures")
 PROGRESS_SECONDS = 20
-WARM_UPS = {
-    "keras-vit": ["keras-vit verify seeds/vit.keras seeds/vit.tflite --images seeds/photos"],
-    "vit.py": ["vit.py classify seeds/dense.tflite seeds/photos/0.png"],
-}
+DEVICE_PYTHON = Path(__file__).parents[2] / ".venv-device" / "bin" / "python"
+# Each process is warmed up by what makes it import most.
+BUILT = "keras-vit verify seeds/vit.keras seeds/vit.tflite --images seeds/photos"
+CLASSIFIED = "vit.py classify seeds/dense.tflite seeds/photos/0.png"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Result:
     seed: int
     format: str
     mutation: str
-    command: str
+    runtime: str
     argv: tuple[str, ...]
     outcome: str
     detail: str
@@ -43,43 +44,41 @@ class Result:
 
 
 class Bench:
-    """The processes of one thread: one with TensorFlow, one without, as devices have none.
+    """The processes of one thread: one with TensorFlow, and two without for `vit.py`, one of them with tflite-runtime.
 
     Args:
         folder: its own.
-        seeds: the folder of `make_seeds`; where it is not there, the first process with TensorFlow makes it.
+        seeds: the folder of `make_seeds`, which one `Bench` of several makes.
         limits: `Limits`.
     """
 
     def __init__(self, folder, seeds, limits=Limits()):  # noqa: B008, it is frozen
-        self.seeds, self._workers = Path(seeds), {}
-        for program, lines in WARM_UPS.items():
-            place = Path(folder) / program
-            (place / "case").mkdir(parents=True)
-            (place / "case" / "seeds").symlink_to(self.seeds)
-            self._workers[program] = Watched(place, limits=limits, warm_up=[line.split() for line in lines])
+        self.folder, self.seeds = Path(folder) / "case", Path(seeds)
+        self.folder.mkdir(parents=True)
+        device = DEVICE_PYTHON if DEVICE_PYTHON.exists() else sys.executable
+        self._workers = {
+            name: Watched(folder, name, python, limits, [warm_up.split()])
+            for name, python, warm_up in (
+                (KERAS, sys.executable, BUILT),
+                (LITERT, sys.executable, CLASSIFIED),
+                (TFLITE_RUNTIME, device, CLASSIFIED),
+            )
+        }
 
     def make_seeds(self):
-        worker = self._workers["keras-vit"]
-        worker.call("seeds:make_seeds", self.seeds)
+        self._workers[KERAS].call("seeds:make_seeds", self.seeds)
 
     def judge(self, seed, only=None):
-        """The `Result` of a case; its files are in `folder_of(result)` until the next one."""
-        program = "vit.py"
-        case = make_case(seed, self._place(program), self.seeds, only)
-        if case.argv[0] != program:
-            program = "keras-vit"
-            case = make_case(seed, self._place(program), self.seeds, only)
-        folder = self._place(program)
-        before = files_below(folder)
-        ran = self._workers[program].run(case.argv, case.stdin)
-        said = verdict(case, ran, before, files_below(folder), self.seeds)
-        self.last = folder, ran
+        """The `Result` of a case; its files are in `folder` until the next one."""
+        case = make_case(seed, self.folder, self.seeds, only)
+        before = files_below(self.folder)
+        self.ran = ran = self._workers[case.runtime].run(case.argv, case.stdin)
+        said = verdict(case, ran, before, files_below(self.folder), self.seeds)
         return Result(
             seed,
             case.format,
             case.mutation,
-            case.command,
+            case.runtime,
             case.argv,
             said.outcome,
             said.detail,
@@ -89,22 +88,18 @@ class Bench:
 
     def keep(self, result, to):
         """Copies the files of the last case, and what the command printed, into a folder."""
-        folder, ran = self.last
         remove(to)
         to.mkdir(parents=True)
         with contextlib.suppress(shutil.Error, OSError):  # pipes, and links that lead nowhere
-            shutil.copytree(folder, to / "case", symlinks=True, ignore=shutil.ignore_patterns("seeds", "pipe"))
-        (to / "stdout").write_bytes(ran.out)
-        (to / "stderr").write_bytes(ran.err)
+            shutil.copytree(self.folder, to / "case", symlinks=True, ignore=shutil.ignore_patterns("seeds", "pipe"))
+        (to / "stdout").write_bytes(self.ran.out)
+        (to / "stderr").write_bytes(self.ran.err)
         (to / "result.json").write_text(json.dumps(asdict(result), indent=1))
         return to
 
     def close(self):
         for worker in self._workers.values():
             worker.close()
-
-    def _place(self, program):
-        return self._workers[program].folder / "case"
 
 
 def campaign(
@@ -142,7 +137,10 @@ def campaign(
                     seed = next(waiting, None)  # of a range, which threads may share
                     if seed is None:
                         return
-                    result = bench.judge(seed, only)
+                    try:
+                        result = bench.judge(seed, only)
+                    except Exception as error:
+                        raise RuntimeError(f"case {seed} cannot be judged: {error}") from error
                     results.append(result)
                     if result.is_fault or keep_all:
                         bench.keep(result, Path(failures) / str(seed))
@@ -164,11 +162,10 @@ def campaign(
 
 
 def fault_line(result):
-    detail = " ".join(result.detail.split())
-    return (
-        f"{result.outcome.upper()} {result.format}, {result.mutation}: {shlex.join(result.argv)[:300]}: {detail[:400]} "
-        f"(make fuzz-files SEED={result.seed})"
-    )
+    """A fault in one line, in which a terminal finds nothing to obey."""
+    command, detail = shlex.join(result.argv)[:300], " ".join(result.detail.split())[:400]
+    line = f"{result.outcome.upper()} {result.format}, {result.mutation}, {result.runtime}: {command}: {detail}"
+    return f"{line.encode('unicode_escape').decode()} (make fuzz-files SEED={result.seed})"
 
 
 def progress_line(results, count, taken, left):

@@ -12,6 +12,8 @@ from formats import FORMATS
 COMMAND_LINE = "command line"
 NAMES = (*FORMATS, COMMAND_LINE)
 TURNS = tuple(name for turn in range(3) for name in NAMES if turn == 0 or name not in FORMATS or not FORMATS[name].slow)
+KERAS, LITERT, TFLITE_RUNTIME = "TensorFlow", "ai-edge-litert", "tflite-runtime"
+ON_TFLITE_RUNTIME = 0.25  # of the cases of vit.py
 OLD = b"what was there before"
 TRIES = 50
 
@@ -30,6 +32,7 @@ class Case:
         file: the changed file or folder; None of a command line.
         stdin: a file to read from, or None.
         promises: names of checks in `verdict`.
+        runtime: which process runs it.
     """
 
     seed: int
@@ -41,10 +44,7 @@ class Case:
     file: Path | None = None
     stdin: Path | None = None
     promises: tuple[str, ...] = ()
-
-    @property
-    def command(self):
-        return " ".join(self.argv[:2]) if self.argv[0] != "prepare.py" else "prepare.py"
+    runtime: str = KERAS
 
 
 def make_case(seed, folder, seeds, only=None):
@@ -62,7 +62,7 @@ def make_case(seed, folder, seeds, only=None):
     if name == COMMAND_LINE:
         shutil.copytree(seeds, folder / "seeds")  # which a command may be told to write over
         argv, names, must = command_line(random)
-        return Case(seed, name, "text", tuple(argv), names, must)
+        return Case(seed, name, "text", tuple(argv), names, must, runtime=runtime_of(argv, random))
     (folder / "seeds").symlink_to(seeds)
     form = FORMATS[name]
     source = random.choice(sorted(form.seeds))
@@ -79,7 +79,13 @@ def make_case(seed, folder, seeds, only=None):
     what = mutation.__name__.replace("_", " ")
     stdin = file if argv[-1] == "-" else None
     names = ("-:",) if stdin else named(template, slots["F"])
-    return Case(seed, name, what, tuple(argv), names, must, file, stdin, form.promises)
+    return Case(seed, name, what, tuple(argv), names, must, file, stdin, form.promises, runtime_of(argv, random))
+
+
+def runtime_of(argv, random):
+    if argv[0] != "vit.py":
+        return KERAS
+    return TFLITE_RUNTIME if random.random() < ON_TFLITE_RUNTIME else LITERT
 
 
 def mutated(form, source, file, random):

@@ -2,49 +2,14 @@
 
 import functools
 
-TEXTS = (
-    *("", " ", "-", "--", "-v", ".", "..", "/", "*", "%s", "{0}", "$HOME", "~", "\\", "'", '"', "a\nb", "a=b", "="),
-    *("nan", "inf", "-inf", "1e999", "-1", "0", "1e308", "1e-320", "99999999999999999999", "0x10", "1_000", "\u0661"),
-    *(
-        "\u00bd",
-        "1/0",
-        "1,,2",
-        "1/3,1/3,1/3",
-        "0.5,0.5",
-        "0",
-        "1/nan",
-        "None",
-        "true",
-        "[]",
-        "{}",
-        "2147483648",
-        "65536",
-    ),
-    *("/dev/null", "/dev/zero", "/dev/stdin", "/nowhere/x.tflite", "seeds", "seeds/photos", "seeds/photos/0.png"),
-    *("seeds/dense.tflite", "seeds/dense.keras", "seeds/labels.txt", "seeds/timm.npz", "seeds/preset", "x.tflite"),
-    *(
-        "classes",
-        "=classes",
-        "probabilities=binary",
-        "a=classes,a=binary",
-        "int8",
-        "auto",
-        "int8-full",
-        "gpu",
-        "random",
-    ),
-    *(
-        "[bold]x[/bold]",
-        "\x1b[31mred",
-        "\x9b31m",
-        "\u202e",
-        "\udcff",
-        "x" * 100_000,
-        "x" * 300,
-        "a/" * 3000,
-        "vit_digits",
-    ),
-)
+ODD = ("", " ", "-", "--", "-v", ".", "..", "/", "*", "%s", "{0}", "$HOME", "~", "\\", "'", '"', "a\nb", "a=b", "=")
+NUMBERS = ("nan", "inf", "-inf", "1e999", "-1", "0", "1e308", "1e-320", "65536", "2147483648", "99999999999999999999")
+NO_NUMBERS = ("0x10", "1_000", "\u0661", "\u00bd", "1/0", "1/nan", "1,,2", "0.5,0.5", "1/3,1/3,1/3", "None", "[]", "{}")
+PATHS = ("/dev/null", "/dev/zero", "/dev/stdin", "/nowhere/x.tflite", "x.tflite", "seeds", "seeds/photos")
+FILES = tuple(f"seeds/{name}" for name in ("dense.tflite", "dense.keras", "labels.txt", "timm.npz", "photos/0.png"))
+WORDS = ("classes", "=classes", "probabilities=binary", "a=classes,a=binary", "int8", "auto", "gpu", "vit_digits")
+SHOWN = ("[bold]x[/bold]", "\x1b[31mred", "\x9b31m", "\u202e", "\udcff", "x" * 300, "x" * 100_000, "a/" * 3000)
+TEXTS = (*ODD, *NUMBERS, *NO_NUMBERS, *PATHS, *FILES, *WORDS, *SHOWN)
 NOT_FINITE = ("nan", "inf", "-inf", "1e999", "1/nan")
 KERAS_VIT = {
     "export": "seeds/dense.keras out.tflite",
@@ -55,9 +20,21 @@ KERAS_VIT = {
     "list": "",
 }
 QUANTIZED = "seeds/dense.keras out.tflite --quantize int8 --calibration seeds/photos"
-# What is not asked to write: only what is in the way is refused, and the rest would run the whole demo.
-FIXED = ("keras-vit demo --output seeds/labels.txt", "keras-vit demo --output seeds/nowhere/\0")
-NUMBERS = ("mean", "std")
+DEMO = ("keras-vit demo --output seeds/labels.txt", "keras-vit demo --output seeds/labels.txt/x")  # all else lasts long
+POSITIONS = (
+    "MODEL",
+    "OUT",
+    "TFLITE",
+    "IMAGES",
+    "model",
+    "path",
+    "name=",
+    "photo",
+    "folder",
+    "index",
+    "source",
+    "option",
+)
 OTHERS = {
     "vit.py classify seeds/dense.tflite seeds/photos/0.png": ("--threads", "--pixels"),
     "vit.py folder seeds/dense.tflite seeds/photos": ("--threads", "--pixels"),
@@ -88,11 +65,14 @@ def options():
 
 def command_line(random):
     """`(argv, names that a refusal may give, whether it must be refused)`."""
+    if random.random() < 0.01:
+        return random.choice(DEMO).split(" "), ("--output", "output"), True
     text = random.choice(TEXTS)
     if random.random() < 0.35:
         base, names = random.choice(sorted(OTHERS.items()))
         argv, option, number = base.split(), random.choice(names), False
-        place = random.randrange(2, len(base.split(" --")[0].split())) if random.random() < 0.5 else None
+        first = 1 if argv[0] == "prepare.py" else 2
+        place = random.randrange(first, len(base.split(" --")[0].split())) if random.random() < 0.5 else None
         if option in argv:
             del argv[argv.index(option) : argv.index(option) + 2]
     else:
@@ -103,28 +83,19 @@ def command_line(random):
         positional = len(base.split(" --")[0].split())
         place = 2 + random.randrange(positional) if positional and (random.random() < 0.25 or not option) else None
     if place is None and not option:
-        return [*argv, text], ("pattern", text), False
+        return [*argv, text], ("pattern", *told(text)), False
     if place is not None:
         argv[place] = text
-        return argv, (text, *POSITIONS), False
+        return argv, (*told(text), *POSITIONS), False
     number = number or option in ("--mean", "--std")
+    if option in ("--runs", "--warm-up") and text in NUMBERS:
+        text = "-1"  # who asks for many runs waits for them
     if option in ("--import", "--runtime-python") and text.startswith(("seeds", "/", ".")):
         text = "nothing"
-    names = (option, option.strip("-").replace("-", "_"), option.strip("-"), text)
+    names = (option, option.strip("-").replace("-", "_"), option.strip("-"), *told(text))
     return [*argv, option, text], names, number and text in NOT_FINITE
 
 
-POSITIONS = (
-    "MODEL",
-    "OUT",
-    "TFLITE",
-    "IMAGES",
-    "model",
-    "path",
-    "name=",
-    "photo",
-    "folder",
-    "index",
-    "source",
-    "argument",
-)
+def told(text):
+    """A text as a refusal may show it."""
+    return (repr(text), repr(text)[1:-1], text) if len(text.strip()) > 2 else (repr(text), f": {text}", f" {text}:")

@@ -175,6 +175,7 @@ FORMATS = {
         (FOLDER, on_a_file(TABLE, "labels.csv"), on_a_file(TABLE, "labels.csv"), on_a_file(ANY, "*.*")),
         FOLDER_COMMANDS,
         copy="album",
+        promises=("accuracy_is_right",),
     ),
     "photo": Format(
         {f"photo.{suffix}": {} for suffix in SUFFIXES},

@@ -1,5 +1,7 @@
 """What the outcome of a case is: refused or answered as it should be, or a fault."""
 
+import csv
+import io
 import json
 import re
 import zipfile
@@ -30,6 +32,7 @@ ASIDE = re.compile(
 # folder of the photos in it.
 TOLD = re.compile(
     r"keeps less than|too far from|\(wanted |made from other weights|The Keras model gives|is no image that can be read"
+    r"|no operator has a block"
 )
 
 
@@ -92,8 +95,9 @@ def left_behind(case, ran, before, after):
     lost = [path for path in before if path not in after]
     if ran.code == 0:
         changed = [path for path in changed if path.parts[0] not in WRITTEN and case.file is not None]
-    else:  # a site that is being made is begun anew the next time
-        changed = [path for path in changed if path.parts[0] != "site"]
+    else:  # a site is begun anew the next time; an index is written of the photos that could be read
+        allowed = ("site", "out.npz") if b"out.npz: " in ran.out else ("site",)
+        changed = [path for path in changed if path.parts[0] not in allowed]
     said = [f"{name} in the folder for temporary files" for name in ran.left]
     return ", ".join([*map(repr, map(str, changed)), *[f"{str(path)!r} is lost" for path in lost], *said])
 
@@ -185,6 +189,26 @@ def answer_is_of_the_pixels(case, out, seeds):
         if not abs(answer["probability"] - right) < 2e-3:
             return f"{answer['label']} has {answer['probability']:.4f}, NumPy says {right:.4f}"
     return ""
+
+
+def accuracy_is_right(case, out, seeds):
+    """The accuracy of `verify` is that of the photos and labels in the table."""
+    table = case.file / "labels.csv"
+    if "verify" not in case.argv or "--json" not in case.argv or not table.is_file():
+        return ""
+    said, right = json.loads(out).get("top1_accuracy_tflite"), []
+    if said is None:
+        return ""
+    for row in csv.DictReader(io.StringIO(table.read_bytes().decode("utf-8-sig"), newline="")):
+        label = row["label"].strip()
+        try:
+            answers = answers_of_a_photo(case.file / row["file"].strip(), seeds)
+        except Exception:  # whatever a damaged image makes its decoder do: it is left out
+            continue
+        if answers is None:
+            return ""
+        right.append(answers.argmax() == (NAMES.index(label) if label in NAMES else float(label)))
+    return "" if abs(np.mean(right) - said) < 1e-6 else f"accuracy {said} is told of {sum(right)} in {len(right)}"
 
 
 def answers_of_a_photo(path, seeds):

@@ -64,16 +64,17 @@ class Watched:
     """A worker process; it is started when it is needed, and another takes its place when it dies.
 
     Args:
-        folder: its own, for the files of standard output and error and for temporary ones.
+        folder: where `case` is, and what it prints; one that several workers take in turn.
+        name: of its folder for temporary files.
         python: the program that runs `commands_worker.py`.
         limits: `Limits`.
         warm_up: `(argv, ...)` of commands that a new process runs before the first case, in `folder / "case"`.
     """
 
-    def __init__(self, folder, python=sys.executable, limits=Limits(), warm_up=()):  # noqa: B008, it is frozen
+    def __init__(self, folder, name, python=sys.executable, limits=Limits(), warm_up=()):  # noqa: B008, it is frozen
         self.folder, self._python, self._limits, self._warm_up = Path(folder), python, limits, warm_up
         self._process, self._cases, self._warm = None, 0, False
-        self.temporary = self.folder / "temporary"
+        self.temporary = self.folder / f"temporary of {name}"
         self.temporary.mkdir(parents=True, exist_ok=True)
 
     def run(self, argv, stdin=None):
