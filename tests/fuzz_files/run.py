@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -21,6 +22,8 @@ def main():
     parser.add_argument("--failures", type=Path, default=FAILURES, help="folder where files of faults are kept")
     parser.add_argument("--table", type=Path, help="write the table of counts, as Markdown")
     options = parser.parse_args()
+    for ended in (signal.SIGINT, signal.SIGTERM):  # so that processes and temporary folders are cleared away
+        signal.signal(ended, signal.default_int_handler)
     if options.seed is not None:
         return again(options)
     first = int(time.time()) % 10**6 * 1000 if options.first is None else options.first
