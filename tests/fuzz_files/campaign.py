@@ -68,9 +68,9 @@ class Bench:
     def make_seeds(self):
         self._workers[KERAS].call("seeds:make_seeds", self.seeds)
 
-    def judge(self, seed, only=None):
+    def judge(self, seed):
         """The `Result` of a case; its files are in `folder` until the next one."""
-        case = make_case(seed, self.folder, self.seeds, only)
+        case = make_case(seed, self.folder, self.seeds)
         before = files_below(self.folder)
         self.ran = ran = self._workers[case.runtime].run(case.argv, case.stdin)
         said = verdict(case, ran, before, files_below(self.folder), self.seeds)
@@ -108,7 +108,6 @@ def campaign(
     workers=1,
     failures=FAILURES,
     out=print,
-    only=None,
     limits=Limits(),  # noqa: B008, it is frozen
     keep_all=False,
 ):
@@ -120,7 +119,6 @@ def campaign(
         workers: how many cases at a time.
         failures: folder in which the files of faults are kept, each under its seed.
         out: prints a line.
-        only: name of the only format.
         limits: `Limits`.
         keep_all: keep the files of every case.
     """
@@ -138,7 +136,7 @@ def campaign(
                     if seed is None:
                         return
                     try:
-                        result = bench.judge(seed, only)
+                        result = bench.judge(seed)
                     except Exception as error:
                         raise RuntimeError(f"case {seed} cannot be judged: {error}") from error
                     results.append(result)
@@ -182,6 +180,8 @@ def table(results):
     lines = [f"| format | cases | {' | '.join(shown)} |", f"|---|{'---:|' * (len(shown) + 1)}"]
     for name in (*NAMES, "all"):
         outcomes = Counter(result.outcome for result in results if name in ("all", result.format))
+        if not outcomes:
+            continue
         cells = " | ".join(str(outcomes[outcome]) for outcome in shown)
         lines.append(f"| {name} | {outcomes.total()} | {cells} |")
     return lines

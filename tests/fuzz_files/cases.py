@@ -47,16 +47,19 @@ class Case:
     runtime: str = KERAS
 
 
-def make_case(seed, folder, seeds, only=None):
+def format_of(seed):
+    return TURNS[seed % len(TURNS)]
+
+
+def make_case(seed, folder, seeds):
     """Writes the files of a case into a folder, which is emptied, and returns the `Case`.
 
     Args:
-        seed: an integer; formats take turns.
+        seed: an integer.
         folder: where the command runs.
         seeds: the folder of `make_seeds`.
-        only: name of a format; None takes that of the seed.
     """
-    random, name = Random(seed), only or TURNS[seed % len(TURNS)]
+    random, name = Random(seed), format_of(seed)
     remove(folder)
     folder.mkdir(parents=True)
     if name == COMMAND_LINE:

@@ -66,7 +66,7 @@ def options():
 def command_line(random):
     """`(argv, names that a refusal may give, whether it must be refused)`."""
     if random.random() < 0.01:
-        return random.choice(DEMO).split(" "), ("--output", "output"), True
+        return random.choice(DEMO).split(" "), ("--output", "seeds/labels.txt"), True
     text = random.choice(TEXTS)
     if random.random() < 0.35:
         base, names = random.choice(sorted(OTHERS.items()))

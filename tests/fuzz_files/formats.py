@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mutate_arrays import ARRAYS, SAFETENSORS
+from mutate_arrays import ARRAYS, INDEX, SAFETENSORS
 from mutate_bytes import BYTES
 from mutate_folder import FOLDER
 from mutate_hdf5 import HDF5
@@ -187,7 +187,7 @@ FORMATS = {
     "photo stream": Format({f"frames.{suffix}": {} for suffix in ("mjpg", "gif", "webp")}, (ANY,), STREAM_COMMANDS),
     "photo index": Format(
         {"index.npz": {}},
-        (ANY, ZIP, ARRAYS, ARRAYS),
+        (ANY, ZIP, INDEX, INDEX),
         {"vit.py search seeds/dense.tflite {F} seeds/photos/0.png": 1},
         promises=("archive_is_whole",),
     ),

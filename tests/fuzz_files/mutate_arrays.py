@@ -7,6 +7,7 @@ import struct
 import numpy as np
 from mutate_bytes import EXTREMES
 from mutate_json import changed_json
+from mutate_text import ODD_NAMES
 from mutate_zip import array_header, members, write
 from mutation import Unfit, refused
 
@@ -80,6 +81,15 @@ def array_not_finite(values, random):
     return as_npy(values)
 
 
+def names_made_odd(values, random):
+    """Of an index: a photo's name, or what the vectors are."""
+    if values.dtype.kind != "U":
+        raise Unfit
+    names = [str(name) for name in values]
+    names[random.randrange(len(names))] = random.choice(ODD_NAMES)
+    return as_npy(np.array(names))
+
+
 def array_in_another_order(values, random):
     return as_npy(np.asfortranarray(values))
 
@@ -97,6 +107,7 @@ ARRAYS = tuple(
         array_in_another_order,
     )
 )
+INDEX = (*ARRAYS, *[change_of_an_array(names_made_odd)] * 3)
 
 
 # ---- .safetensors: 8 bytes of the header's length, the header as JSON, the numbers ----

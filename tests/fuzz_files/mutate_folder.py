@@ -26,12 +26,16 @@ def a_photo(folder, random):
 
 
 def photo_renamed(folder, random):
+    """With a table, which names it no more, and without one."""
     photo = a_photo(folder, random)
+    if random.random() < 0.5:
+        without_a_table(folder, random)
     photo.rename(photo.with_name(random.choice(NAMES)))
 
 
 def photo_with_a_name_that_is_no_text(folder, random):
     photo = a_photo(folder, random)
+    without_a_table(folder, random)
     os.rename(photo, os.fsencode(photo.parent) + b"/\xff\xfe.png")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from mutate_bytes import EXTREMES
 from mutate_json import changed_json
+from mutate_text import ODD_NAMES
 from mutation import Unfit
 
 NAME = b"keras_vit_plugin"
@@ -130,22 +131,39 @@ def numbers_changed(path, random):
     path.write_bytes(write(model))
 
 
-def metadata_changed(path, random):
-    """One value of what the exporter stores."""
-    model = read(path.read_bytes())
+def stored_text(model):
+    """`(buffer, JSON text)` of what the exporter stores."""
     entry = next((entry for entry in model.metadata or () if bytes(entry.name) == NAME), None)
     if entry is None:
         raise Unfit
-    text = bytes(bytearray(model.buffers[entry.buffer].data)).decode()
+    buffer = model.buffers[entry.buffer]
+    return buffer, bytes(bytearray(buffer.data)).decode()
+
+
+def metadata_changed(path, random):
+    """One value of what the exporter stores."""
+    model = read(path.read_bytes())
+    buffer, text = stored_text(model)
     stored = json.loads(text)
     digest = stored.pop("content_sha256")
-    kind = random.random()
     changed = changed_json(json.dumps(stored), random)
-    if kind < 0.85 and changed.endswith("}") and changed != "{}":  # so that it can be sealed
+    if changed.endswith("}") and changed != "{}" and random.random() < 0.9:  # so that it can be sealed
         changed = changed[:-1] + f', "content_sha256": "{digest}"}}'
-    model.buffers[entry.buffer].data = np.frombuffer(changed.encode("utf-8", "surrogatepass"), np.uint8)
+    buffer.data = np.frombuffer(changed.encode("utf-8", "surrogatepass"), np.uint8)
+    path.write_bytes(write(model))
+
+
+def class_name_changed(path, random):
+    model = read(path.read_bytes())
+    buffer, text = stored_text(model)
+    stored = json.loads(text)
+    if not stored.get("labels"):
+        raise Unfit
+    stored["labels"][random.randrange(len(stored["labels"]))] = random.choice(ODD_NAMES)
+    buffer.data = np.frombuffer(json.dumps(stored).encode(), np.uint8)
     path.write_bytes(write(model))
 
 
 TFLITE = (field_changed, field_changed, field_changed, field_changed, numbers_changed)
-RESEALED = tuple(map(sealed_again, (*TFLITE, metadata_changed, metadata_changed, metadata_changed, metadata_changed)))
+METADATA = (*[metadata_changed] * 4, *[class_name_changed] * 2)
+RESEALED = tuple(map(sealed_again, (*TFLITE, *METADATA)))

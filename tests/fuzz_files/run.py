@@ -5,10 +5,11 @@ import os
 import signal
 import sys
 import time
+from itertools import islice
 from pathlib import Path
 
 from campaign import FAILURES, campaign, table
-from cases import NAMES
+from cases import NAMES, TURNS, format_of
 
 
 def main():
@@ -29,8 +30,11 @@ def main():
     first = int(time.time()) % 10**6 * 1000 if options.first is None else options.first
     minutes = 5 if options.minutes is None and options.cases is None else options.minutes
     seeds = range(first, first + (options.cases or 10**6))
+    if options.format is not None:
+        wide = range(first, first + len(seeds) * len(TURNS))
+        seeds = list(islice((seed for seed in wide if format_of(seed) == options.format), len(seeds)))
     print(f"{len(seeds)} case(s) at most, from seed {first} on", flush=True)
-    results = campaign(seeds, minutes, options.workers, options.failures, say, options.format)
+    results = campaign(seeds, minutes, options.workers, options.failures, say)
     lines = table(results)
     say("\n".join(lines))
     if options.table is not None:
@@ -44,7 +48,7 @@ def main():
 def again(options):
     """One case once more; its files are kept whatever becomes of it."""
     folder = options.failures / str(options.seed)
-    (result,) = campaign([options.seed], None, 1, options.failures, say, options.format, keep_all=True)
+    (result,) = campaign([options.seed], None, 1, options.failures, say, keep_all=True)
     for name in ("stdout", "stderr"):
         say(f"--- {name} ---\n{(folder / name).read_text(errors='replace')!r}")
     say(f"{result.outcome}: {result.detail}\n{result.seconds:.2f} s, {result.memory / 1e9:.2f} GB; files in {folder}")
