@@ -94,8 +94,7 @@ def runtime_of(argv, random):
 def mutated(form, source, file, random):
     """Copies a seed, changes the copy, and returns the mutation."""
     for _ in range(TRIES):
-        remove(file)
-        (shutil.copytree if source.is_dir() else shutil.copyfile)(source, file)
+        copy(source, file)
         mutation = random.choice(random.choice(form.mutations))
         try:
             mutation(file, random)
@@ -112,6 +111,12 @@ def named(template, file):
     options = [option.strip("-") for option in before if option.startswith("--")]
     folder = ["album"] if file.startswith("album") else []
     return ("mutated", *folder, *[f"`{option}`" for option in options], *[f"--{option}" for option in options])
+
+
+def copy(source, to):
+    """Copies a file or a folder, in the place of what is there."""
+    remove(to)
+    (shutil.copytree if source.is_dir() else shutil.copyfile)(source, to)
 
 
 def remove(path):

@@ -1,5 +1,6 @@
 """What the outcome of a case is: refused or answered as it should be, or a fault."""
 
+import contextlib
 import csv
 import io
 import json
@@ -106,7 +107,9 @@ def errors_in_json(case, out):
     """`run --json` tells in its answer which photos cannot be read."""
     if case.argv[:2] != ("keras-vit", "run") or "--json" not in case.argv or not out.startswith("["):
         return ""
-    return "\n".join(photo["error"] for photo in json.loads(out) if "error" in photo)
+    with contextlib.suppress(ValueError):
+        return "\n".join(photo["error"] for photo in json.loads(out) if "error" in photo)
+    return ""
 
 
 def unclear_refusal(case, code, err):
@@ -140,7 +143,11 @@ def wrong_answer(case, out, err, after, seeds):
         if path.name == "out.tflite" and content != OLD and content is not None and not is_sealed(content):
             return "the file that was written has no hash, or a wrong one"
     for promise in case.promises:
-        if wrong := globals()[promise](case, out, seeds):
+        try:
+            wrong = globals()[promise](case, out, seeds)
+        except Exception as error:  # it is answered, and Pillow or Python cannot read the same
+            wrong = f"{promise} cannot be told: {type(error).__name__}: {error}"
+        if wrong:
             return wrong
     return ""
 

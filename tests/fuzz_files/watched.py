@@ -195,7 +195,7 @@ def _peak(process):
 def session_memory(leader):
     """The resident memory of all processes of a session, in bytes."""
     pages = 0
-    for name in os.listdir("/proc"):
+    for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         with contextlib.suppress(OSError, ValueError, IndexError):
             if name.isdecimal():
                 with open(f"/proc/{name}/stat") as file:
