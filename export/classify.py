@@ -5,7 +5,7 @@ import numpy as np
 from .answers import BINARY, EMBEDDING, FEATURES, REGRESSION
 from .files import read_file
 from .flatbuffer import InvalidModelFile, naming, read
-from .interpreter import Runner
+from .foreign_runner import guarded_runner
 from .metadata import guessed_answer, read_metadata
 from .normalization import RANGES
 from .preprocessing import UNSAID, Preprocessing
@@ -41,7 +41,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
     """
     content = read_file(file)
     with naming(file):
-        runner = Runner(content, num_threads)
+        runner = guarded_runner(content, num_threads)
         tree = read(content)
         metadata = read_metadata(tree)
         detail = next(iter(runner.details.values()))

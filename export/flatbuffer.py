@@ -2,17 +2,21 @@
 
 import contextlib
 import copy
-import functools
 import hashlib
 import json
+import math
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from .bounded_reader import read_bounded
+from .consistency import builtin_names, check_consistent, type_names
+
 METADATA_NAME = "keras_vit_plugin"
 METADATA_START = b'{"keras_vit_plugin":'
 SEAL = b'"content_sha256": "'
+LONGEST_METADATA = 1 << 22  # bytes, as many as programs on devices look through
 LARGEST_SHARED = 1 << 16  # bytes of a vector that is looked for among those written
 LAST_OLD_CODE = 127  # the old field for op codes holds one byte; PLACEHOLDER_FOR_GREATER_OP_CODES
 
@@ -48,6 +52,11 @@ def check_whole(content):
         )
 
 
+def is_sealed(content):
+    """Whether a whole file says that this package wrote it; anyone can write that."""
+    return _seal_place(content) is not None
+
+
 def seal(content):
     """Writes the hash of a file into its metadata, where it has some: the last thing to do to the bytes.
 
@@ -72,23 +81,52 @@ def _content_hash(content, place):
     return digest.hexdigest().encode()
 
 
+def check_file(content):
+    """Looks at all of a `.tflite` that an interpreter takes on trust: what its tables refer to is there.
+
+    Raises:
+        InvalidModelFile: as for `check_whole`; or an offset, an index or a size in it is wrong.
+    """
+    check_whole(content)
+    try:
+        check_consistent(read_bounded(content), len(content))
+    except Exception as error:  # whatever a damaged table makes the generated reader do
+        reason = error if isinstance(error, ValueError) else f"an offset leads out of its {len(content)} bytes"
+        raise InvalidModelFile(f"a damaged TFLite model: {reason}") from error
+
+
 def read(content):
     """The schema's object tree of a `.tflite`.
 
+    What a file may leave out, such as the inputs of an operator, is empty in the tree and not None.
+
     Raises:
-        InvalidModelFile: as for `check_whole`.
+        InvalidModelFile: as for `check_file`.
     """
     from ai_edge_litert.tools import flatbuffer_utils
 
-    check_whole(content)
-    try:
-        model = flatbuffer_utils.read_model_from_bytearray(bytes(content))
-    except Exception as error:  # whatever a damaged table makes the generated reader do
-        raise InvalidModelFile(f"a damaged TFLite model: {error}") from error
+    check_file(content)
+    model = flatbuffer_utils.read_model_from_bytearray(bytes(content))
     for buffer in model.buffers:
         if isinstance(buffer.data, bytes):  # data behind the tables; as an array it is written at once, not by the byte
             buffer.data = np.frombuffer(buffer.data, np.uint8)
+    _fill_in(model)
     return model
+
+
+def _fill_in(model):
+    """Puts what is empty where a file has nothing, and the codes of operators where files of before 2020 have none."""
+    for code in model.operatorCodes:
+        code.builtinCode = max(code.builtinCode, code.deprecatedBuiltinCode)
+    for entry in (*model.subgraphs, *(signature for signature in model.signatureDefs or [])):
+        entry.inputs, entry.outputs = entry.inputs or [], entry.outputs or []
+    for graph in model.subgraphs:
+        for tensor in graph.tensors:
+            tensor.name = tensor.name or b""
+        for operator in graph.operators:
+            operator.inputs, operator.outputs = operator.inputs or [], operator.outputs or []
+    for entry in model.metadata or []:
+        entry.name = entry.name or b""
 
 
 def write(model):
@@ -122,7 +160,7 @@ def write(model):
 def op_name(model, operator):
     """The builtin name of an operator, or the custom code of a custom or flex one."""
     code = model.operatorCodes[operator.opcodeIndex]
-    name = _builtin_names()[code.builtinCode]
+    name = builtin_names()[code.builtinCode]
     return code.customCode.decode() if name == "CUSTOM" else name
 
 
@@ -151,9 +189,7 @@ def hybrid_ops(model):
 
 def tensor_type(tensor):
     """The name of a tensor's type, such as `"INT8"`."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    return next(name for name, value in vars(schema.TensorType).items() if value == tensor.type)
+    return type_names()[tensor.type]
 
 
 def outputs_in_order(content, names):
@@ -298,7 +334,7 @@ def operator_code(model, name):
     from ai_edge_litert import schema_py_generated as schema
 
     for index, code in enumerate(model.operatorCodes):
-        if _builtin_names()[code.builtinCode] == name:
+        if builtin_names()[code.builtinCode] == name:
             return index
     value = getattr(schema.BuiltinOperator, name)
     model.operatorCodes.append(schema.OperatorCodeT(builtinCode=value, version=1))
@@ -429,6 +465,8 @@ def set_metadata(content, values, length=0):
     model = read(content)
     text = json.dumps({**values, "content_sha256": "0" * 64})
     text = (text[:-1].ljust(length - 1) + "}").encode()
+    if len(text) > LONGEST_METADATA:
+        raise ValueError(f"`labels` and what else a file says of itself take {len(text)} bytes of {LONGEST_METADATA}.")
     stored = schema.BufferT(data=np.frombuffer(text, np.uint8))
     for item in model.metadata or []:
         if item.name.decode() == METADATA_NAME:
@@ -453,15 +491,32 @@ def check_same_but_metadata(content, other):
 
 
 def get_metadata(model):
-    """The dictionary that `set_metadata` stored, or an empty one."""
+    """The dictionary that `set_metadata` stored, or an empty one.
+
+    Raises:
+        InvalidModelFile: what is stored is no JSON object, or none of a size that is ever written.
+    """
     for item in model.metadata or []:
         if item.name.decode() == METADATA_NAME:
-            return json.loads(bytes(model.buffers[item.buffer].data))
+            return _json_object(model.buffers[item.buffer].data)
     return {}
 
 
-@functools.cache
-def _builtin_names():
-    from ai_edge_litert import schema_py_generated as schema
+def _json_object(data):
+    size = 0 if data is None else len(data)
+    if not 0 < size <= LONGEST_METADATA:
+        raise InvalidModelFile(f"its metadata has {size} bytes, not 1 to {LONGEST_METADATA}")
+    try:
+        values = json.loads(bytes(data).decode(), parse_float=_finite, parse_constant=_finite)
+        json.dumps(values, ensure_ascii=False).encode()  # half a character, which JSON can hold, has no bytes
+    except (ValueError, RecursionError) as error:
+        raise InvalidModelFile(f"its metadata is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise InvalidModelFile(f"its metadata is no JSON object, but {type(values).__name__}")
+    return values
 
-    return {value: name for name, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
+
+def _finite(text):
+    if not math.isfinite(float(text)):
+        raise ValueError(f"{text} is no number")
+    return float(text)

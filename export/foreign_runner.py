@@ -1,23 +1,29 @@
-"""Running a `.tflite` on tflite-runtime in another Python: TensorFlow and it cannot share a process."""
+"""Running a `.tflite` in a process of its own: on the runtime of another Python, or because it may end its process."""
 
 import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import weakref
 from pathlib import Path
 
 import numpy as np
 
-from .flatbuffer import InvalidModelFile, check_whole
-from .interpreter import Runner
+from .flatbuffer import InvalidModelFile, check_file, is_sealed
+from .interpreter import Runner, interpreter_module, open_interpreter, reason_of, usable_cores
 from .serve_interpreter import receive, send
 
 PROGRAM = Path(__file__).with_name("serve_interpreter.py")
 VERSION_CODE = "import numpy, tflite_runtime, tflite_runtime.interpreter; print(tflite_runtime.__version__)"
 START_SECONDS = 60
+SPARE_MEMORY = 1 << 30  # bytes that a file may take beside
+MEMORY_PER_BYTE = 8  # for each of its own
+SPARE_SECONDS = 20  # that an answer may take beside
+SECONDS_PER_MEGABYTE = 2  # for each of its own: a phone's core of 2015 needs a tenth of that
 
 
 def check_runtime_python(python):
@@ -43,6 +49,32 @@ def check_runtime_python(python):
     return told.stdout.strip()
 
 
+def guarded_runner(content, num_threads=None):
+    """A `Runner` of a file from elsewhere: one that ends its process, or never ends, does not take this one with it.
+
+    Args:
+        content: bytes of the file.
+        num_threads: threads of the interpreter; None is one per core that this process may use.
+
+    Raises:
+        InvalidModelFile: as for `Runner`; or the file ends its process, wants too much memory, or takes too long.
+        ImportError: no interpreter is installed.
+    """
+    return Runner(content, interpreter=guarded_interpreter(content, num_threads))
+
+
+def guarded_interpreter(content, num_threads=1):
+    """What `guarded_runner` runs on; it also tells the operators as an interpreter does.
+
+    Raises:
+        InvalidModelFile: the file is damaged, or the interpreter does not load it.
+    """
+    if is_sealed(content):
+        return open_interpreter(content, num_threads)
+    check_file(content)
+    return _ForeignInterpreter(content, [sys.executable, "-P"], interpreter_module(), num_threads or usable_cores())
+
+
 def foreign_runner(content, python):
     """A `Runner` of a file on the tflite-runtime of another Python.
 
@@ -54,8 +86,8 @@ def foreign_runner(content, python):
         InvalidModelFile: the file is damaged, that runtime cannot load it, or does not survive it.
         ValueError: `python` cannot be run.
     """
-    check_whole(content)
-    return Runner(content, interpreter=_ForeignInterpreter(content, python))
+    check_file(content)
+    return Runner(content, interpreter=_ForeignInterpreter(content, [_program(python)], "tflite_runtime.interpreter"))
 
 
 def foreign_load_error(content, python):
@@ -68,16 +100,27 @@ def foreign_load_error(content, python):
 
 
 class _ForeignInterpreter:
-    """What `Runner` uses of an interpreter, in another process."""
+    """What this package uses of an interpreter, in another process.
 
-    def __init__(self, content, python):
-        command = [_program(python), "-c", PROGRAM.read_text()]
+    Args:
+        content: bytes of the file.
+        python: the command that starts a Python.
+        module: where that has `Interpreter`.
+        num_threads: of the interpreter.
+    """
+
+    def __init__(self, content, python, module, num_threads=1):
+        self._runtime = module.split(".")[0].replace("_", "-")
+        self._memory = SPARE_MEMORY + MEMORY_PER_BYTE * len(content)
+        self._seconds = SPARE_SECONDS + SECONDS_PER_MEGABYTE * len(content) // 10**6
+        limits = map(str, (num_threads, self._memory, self._seconds))
+        command = [*python, "-c", PROGRAM.read_text(), module, *limits]
         self._printed = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115, `_close` closes it
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._printed)
         self._close = weakref.finalize(self, _close, self._process, self._printed)
         told = json.loads(str(self._ask(model=np.frombuffer(content, np.uint8))["told"]))
         self._inputs, self._outputs, self._signatures = told["inputs"], told["outputs"], told["signatures"]
-        self._image, self._values = None, {}
+        self._nodes, self._image, self._values = told["nodes"], None, {}
 
     def get_input_details(self):
         return self._inputs
@@ -87,6 +130,9 @@ class _ForeignInterpreter:
 
     def _get_full_signature_list(self):
         return self._signatures
+
+    def _get_ops_details(self):
+        return self._nodes
 
     def set_tensor(self, index, values):
         self._image = values
@@ -105,14 +151,20 @@ class _ForeignInterpreter:
         except BrokenPipeError:
             answer = None
         if answer is None:
-            code = self._process.wait()
-            self._printed.seek(0)
-            raise InvalidModelFile(
-                f"tflite-runtime ended with code {code} on this file: {_last_line(self._printed.read())}"
-            )
+            raise InvalidModelFile(f"{self._runtime} {self._end()} on this file")
         if "error" in answer:
-            raise InvalidModelFile(f"tflite-runtime cannot run this file: {answer['error']}")
+            raise InvalidModelFile(f"{self._runtime} cannot run this file: {reason_of(str(answer['error']))}")
         return answer
+
+    def _end(self):
+        """How the process ended, in words."""
+        code = self._process.wait()
+        if code == -getattr(signal, "SIGALRM", 0):
+            return f"took more than {self._seconds} seconds"
+        if code < 0:
+            return f"was ended by signal {-code} ({signal.strsignal(-code)}), given {self._memory >> 20} MiB of memory,"
+        self._printed.seek(0)
+        return f"ended with code {code} ({_last_line(self._printed.read())})"
 
 
 def _program(python):

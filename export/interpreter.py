@@ -8,7 +8,7 @@ import warnings
 
 import numpy as np
 
-from .flatbuffer import InvalidModelFile, check_whole
+from .flatbuffer import InvalidModelFile, check_file
 
 # The package of each runtime, the module to import, and where its class is in it.
 RUNTIMES = (
@@ -58,20 +58,29 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
         InvalidModelFile: the file is damaged, or the interpreter cannot load it.
         ImportError: no interpreter is installed.
     """
-    check_whole(content)
+    check_file(content)
     opened = interpreter_class()
     options = {"experimental_preserve_all_tensors": True} if preserve_all_tensors else {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*preserve_all_tensors.*", UserWarning)  # it says that it is for this
-            interpreter = opened(model_content=bytes(content), num_threads=num_threads or _cores(), **options)
+            interpreter = opened(model_content=bytes(content), num_threads=num_threads or usable_cores(), **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise InvalidModelFile(f"the interpreter cannot load this file: {_reason(error)}") from error
+        raise InvalidModelFile(f"the interpreter cannot load this file: {reason_of(error)}") from error
     return interpreter
 
 
-def _reason(error):
+def interpreter_module():
+    """The name of the module that `Interpreter` is imported from.
+
+    Raises:
+        ImportError: as for `interpreter_class`.
+    """
+    return interpreter_class().__module__
+
+
+def reason_of(error):
     """An interpreter's error in one line, `operator NUMBER (KIND) failed to prepare: DETAIL` where it names one."""
     text = SOURCE_FILE.sub("", " ".join(str(error).split())).strip(" .")
     node = NODE.search(text)
@@ -84,7 +93,7 @@ def _reason(error):
     return f"operator {number} ({kind}) failed to {step}" + (f": {detail}" if detail else "")
 
 
-def _cores():
+def usable_cores():
     """How many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -110,7 +119,7 @@ def _invoke(interpreter):
     try:
         interpreter.invoke()
     except (ValueError, RuntimeError) as error:
-        raise InvalidModelFile(f"the interpreter cannot run this file: {_reason(error)}") from error
+        raise InvalidModelFile(f"the interpreter cannot run this file: {reason_of(error)}") from error
 
 
 class Runner:
@@ -135,6 +144,9 @@ class Runner:
         inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         if len(inputs) != 1 or not outputs:
             raise InvalidModelFile(f"expected one input and an output, the file has {len(inputs)} and {len(outputs)}.")
+        for detail in (*inputs, *outputs):
+            if np.dtype(detail["dtype"]).kind not in "biuf":
+                raise InvalidModelFile(f"expected numbers, {detail['name']!r} holds {np.dtype(detail['dtype']).name}.")
         self.input, self.output = inputs[0], outputs[0]
         if len(self.input["shape"]) != 4:
             shape = list(map(int, self.input["shape"]))

@@ -1,10 +1,12 @@
-"""What the exporter stores in a file about it: one schema, one reader."""
+"""What the exporter stores in a file about it: one schema, one reader, which takes nothing on trust."""
 
 from dataclasses import asdict, dataclass, fields, replace
 
 from .answers import BINARY, CLASSES, EMBEDDING, FEATURES, LINEAR, MULTI_LABEL, REGRESSION, SIGMOID, SOFTMAX, Answer
+from .consistency import sides_of
 from .flatbuffer import InvalidModelFile, get_metadata, op_name
-from .preprocessing import Preprocessing
+from .metadata_types import check_types, checked_answers, is_count
+from .preprocessing import Preprocessing, shortened
 
 SCHEMA = 2  # 1 had no `schema`, no `answers`, and `top1_agreement` for `agreement`
 PACKAGE = "keras_vit_plugin"
@@ -60,38 +62,75 @@ def read_metadata(model):
         model: the schema's object tree.
 
     Raises:
-        InvalidModelFile: a newer version of this package made it, or what it says is incomplete.
+        InvalidModelFile: a newer version of this package made it; or what it says is incomplete, of a wrong type, or
+            not what its graph takes and gives.
     """
     stored = get_metadata(model)
-    return as_metadata(stored, model) if stored else None
+    if not stored:
+        return None
+    metadata = as_metadata(stored, model)
+    _check_fits(metadata, model)
+    return metadata
 
 
 def as_metadata(stored, model=None):
-    """As `read_metadata`, from the dictionary that is stored in a file."""
+    """As `read_metadata`, from the dictionary that is stored in a file; without `model` nothing is held against it."""
     schema = stored.get("schema", 1)
-    if not isinstance(schema, int) or schema > SCHEMA:
+    if not is_count(schema) or schema > SCHEMA:
         raise InvalidModelFile(
-            f"made by keras-vit-plugin {stored.get(PACKAGE)}, whose metadata (schema {schema}) this version does not "
-            f"know (schema {SCHEMA} and older): upgrade keras-vit-plugin."
+            f"made by keras-vit-plugin {stored.get(PACKAGE)!s:.20}, whose metadata (schema {schema!s:.20}) this "
+            f"version does not know (schema {SCHEMA} and older): upgrade keras-vit-plugin."
         )
     unknown = {"verified_by": "", "prefer": "speed", "calibration_sha256": None, "rejected": ""}
     values = {**unknown, "calibrated_for": stored.get("mode"), "held_out": 0, **stored}
     values["version"] = values.get(PACKAGE)
     try:
+        check_types(values)
         if schema == 1:
             parity, name = values["parity"], values["outputs"][0]
             values["parity"] = {"agreement": parity.get("top1_agreement"), **parity}
             first = Answer(name, CLASSES, SOFTMAX if name == "probabilities" else LINEAR)
-            values["answers"] = [answers_of(model, (first,))[0].to_dict() if model else first.to_dict()]
-        values["answers"] = tuple(Answer(**answer) for answer in values["answers"])
-        guess = guessed_answer(model) if schema == 1 and model is not None else None
-        if guess is not None and guess.task != EMBEDDING:  # schema 1 called all of them classes
-            values["answers"] = (replace(guess, name=values["answers"][0].name),)
+            values["answers"] = (answers_of(model, (first,))[0] if model else first,)
+            guess = None if model is None else guessed_answer(model)
+            if guess is not None and guess.task != EMBEDDING:  # schema 1 called all of them classes
+                values["answers"] = (replace(guess, name=first.name),)
+        else:
+            values["answers"] = checked_answers(values["answers"])
         values["outputs"] = tuple(values["outputs"])
         values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
         return Metadata(**{field.name: values[field.name] for field in fields(Metadata)})
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except KeyError as error:
         raise InvalidModelFile(f"its metadata (schema {schema}) is incomplete: {error}") from error
+    except ValueError as error:
+        raise InvalidModelFile(f"its metadata (schema {schema}) is wrong: {error}") from error
+
+
+def _check_fits(metadata, model):
+    """Raises `InvalidModelFile` unless the graph takes and gives what the metadata say."""
+    graph, size = model.subgraphs[0], metadata.preprocessing.image_shape
+    shapes = [tuple(sides_of(graph.tensors[index])) for index in graph.inputs]
+    if [shape[1:] for shape in shapes] != [size]:
+        raise InvalidModelFile(f"its metadata say that it takes images of {size}, its graph takes {shapes}")
+    names = _names_of_outputs(model)
+    missing = {*metadata.outputs, *(answer.name for answer in metadata.answers)} - names.keys()
+    if missing:
+        raise InvalidModelFile(f"its metadata name outputs that it does not have: {shortened(sorted(missing))}")
+    if len({answer.name for answer in metadata.answers}) < len(metadata.answers):
+        raise InvalidModelFile("its metadata say twice what an output means")
+    answer, labels = metadata.answers[0], metadata.labels
+    shape = sides_of(graph.tensors[names[answer.name]])
+    wanted = (1, 2) if answer.task == BINARY else shape[1:] if len(shape) == 2 else ()
+    if labels is not None and len(labels) not in wanted:
+        raise InvalidModelFile(f"its metadata hold {len(labels)} class names, its output {answer.name!r} is {shape}")
+
+
+def _names_of_outputs(model):
+    """`{name: tensor}` of a file's outputs, by its signature where it has one."""
+    graph = model.subgraphs[0]
+    for signature in model.signatureDefs or []:
+        if signature.signatureKey == b"serving_default" and signature.subgraphIndex == 0:
+            return {entry.name.decode(): entry.tensorIndex for entry in signature.outputs}
+    return {graph.tensors[index].name.decode(): index for index in graph.outputs}
 
 
 def answers_of(model, like, indices=None):
@@ -125,8 +164,7 @@ def guessed_answer(model, index=None):
     graph = model.subgraphs[0]
     producer = {int(index): operator for operator in graph.operators for index in operator.outputs}
     index = int(graph.outputs[0]) if index is None else index
-    sides = graph.tensors[index].shape
-    shape = [] if sides is None else [int(side) for side in sides]
+    shape = sides_of(graph.tensors[index])
     kind = _last_kind(model, producer, index)
     if len(shape) == 1:
         return Answer("probabilities", BINARY, SIGMOID) if kind == "LOGISTIC" else Answer("values", REGRESSION)

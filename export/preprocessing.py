@@ -1,7 +1,7 @@
 """How a photo becomes the pixels that a model takes."""
 
 import warnings
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ INTERPOLATIONS = {
 }
 RULES = ("cover", "pad", "stretch")
 UNSAID = {"interpolation": "bilinear", "rule": "stretch"}  # where nothing says it: as Keras reads a folder
+LARGEST_SIDE = 8192  # pixels of what a file's metadata ask for
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
 THINNEST = 50  # times as long as wide
@@ -128,7 +129,40 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values):
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        """As `to_dict` gave it, through JSON, which makes lists of tuples.
+
+        Raises:
+            ValueError: a value is missing, unknown, of another type, or a side is not in 1..8192.
+        """
+        known = {field.name for field in fields(cls)}
+        if not isinstance(values, dict) or "size" not in values or not values.keys() <= known:
+            raise ValueError(f"`preprocessing` must hold a size and no other than {', '.join(sorted(known))}")
+        made = cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        sides = (made.size, made.size if made.resize is None else made.resize)
+        if not all(map(_is_size, sides)) or type(made.channels) is not int or made.channels < 1:
+            raise ValueError(
+                f"`preprocessing` must have sides of 1 to {LARGEST_SIDE} pixels and a channel or more, got "
+                f"{shortened(values)}"
+            )
+        for name, allowed in (("interpolation", tuple(INTERPOLATIONS)), ("rule", RULES)):
+            if getattr(made, name) not in allowed:
+                got = shortened(getattr(made, name))
+                raise ValueError(f"`{name}` of `preprocessing` must be one of {', '.join(allowed)}, got {got}")
+        return made
+
+
+def _is_size(sides):
+    return (
+        isinstance(sides, tuple)
+        and len(sides) == 2
+        and all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides)
+    )
+
+
+def shortened(value):
+    """A value as it is printed in a sentence."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _check_size(image):

@@ -1,19 +1,27 @@
-"""Opens a `.tflite` in the tflite-runtime of the Python that runs this, and lets another process use it by pipes.
+"""Opens a `.tflite` in the Python that runs this, and lets another process use it by pipes.
 
-It is given to that Python as text (`python -c`): it may import the standard library, NumPy and tflite_runtime alone.
-Every message is 8 bytes of length, big-endian, and an .npz; requests come by standard input, answers go to standard
-output. The first request is `model`; then `image` is answered by one array for every output, or `error` by a sentence.
+It is given to that Python as text (`python -c PROGRAM MODULE THREADS BYTES SECONDS`): it may import the standard
+library, NumPy and MODULE alone, the one with the `Interpreter`. Every message is 8 bytes of length, big-endian, and an
+.npz; requests come by standard input, answers go to standard output. The first request is `model`; then `image` is
+answered by one array for every output, or `error` by a sentence.
+
+A file can make an interpreter do anything. This process ends when it wants more than BYTES of memory beside what its
+libraries have, or takes longer than SECONDS for an answer.
 """
 
+import contextlib
+import importlib
 import io
 import json
 import os
+import signal
 import struct
 import sys
 
 import numpy as np
 
 DETAILS = ("index", "name", "shape", "quantization")
+STACK_BYTES = 16 << 20  # of a thread, and what it allocates for itself
 
 
 def receive(stream):
@@ -28,7 +36,8 @@ def send(stream, **arrays):
     """Writes a message."""
     content = io.BytesIO()
     np.savez(content, **arrays)
-    stream.write(struct.pack(">Q", content.tell()) + content.getvalue())
+    stream.write(struct.pack(">Q", content.tell()))
+    stream.write(content.getbuffer())
     stream.flush()
 
 
@@ -46,37 +55,68 @@ def described(details):
     return plain
 
 
-def serve(requests, answers):
-    """Opens the file of the first request, and runs it on the images of those that follow."""
-    from tflite_runtime.interpreter import Interpreter
+def nodes(interpreter):
+    """The operators as the interpreter runs them, as JSON has it."""
+    indices = ("inputs", "outputs")
+    return [
+        {"index": node["index"], "op_name": node["op_name"], **{key: list(map(int, node[key])) for key in indices}}
+        for node in interpreter._get_ops_details()
+    ]
 
-    try:
-        interpreter = Interpreter(model_content=receive(requests)["model"].tobytes(), num_threads=1)
-        interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as error:
-        return send(answers, error=np.array(str(error)))
-    entry, outputs = interpreter.get_input_details()[0], interpreter.get_output_details()
-    told = {
-        "inputs": described(interpreter.get_input_details()),
-        "outputs": described(outputs),
-        "signatures": interpreter._get_full_signature_list(),
-    }
-    send(answers, told=np.array(json.dumps(told)))
+
+def limit_memory(size):
+    """Lets this process have so many bytes beside what it has, where the system can say what that is."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        with open("/proc/self/statm") as pages:
+            data = int(pages.read().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (data + size, data + size))
+
+
+@contextlib.contextmanager
+def limited_time(seconds):
+    """Ends this process by a signal where what is done within takes longer, be it a loop of the interpreter's own."""
+    if not hasattr(signal, "alarm"):
+        yield
+        return
+    signal.alarm(seconds)
+    yield
+    signal.alarm(0)
+
+
+def serve(requests, answers, module, threads, size, seconds):
+    """Opens the file of the first request, and runs it on the images of those that follow."""
+    with limited_time(seconds):
+        opened = importlib.import_module(module).Interpreter
+        model = receive(requests)["model"].tobytes()
+        limit_memory(size + threads * STACK_BYTES)
+        try:
+            interpreter = opened(model_content=model, num_threads=threads)
+            interpreter.allocate_tensors()
+            entries, outputs = interpreter.get_input_details(), interpreter.get_output_details()
+            told = {"inputs": described(entries), "outputs": described(outputs), "nodes": nodes(interpreter)}
+            told["signatures"] = interpreter._get_full_signature_list()
+            told = json.dumps(told)
+        except Exception as error:
+            return send(answers, error=np.array(str(error)))
+    send(answers, told=np.array(told))
     while True:
         request = receive(requests)
         if request is None:
             return None
-        try:
-            interpreter.set_tensor(entry["index"], request["image"])
-            interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
-            send(answers, error=np.array(str(error)))
-            continue
-        send(answers, **{str(detail["index"]): interpreter.get_tensor(detail["index"]) for detail in outputs})
+        with limited_time(seconds):
+            try:
+                interpreter.set_tensor(entries[0]["index"], request["image"])
+                interpreter.invoke()
+                values = {str(detail["index"]): interpreter.get_tensor(detail["index"]) for detail in outputs}
+            except Exception as error:
+                values = {"error": np.array(str(error))}
+        send(answers, **values)
 
 
 if __name__ == "__main__":
     # What libraries print must not come between the messages.
     private = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, private)
+    serve(sys.stdin.buffer, private, sys.argv[1], *map(int, sys.argv[2:]))

@@ -7,6 +7,7 @@ import numpy as np
 from .answers import CLASSES, EMBEDDING, LINEAR, LOGITS, MULTI_LABEL, REGRESSION, Answer
 from .files import read_file
 from .flatbuffer import naming, read, tensor_type
+from .foreign_runner import guarded_runner
 from .images import gather_images, gather_labelled
 from .interpreter import Runner
 from .keras_model import ImageModel
@@ -316,7 +317,7 @@ def verify(
     with naming(file):
         tree = read(content)
         metadata = read_metadata(tree)
-        runner = Runner(content, num_threads)
+        runner = guarded_runner(content, num_threads)
     preprocessing = preprocessing_of(model)
     if metadata is not None and metadata.preprocessing.image_shape == preprocessing.image_shape:
         preprocessing = metadata.preprocessing  # as it is used on the device

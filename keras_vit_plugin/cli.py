@@ -476,11 +476,12 @@ def run(tflite, images, labels, pixels, threads, as_json):
 
 @main.command()
 @click.argument("tflite", type=click.Path(dir_okay=False))
+@click.option("--check", metavar="SHA256", help="Of the whole file; exit code 1 unless TFLITE has it.")
 @json_option
 @_readable_errors
-def inspect(tflite, as_json):
+def inspect(tflite, check, as_json):
     """Print what TFLITE contains: ops, versions, types, and what its delegate leaves out."""
-    report = kv.export.inspect(tflite)
+    report = kv.export.inspect(tflite, check)
     if as_json:
         _print_json(report.to_dict())
         return
@@ -489,6 +490,7 @@ def inspect(tflite, as_json):
         tflite,
         {
             "size": f"{report.size_bytes / 1e6:.2f} MB",
+            "file": f"SHA-256 {report.sha256}",
             "inputs": ", ".join(f"{end['dtype']} {end['shape']}" for end in report.inputs),
             "outputs": ", ".join(f"{end['dtype']} {end['shape']}" for end in report.outputs),
             "ops": f"{sum(report.ops.values())}: " + ", ".join(f"{n} {name}" for name, n in report.ops.items()),
