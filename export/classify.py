@@ -71,7 +71,10 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
         for result in results:
             if "error" not in result:
-                result |= _in_words(answer, next(rows).ravel(), names, top)
+                row = next(rows).ravel()
+                finite = np.isfinite(row).all()
+                unusable = {"error": f"{file} gives NaN or infinity on {result['file']}"}
+                result |= _in_words(answer, row, names, top) if finite else unusable
             yield result
 
 

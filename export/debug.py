@@ -8,6 +8,7 @@ from .arguments import check_model
 from .files import read_file
 from .flatbuffer import naming, read
 from .float_files import FloatFiles
+from .foreign_runner import check_runs
 from .gradients import LogitGradients, has_derivatives, output_scales
 from .graph import MOVES, Graph
 from .images import fingerprint, gather_images
@@ -110,6 +111,7 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     content = read_file(tflite)
     with naming(tflite):
         made = read_metadata(read(content))
+        check_runs(content)
     if made is None:
         raise ValueError(f"{str(tflite)!r} was not made by this package: there is no float file to compare it with.")
     check_model(model)

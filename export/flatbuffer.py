@@ -52,11 +52,6 @@ def check_whole(content):
         )
 
 
-def is_sealed(content):
-    """Whether a whole file says that this package wrote it; anyone can write that."""
-    return _seal_place(content) is not None
-
-
 def seal(content):
     """Writes the hash of a file into its metadata, where it has some: the last thing to do to the bytes.
 
@@ -92,7 +87,7 @@ def check_file(content):
         check_consistent(read_bounded(content), len(content))
     except Exception as error:  # whatever a damaged table makes the generated reader do
         reason = error if isinstance(error, ValueError) else f"an offset leads out of its {len(content)} bytes"
-        raise InvalidModelFile(f"a damaged TFLite model: {reason}") from error
+        raise InvalidModelFile(f"a damaged TFLite model: {str(reason):.200}") from error
 
 
 def read(content):

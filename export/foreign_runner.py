@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .flatbuffer import InvalidModelFile, check_file, is_sealed
-from .interpreter import Runner, interpreter_module, open_interpreter, reason_of, usable_cores
+from .flatbuffer import InvalidModelFile, check_file
+from .interpreter import Runner, interpreter_module, reason_of, usable_cores
 from .serve_interpreter import receive, send
 
 PROGRAM = Path(__file__).with_name("serve_interpreter.py")
@@ -69,10 +69,14 @@ def guarded_interpreter(content, num_threads=1):
     Raises:
         InvalidModelFile: the file is damaged, or the interpreter does not load it.
     """
-    if is_sealed(content):
-        return open_interpreter(content, num_threads)
     check_file(content)
     return _ForeignInterpreter(content, [sys.executable, "-P"], interpreter_module(), num_threads or usable_cores())
+
+
+def check_runs(content):
+    """Raises `InvalidModelFile` unless the interpreter survives a file and an image of zeros; looks in a process."""
+    runner = guarded_runner(content)
+    runner(np.zeros((1, *runner.image_shape), np.uint8))
 
 
 def foreign_runner(content, python):

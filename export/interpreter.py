@@ -199,7 +199,11 @@ class Runner:
 
     def _values(self, detail):
         """An output of one call, float32 `(batch_size, ...)`; rows of all images in one axis are told apart."""
-        values = np.atleast_1d(self.interpreter.get_tensor(detail["index"]))
+        values = self.interpreter.get_tensor(detail["index"])
+        told = list(map(int, detail["shape"]))
+        if list(values.shape) != told:
+            raise InvalidModelFile(f"its output {detail['name']!r} is {list(values.shape)}, not {told} as it says.")
+        values = np.atleast_1d(values)
         rows, shape = divmod(len(values), self.batch_size), list(values.shape)
         if rows[1]:
             raise InvalidModelFile(f"expected outputs of {self.batch_size} images, {detail['name']!r} is {shape}.")

@@ -47,9 +47,9 @@ def _or_null(function):
 
 
 TYPES = {
+    "mode": (f"one of {', '.join(MODES)}", _is_one_of(MODES)),
     **dict.fromkeys(("version", "prefer", "verified_on", "verified_by", "weights_sha256"), ("a text", _is_text)),
     **dict.fromkeys(("calibrated_for", "rejected"), ("a text", _is_text)),
-    "mode": (f"one of {', '.join(MODES)}", _is_one_of(MODES)),
     "target": (f"one of {', '.join(TARGETS)}", _is_one_of(TARGETS)),
     "outputs": ("a list of names", _is_texts),
     "labels": ("a list of names or null", _or_null(_is_texts)),

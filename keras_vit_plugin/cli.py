@@ -490,7 +490,7 @@ def inspect(tflite, check, as_json):
         tflite,
         {
             "size": f"{report.size_bytes / 1e6:.2f} MB",
-            "file": f"SHA-256 {report.sha256}",
+            "SHA-256": report.sha256,
             "inputs": ", ".join(f"{end['dtype']} {end['shape']}" for end in report.inputs),
             "outputs": ", ".join(f"{end['dtype']} {end['shape']}" for end in report.outputs),
             "ops": f"{sum(report.ops.values())}: " + ", ".join(f"{n} {name}" for name, n in report.ops.items()),

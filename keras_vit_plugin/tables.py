@@ -62,6 +62,8 @@ def print_pairs(title, pairs):
     """Prints names and values, one a line."""
     _print_title(title)
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a hash is longer than a line may be
     for name, value in pairs.items():
         table.add_row(escape(strip_control(name)), escape(strip_control(value)))
     Console().print(table)
