@@ -156,6 +156,9 @@ class _ForeignInterpreter:
             answer = None
         if answer is None:
             raise InvalidModelFile(f"{self._runtime} {self._end()} on this file")
+        if str(answer.get("error")) in ("MemoryError", "RuntimeError"):  # and nothing more
+            memory = self._memory >> 20
+            raise InvalidModelFile(f"{self._runtime} says no reason why it fails; it may take {memory} MiB of memory")
         if "error" in answer:
             raise InvalidModelFile(f"{self._runtime} cannot run this file: {reason_of(str(answer['error']))}")
         return answer

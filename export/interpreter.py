@@ -118,6 +118,8 @@ def _invoke(interpreter):
     """
     try:
         interpreter.invoke()
+    except InvalidModelFile:  # of one in another process, which says what went wrong
+        raise
     except (ValueError, RuntimeError) as error:
         raise InvalidModelFile(f"the interpreter cannot run this file: {reason_of(error)}") from error
 

@@ -64,6 +64,11 @@ def nodes(interpreter):
     ]
 
 
+def reason(error):
+    """What an error says, or what it is where it says nothing."""
+    return np.array(str(error) or type(error).__name__)
+
+
 def limit_memory(size):
     """Lets this process have so many bytes beside what it has, where the system can say what that is."""
     with contextlib.suppress(ImportError, OSError, ValueError):
@@ -99,7 +104,7 @@ def serve(requests, answers, module, threads, size, seconds):
             told["signatures"] = interpreter._get_full_signature_list()
             told = json.dumps(told)
         except Exception as error:
-            return send(answers, error=np.array(str(error)))
+            return send(answers, error=reason(error))
     send(answers, told=np.array(told))
     while True:
         request = receive(requests)
@@ -111,7 +116,7 @@ def serve(requests, answers, module, threads, size, seconds):
                 interpreter.invoke()
                 values = {str(detail["index"]): interpreter.get_tensor(detail["index"]) for detail in outputs}
             except Exception as error:
-                values = {"error": np.array(str(error))}
+                values = {"error": reason(error)}
         send(answers, **values)
 
 
