@@ -1,5 +1,7 @@
 """What a `.tflite` alone says of photos."""
 
+import itertools
+
 import numpy as np
 
 from .answers import BINARY, EMBEDDING, FEATURES, REGRESSION
@@ -23,7 +25,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
 
     Args:
         file: path of the `.tflite`.
-        images: paths of images.
+        images: paths of images, an iterable.
         labels: class names in index order, instead of the file's.
         top: how many classes to return.
         num_threads: threads of the interpreter; None is one per core.
@@ -33,7 +35,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         Per image, while no more than a batch of them is in memory, `{"file": path, "top": [{"index", "label",
         "probability"}, ...]}`, most likely first, with a no and a yes where the file decides one thing and each label's
         own probability where it decides several; `{"file": path, "values": [{"label", "value"}, ...]}` of a regression;
-        `{"file": path, "error": sentence}` for an image that cannot be read.
+        `{"file": path, "error": sentence}` for an image that cannot be read, or whose answer is NaN or infinity.
 
     Raises:
         ValueError: the file cannot be read, gives an embedding or features, or there are not as many labels as
@@ -60,21 +62,20 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
     names = class_names(answer, labels or (metadata.labels if metadata else None), columns)
     if len(names) != (2 if answer.task == BINARY else columns):
         raise ValueError(f"`labels` must hold one name per class: the file has {columns} classes, got {len(names)}.")
-    for start in range(0, len(images), runner.batch_size):
+    images = iter(images)
+    while batch := list(itertools.islice(images, runner.batch_size)):
         results, read_pixels = [], []
-        for path in images[start : start + runner.batch_size]:
+        for path in batch:
             try:
                 read_pixels.append(preprocessing.load(path))
                 results.append({"file": str(path)})
             except ValueError as error:
                 results.append({"file": str(path), "error": str(error)})
-        rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
+        with naming(file):
+            rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
         for result in results:
             if "error" not in result:
-                row = next(rows).ravel()
-                finite = np.isfinite(row).all()
-                unusable = {"error": f"{file} gives NaN or infinity on {result['file']}"}
-                result |= _in_words(answer, row, names, top) if finite else unusable
+                result |= _in_words(answer, next(rows).ravel(), names, top, result["file"])
             yield result
 
 
@@ -110,7 +111,9 @@ def _given(file, metadata, pixels):
     return RANGES[pixels]
 
 
-def _in_words(answer, row, names, count):
+def _in_words(answer, row, names, count, path):
+    if not np.isfinite(row).all():
+        return {"error": f"{path}: the file answers with NaN or infinity ({answer.name})"}
     if answer.task == REGRESSION:
         return {"values": [{"label": name, "value": float(value)} for name, value in zip(names, row)]}
     probabilities = answer.probabilities(row[None])[0]

@@ -24,12 +24,19 @@ def read_file(path):
     """The bytes of a file.
 
     Raises:
-        FileNotFoundError: there is none at the path.
+        FileNotFoundError: there is none at the path, or what is there is no regular file, as a pipe is none.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"No file: {str(path)!r}.")
-    return path.read_bytes()
+    if not os.path.isfile(path):  # reading a pipe would wait
+        what = "." if not os.path.exists(path) else f": {not_a_file(path)}."
+        raise FileNotFoundError(f"No file: {str(path)!r}{what}")
+    return Path(path).read_bytes()
+
+
+def not_a_file(path):
+    """What is at a path where there is no regular file, in words."""
+    if os.path.isdir(path):
+        return "it is a folder"
+    return "it is a pipe or a device, no regular file" if os.path.exists(path) else "there is no such file"
 
 
 def check_writable(path, suffix=None, name="path"):

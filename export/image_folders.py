@@ -6,6 +6,8 @@ import re
 import warnings
 from pathlib import Path
 
+from .files import not_a_file
+
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_CLASSES = ("__MACOSX",)  # what archives of macOS leave beside the folders
 NAMED = 3
@@ -30,7 +32,7 @@ def image_files(folder):
     if not folder.is_dir():
         raise FileNotFoundError(f"No image folder: {str(folder)!r}.")
     table = folder / "labels.csv"
-    if table.exists():
+    if os.path.lexists(table):
         return (*_listed_files(table), None)
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
     names = [name for name in names if not name.startswith(".") and name not in NO_CLASSES]
@@ -60,19 +62,24 @@ def _is_image(path):
 
 
 def _listed_files(table):
+    """The files of a table, wherever they are, and their labels."""
+    if not os.path.isfile(table):  # opening a pipe would wait
+        raise ValueError(f"{table} must be a table of files and labels: {not_a_file(table)}.")
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = [((row.get("file") or "").strip(), (row.get("label") or "").strip()) for row in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"{table} is not UTF-8: save it as UTF-8 (in Excel as 'CSV UTF-8').") from error
-    if not rows or not {"file", "label"} <= rows[0].keys():
+    except csv.Error as error:
+        raise ValueError(f"{table} is no table of files and labels: line {reader.line_num + 1}: {error}.") from error
+    if not rows or not {"file", "label"} <= set(reader.fieldnames):
         raise ValueError(f"{table} must have rows and the columns file and label.")
-    rows = [((row["file"] or "").strip(), (row["label"] or "").strip()) for row in rows]
     for number, row in enumerate(rows, 1):
         if not all(row):
             raise ValueError(f"{table} must have a file and a label in every row; row {number} has not.")
     paths = [table.parent / file for file, _ in rows]
-    missing = [path.name for path in paths if not path.is_file()]
+    missing = [path.name for path in paths if not os.path.isfile(path)]
     if missing:
         raise ValueError(f"{table} names {len(missing)} missing files, the first is {missing[0]!r}.")
     return paths, [label for _, label in rows]
@@ -202,20 +209,38 @@ def load_images(paths, preprocessing, labels=None):
     """
     import numpy as np
 
+    images, kept = np.empty((len(paths), *preprocessing.image_shape), np.uint8), []
+    for place, image in readable_images(paths, preprocessing, "Reading images"):
+        images[len(kept)] = image
+        kept.append(place)
+    return images[: len(kept)], None if labels is None else [labels[place] for place in kept]
+
+
+def readable_images(paths, preprocessing, description):
+    """Yields the place and the pixels, uint8 `(H, W, C)`, of each file that can be read; at the end a warning names the
+    others.
+
+    Args:
+        paths: of image files.
+        preprocessing: a `Preprocessing`.
+        description: of the work that this is a part of, to show its progress.
+
+    Raises:
+        ValueError: none can be read.
+    """
     from .progress import track
 
-    images, kept, reasons = [], [], []
-    for place, path in enumerate(track(paths, "Reading images")):
+    unread, reasons = 0, []
+    for place, path in enumerate(track(paths, description)):
         try:
-            images.append(preprocessing.load(path))
-            kept.append(place)
+            image = preprocessing.load(path)
         except ValueError as error:
-            reasons.append(str(error))
-    if not images:
+            unread += 1
+            reasons += [str(error)] if unread <= NAMED else []
+            continue
+        yield place, image
+    if unread == len(paths):
         raise ValueError(f"None of {len(paths)} image(s) can be read. {reasons[0]}")
-    if reasons:
-        more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-        warnings.warn(
-            f"{len(reasons)} of {len(paths)} images are left out: {'; '.join(reasons[:NAMED])}{more}.", stacklevel=3
-        )
-    return np.stack(images), None if labels is None else [labels[place] for place in kept]
+    if unread:
+        more = f"; and {unread - NAMED} more" if unread > NAMED else ""
+        warnings.warn(f"{unread} of {len(paths)} images are left out: {'; '.join(reasons)}{more}.", stacklevel=3)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from .answers import BINARY
+from .files import not_a_file
 
 
 def checked_labels(labels, model):
@@ -69,8 +70,9 @@ def read_labels(path):
         FileNotFoundError: there is no such file.
         ValueError: it is no text, is empty, or has an empty line before its end.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"No label file: {str(path)!r}.")
+    if not os.path.isfile(path):  # reading a pipe would wait
+        what = "." if not os.path.exists(path) else f": {not_a_file(path)}."
+        raise FileNotFoundError(f"No label file: {str(path)!r}{what}")
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:

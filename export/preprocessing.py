@@ -1,12 +1,13 @@
 """How a photo becomes the pixels that a model takes."""
 
+import os
 import warnings
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from .files import not_a_file
 from .keras_model import image_shape
 from .normalization import RANGES, image_converter, pixel_normalization, pixel_words, two_lines
 
@@ -29,6 +30,8 @@ INTERPOLATIONS = {
 RULES = ("cover", "pad", "stretch")
 UNSAID = {"interpolation": "bilinear", "rule": "stretch"}  # where nothing says it: as Keras reads a folder
 LARGEST_SIDE = 8192  # pixels of what a file's metadata ask for
+# Those of `IMAGE_SUFFIXES`, and two that are taken by their name. Pillow would read others by programs of their own.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
 THINNEST = 50  # times as long as wide
@@ -95,12 +98,10 @@ class Preprocessing:
         return np.asarray(cropped, np.uint8).reshape(self.image_shape)
 
     def _upright(self, path):
-        if not Path(path).is_file():  # opening a pipe would wait
-            raise FileNotFoundError("it is a folder" if Path(path).is_dir() else "there is no such file")
         mode = "L" if self.channels == 1 else "RGB"
         with (
             warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-            Image.open(path) as image,
+            _opened(path) as image,
         ):
             _check_size(image)
             sides = self.resize or self.size
@@ -163,6 +164,16 @@ def shortened(value):
     """A value as it is printed in a sentence."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _opened(path):
+    if not os.path.isfile(path):  # opening a pipe would wait
+        raise FileNotFoundError(not_a_file(path))
+    Image.init()  # or only some formats are known
+    try:
+        return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+    except UnidentifiedImageError:
+        raise ValueError(f"it is damaged or none of {', '.join(FORMATS)}") from None
 
 
 def _check_size(image):

@@ -2,31 +2,38 @@
 
 import contextlib
 import functools
-import json
 import os
+import sys
+import traceback
 import warnings
 from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.arguments import check_arguments, check_paths
 from keras_vit_plugin.export.labels import read_labels
-from keras_vit_plugin.export.progress import print_lines
+from keras_vit_plugin.export.progress import print_lines, track
 from keras_vit_plugin.quiet import silence_native_stderr
 from keras_vit_plugin.tables import (
     metadata_in_words,
     print_answer,
     print_candidates,
+    print_debug,
     print_pairs,
     print_rewrites,
-    strip_control,
 )
 from keras_vit_plugin.temporary import own_temporaries
+from keras_vit_plugin.terminal import (
+    print_json,
+    print_json_array,
+    print_line,
+    print_table,
+    say,
+    show_every_character,
+    strip_control,
+)
 
 TOP = 5
 TRACEBACK = "keras_vit.traceback"
@@ -43,11 +50,12 @@ def _readable_errors(command):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
+            say("Interrupted.", err=True)
             raise click.exceptions.Exit(130) from None
         except Exception as error:
             if click.get_current_context().meta.get(TRACEBACK):
-                raise
+                say(traceback.format_exc(), err=True)
+                raise click.exceptions.Exit(1) from error
             raise click.ClickException(sentence_of(error)) from error
 
     def remember(context, _, value):
@@ -94,7 +102,28 @@ task_option = click.option(
 std_option = click.option("--std", metavar="S[,S,S]", help="For pixels scaled to 0..1, if the model does not say it.")
 
 
-@click.group()
+class _Commands(click.Group):
+    """Commands whose errors of usage, which quote the command line, are no orders to a terminal."""
+
+    def make_context(self, *args, **kwargs):
+        with _readable_usage():
+            return super().make_context(*args, **kwargs)
+
+    def invoke(self, ctx):
+        with _readable_usage():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _readable_usage():
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = strip_control(error.message)
+        raise
+
+
+@click.group(cls=_Commands)
 @click.version_option(kv.__version__, prog_name="keras-vit")
 @click.pass_context
 def main(context):
@@ -103,6 +132,7 @@ def main(context):
     os.environ["KERAS_BACKEND"] = "tensorflow"
     context.with_resource(silence_native_stderr())
     context.with_resource(own_temporaries())
+    show_every_character()
     context.with_resource(print_lines())
     context.with_resource(_short_warnings())
 
@@ -120,7 +150,7 @@ def _short_warnings():
 def _print_warning(message, category, filename, lineno, file=None, line=None):
     """A warning to the user as a line; those for developers are left out."""
     if issubclass(category, UserWarning) or category is RuntimeWarning:
-        click.echo(f"Warning: {strip_control(str(message))}", err=True)
+        say(f"Warning: {message}", err=True)
 
 
 @main.command("list")
@@ -131,22 +161,25 @@ def list_command(pattern, as_json):
     """List the presets that match PATTERN, such as 'vit_*'."""
     rows = [(name, kv.presets.get_preset(name)) for name in kv.list_presets(pattern)]
     if as_json:
-        _print_json([{"name": name, **asdict(preset)} for name, preset in rows])
+        print_json([{"name": name, **asdict(preset)} for name, preset in rows])
         return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("preset", "image", "patch", "width", "layers", "weights"):
-        table.add_column(column, no_wrap=True)
-    for name, preset in rows:
-        height, width, channels = preset.image_shape
-        table.add_row(
-            name,
-            f"{height}x{width}x{channels}",
-            str(preset.patch_size),
-            str(preset.hidden_dim),
-            str(preset.num_layers),
-            "shipped" if preset.ships_weights else "hub" if preset.pretrained else "",
-        )
-    Console().print(table)
+    print_table(
+        ("preset", "image", "patch", "width", "layers", "weights"),
+        (
+            (
+                name,
+                "x".join(map(str, preset.image_shape)),
+                preset.patch_size,
+                preset.hidden_dim,
+                preset.num_layers,
+                "shipped" if preset.ships_weights else "hub" if preset.pretrained else "",
+            )
+            for name, preset in rows
+        ),
+        no_wrap=True,
+        box=None,
+        padding=(0, 2, 0, 0),
+    )
 
 
 @main.command()
@@ -159,22 +192,25 @@ def demo(output, as_json):
 
     rows, accuracy, picture = run_demo(output)
     if as_json:
-        _print_json({"accuracy_keras": accuracy, "rows": [asdict(row) for row in rows], "picture": str(picture)})
+        print_json({"accuracy_keras": accuracy, "rows": [asdict(row) for row in rows], "picture": str(picture)})
         return
-    console = Console()
-    table = Table("mode", "size kB", "accuracy", "agreement", "SNR dB", "ms per image", title="vit_digits")
-    for row in rows:
-        table.add_row(
-            row.mode,
-            f"{row.size_bytes / 1000:.0f}",
-            f"{row.parity.top1_accuracy_tflite:.1%}",
-            f"{row.parity.top1_agreement:.1%}",
-            f"{row.parity.snr_db:.1f}",
-            f"{row.median_ms:.3f}",
-        )
-    console.print(table)
-    console.print(f"{rows[0].parity.images} held-out digits; the Keras model gets {accuracy:.1%} of them right.")
-    console.print(f"Twenty of them with their int8 predictions: {picture}", soft_wrap=True, markup=False)
+    print_table(
+        ("mode", "size kB", "accuracy", "agreement", "SNR dB", "ms per image"),
+        (
+            (
+                row.mode,
+                f"{row.size_bytes / 1000:.0f}",
+                f"{row.parity.top1_accuracy_tflite:.1%}",
+                f"{row.parity.top1_agreement:.1%}",
+                f"{row.parity.snr_db:.1f}",
+                f"{row.median_ms:.3f}",
+            )
+            for row in rows
+        ),
+        title="vit_digits",
+    )
+    say(f"{rows[0].parity.images} held-out digits; the Keras model gets {accuracy:.1%} of them right.")
+    print_line(f"Twenty of them with their int8 predictions: {picture}")
 
 
 @main.command()
@@ -303,7 +339,7 @@ def export(
         **wish,
     )
     if as_json:
-        _print_json(made.to_dict())
+        print_json(made.to_dict())
         return
     if made.tried:
         print_candidates(made)
@@ -311,7 +347,7 @@ def export(
     if explain:
         print_rewrites(made)
     if report is not None:
-        Console().print(f"Report: {report}", soft_wrap=True, markup=False)
+        print_line(f"Report: {report}")
 
 
 @main.command()
@@ -368,11 +404,11 @@ def verify(
     metadata = kv.export.inspect(tflite).metadata
     wanted = kv.export.wanted_of(tflite, report, min_agreement, min_snr)
     if as_json:
-        _print_json({**report.to_dict(), "holds": wanted.holds(report)})
+        print_json({**report.to_dict(), "holds": wanted.holds(report)})
     else:
         if not metadata:
             given = f"pixels {file_pixels}" if file_pixels else "what the model is given"
-            click.echo(f"{tflite} was not made by keras-vit: it is given {given}.", err=True)
+            say(f"{tflite} was not made by keras-vit: it is given {given}.", err=True)
         print_pairs(tflite, {"images": str(report.images), **report.in_words()})
     if not wanted.holds(report):
         agreement = "" if wanted.min_agreement is None else f"{wanted.min_agreement:.1%} of the answers and "
@@ -416,35 +452,11 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
     if picture is not None:
         draw(report, picture)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
         return
-    console = Console()
-    console.print(
-        f"{tflite}: {report.mode}, logits at {report.logits_snr_db:.1f} dB on {report.images} images. "
-        "Shares are of the error that each op adds by itself, as it arrives in the logits.",
-        soft_wrap=True,
-        markup=False,
-    )
-    for attribute in ("place", "kind"):
-        table = Table(attribute, "SNR dB", "share of error", "range", "saturated")
-        for name, ops in report.by(attribute).items():
-            widest = max(ops, key=lambda op: op.high - op.low)
-            table.add_row(
-                name,
-                f"{ops[-1].snr_db:.1f}" if attribute == "place" else f"{min(op.snr_db for op in ops):.1f} at worst",
-                f"{sum(op.noise for op in ops) / report.noise:.1%}",
-                f"{widest.low:.3g}..{widest.high:.3g}",
-                f"{max(op.saturated for op in ops):.2%}",
-            )
-        console.print(table)
-    for op in report.worst():
-        console.print(
-            f"[bold]{op.kind} in {op.place}[/bold] ({escape(op.name.split(';')[0])}): {op.noise / report.noise:.1%} of "
-            f"the error, mostly {op.cause}. {kv.export.advice(op, report.mode)}",
-            soft_wrap=True,
-        )
+    print_debug(tflite, report)
     if picture is not None:
-        console.print(f"Picture: {picture}", soft_wrap=True, markup=False)
+        print_line(f"Picture: {picture}")
 
 
 @main.command()
@@ -463,13 +475,15 @@ def run(tflite, images, labels, pixels, threads, as_json):
     from keras_vit_plugin.export.classify import classify_files
 
     names = None if labels is None else read_labels(labels)
-    results = classify_files(tflite, _photos(images), names, TOP, threads, pixels)
+    results, unread = classify_files(tflite, _photos(images), names, TOP, threads, pixels), []
+    if not sys.stdout.isatty():  # where the answers are seen, they tell how far it is
+        results = track(results, "Reading photos")
+    results = _noting(results, unread)
     if as_json:
-        results = list(results)
-        _print_json(results)
-        unread = sum("error" in result for result in results)
+        print_json_array(results)
     else:
-        unread = sum(not print_answer(result) for result in results)
+        for result in results:
+            print_answer(result)
     if unread:
         raise click.exceptions.Exit(1)
 
@@ -483,7 +497,7 @@ def inspect(tflite, check, as_json):
     """Print what TFLITE contains: ops, versions, types, and what its delegate leaves out."""
     report = kv.export.inspect(tflite, check)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
         return
     outside = ", ".join(f"{count} {name}" for name, count in (report.nodes_outside_delegate or {}).items())
     print_pairs(
@@ -506,8 +520,12 @@ def inspect(tflite, check, as_json):
 
 
 def _open(model, weights, modules=()):
+    from keras_vit_plugin.export.files import not_a_file
     from keras_vit_plugin.open_model import import_modules, open_model
 
+    for path in filter(None, (model, weights)):
+        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # reading a pipe would wait
+            raise ValueError(f"{path!r} cannot be opened: {not_a_file(path)}.")
     import_modules(modules)
     return open_model(model, weights)
 
@@ -539,10 +557,21 @@ def _tasks(text):
 
 
 def _photos(paths):
-    """The paths, each folder replaced by the images in it, if there are any."""
+    """Yields the paths, each folder replaced by the images in it, if there are any."""
     from keras_vit_plugin.export.image_folders import images_below
 
-    return [photo for path in paths for photo in (Path(path).is_dir() and list(images_below(path)) or [path])]
+    for path in paths:
+        below = images_below(path) if Path(path).is_dir() else iter(())
+        yield next(below, path)
+        yield from below
+
+
+def _noting(results, unread):
+    """Yields the results of photos, and keeps the paths of those without one in the list `unread`."""
+    for result in results:
+        if "error" in result:
+            unread.append(result["file"])
+        yield result
 
 
 def _tolerance(mode, min_agreement, min_snr):
@@ -553,7 +582,3 @@ def _tolerance(mode, min_agreement, min_snr):
             raise ValueError(f"--min-snr does not go with --quantize auto, got {min_snr}.")
         return None
     return kv.export.tolerance_of(min_agreement, min_snr)
-
-
-def _print_json(value):
-    click.echo(json.dumps(value, indent=2, allow_nan=False))

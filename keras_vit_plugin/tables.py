@@ -1,77 +1,82 @@
 """What the `keras-vit` command prints for people: results as tables."""
 
-import unicodedata
-
-import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-
-def strip_control(text):
-    """Text of a file or a user without control characters, which a terminal would obey; line ends stay."""
-    return "".join(" " if unicodedata.category(each) == "Cc" and each not in "\n\t" else each for each in text)
+from .terminal import print_line, print_table, say
 
 
 def print_candidates(made):
     """Prints the files that `"auto"` tried."""
-    names = "tried", "MB", "same answers", "certain", "top-1", "relative error", "SNR dB"
-    caption = "certain: with 90 %, on images like these, counted up to what is asked for"
-    table = Table(*names, title="Most accurate first", caption=caption)
-    for candidate in made.tried:
-        table.add_row(
-            candidate.name,
-            f"{candidate.size_bytes / 1e6:.2f}",
-            *("" if share is None else f"{share:.2%}" for share in (candidate.agreement, candidate.agreement_kept)),
-            "" if candidate.top1_drop is None else f"{0.0 - round(candidate.top1_drop, 1):+.1f}",
-            f"{candidate.relative_error:.1%}",
-            f"{candidate.snr_db:.1f}",
-        )
-    console = Console()
-    console.print(table)
-    console.print(made.choice, markup=False)
+    print_table(
+        ("tried", "MB", "same answers", "certain", "top-1", "relative error", "SNR dB"),
+        (
+            (
+                candidate.name,
+                f"{candidate.size_bytes / 1e6:.2f}",
+                *("" if share is None else f"{share:.2%}" for share in (candidate.agreement, candidate.agreement_kept)),
+                "" if candidate.top1_drop is None else f"{0.0 - round(candidate.top1_drop, 1):+.1f}",
+                f"{candidate.relative_error:.1%}",
+                f"{candidate.snr_db:.1f}",
+            )
+            for candidate in made.tried
+        ),
+        title="Most accurate first",
+        caption="certain: with 90 %, on images like these, counted up to what is asked for",
+    )
+    say(made.choice)
 
 
 def print_answer(result):
-    """Prints the classes of an image, or why there are none; says which."""
+    """Prints the classes of an image, or why there are none."""
     if "error" in result:
-        click.echo(f"Error: {result['error']}", err=True)
-        return False
-    _print_title(result["file"])
+        say(f"Error: {result['error']}", err=True)
+        return
+    print_line((result["file"], "italic"))
     if "values" in result:
-        table = Table("number", "value")
-        for each in result["values"]:
-            table.add_row(escape(strip_control(each["label"])), f"{each['value']:.5g}")
+        print_table(("number", "value"), ((each["label"], f"{each['value']:.5g}") for each in result["values"]))
     else:
-        table = Table("class", "probability")
-        for answer in result["top"]:
-            table.add_row(escape(strip_control(answer["label"])), f"{answer['probability']:.1%}")
-    Console().print(table)
-    return True
+        rows = ((answer["label"], f"{answer['probability']:.1%}") for answer in result["top"])
+        print_table(("class", "probability"), rows)
 
 
 def print_rewrites(made):
     """Prints what each rewrite of an `ExportReport` changed."""
-    table = Table("rewrite", "what it changed", title="Rewrites, in their order")
-    for name, change in made.changes.items():
-        table.add_row(name, change or f"[dim]{made.reasons[name]}[/dim]")
-    Console().print(table)
+    rows = ((name, change or made.reasons[name]) for name, change in made.changes.items())
+    print_table(("rewrite", "what it changed"), rows, title="Rewrites, in their order")
+
+
+def print_debug(tflite, report):
+    """Prints where the error of a file enters, by a `DebugReport`."""
+    from keras_vit_plugin.export import advice
+
+    print_line(
+        f"{tflite}: {report.mode}, logits at {report.logits_snr_db:.1f} dB on {report.images} images. "
+        "Shares are of the error that each op adds by itself, as it arrives in the logits."
+    )
+    for attribute in ("place", "kind"):
+        rows = []
+        for name, ops in report.by(attribute).items():
+            widest = max(ops, key=lambda op: op.high - op.low)
+            rows.append(
+                (
+                    name,
+                    f"{ops[-1].snr_db:.1f}" if attribute == "place" else f"{min(op.snr_db for op in ops):.1f} at worst",
+                    f"{sum(op.noise for op in ops) / report.noise:.1%}",
+                    f"{widest.low:.3g}..{widest.high:.3g}",
+                    f"{max(op.saturated for op in ops):.2%}",
+                )
+            )
+        print_table((attribute, "SNR dB", "share of error", "range", "saturated"), rows)
+    for op in report.worst():
+        print_line(
+            (f"{op.kind} in {op.place}", "bold"),
+            f" ({op.name.split(';')[0]}): {op.noise / report.noise:.1%} of the error, mostly {op.cause}. "
+            f"{advice(op, report.mode)}",
+        )
 
 
 def print_pairs(title, pairs):
     """Prints names and values, one a line."""
-    _print_title(title)
-    table = Table(show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")  # a hash is longer than a line may be
-    for name, value in pairs.items():
-        table.add_row(escape(strip_control(name)), escape(strip_control(value)))
-    Console().print(table)
-
-
-def _print_title(text):
-    """Above a table, in one line: a path is not to be broken."""
-    Console(highlight=False).print(strip_control(str(text)), style="italic", markup=False, soft_wrap=True)
+    print_line((str(title), "italic"))
+    print_table(None, pairs.items())
 
 
 def metadata_in_words(stored):

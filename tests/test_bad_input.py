@@ -315,11 +315,11 @@ def refused_images(folder):
     Image.new("RGB", (1, 10_000)).save(folder / "high.png")
     Image.fromarray(np.zeros((20, 20), np.float32)).save(folder / "floats.tif")
     return {
-        "zero_bytes.jpg": "cannot identify",
+        "zero_bytes.jpg": "damaged or none of AVIF, BMP",
         "truncated.jpg": "truncated",
-        "text.jpg": "cannot identify",
+        "text.jpg": "damaged or none of AVIF, BMP",
         "folder.jpg": "it is a folder",
-        "pipe.jpg": "no such file",
+        "pipe.jpg": "it is a pipe or a device, no regular file",
         "missing.jpg": "no such file",
         "bomb.png": "decompression bomb",
         "truncated.png": "truncated",

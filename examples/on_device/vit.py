@@ -23,11 +23,12 @@ import platform
 import re
 import sys
 import time
+import unicodedata
 import warnings
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 TOP = 5
 SCHEMA = 2  # of the metadata: the newest that is known here
@@ -86,8 +87,8 @@ def read_metadata(path):
     A damaged file is refused: it can make an interpreter crash. The exporter stored the SHA-256 of the file, taken with
     zeros in the place where that is written.
     """
-    if not os.path.isfile(path):
-        raise ValueError(f"{path}: there is no such file")
+    if not os.path.isfile(path):  # reading a pipe would wait
+        raise ValueError(f"{path}: {not_a_file(path)}")
     content = Path(path).read_bytes()
     start, stored = content.find(b'{"keras_vit_plugin":'), re.search(rb'"content_sha256": "(.{64})"', content)
     if content[4:8] != b"TFL3" or start < 0 and len(content) < SMALLEST:
@@ -100,8 +101,12 @@ def read_metadata(path):
             digest.update(part)
     if start < 0 or not stored or digest.hexdigest().encode() != stored.group(1):
         raise ValueError(f"{path} is damaged: it is not what was exported; copy or export it again")
-    stored = json.JSONDecoder().raw_decode(content[start : start + LONGEST_METADATA].decode("ascii", "ignore"))[0]
-    if stored.get("schema", 1) > SCHEMA:
+    try:
+        stored = json.JSONDecoder().raw_decode(content[start : start + LONGEST_METADATA].decode("ascii", "ignore"))[0]
+        newer = stored.get("schema", 1) > SCHEMA
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: its metadata are not what keras-vit writes: {error}") from error
+    if newer:
         made_by = f"keras-vit-plugin {stored['keras_vit_plugin']}"
         raise ValueError(f"{path} was made by {made_by}, which is newer than this vit.py: take the one of that version")
     return stored
@@ -150,6 +155,13 @@ def probabilities_of(scores, task, activation):
     return np.array([1 - scores[0], scores[0]]) if task == "binary" else scores
 
 
+def not_a_file(path):
+    """What is at a path where there is no regular file, in words."""
+    if os.path.isdir(path):
+        return "it is a folder"
+    return "it is a pipe or a device, no regular file" if os.path.exists(path) else "there is no such file"
+
+
 class Model:
     """A .tflite as a function from an image's pixels to its answers.
 
@@ -183,12 +195,21 @@ class Model:
         self.input, self.outputs = inputs[0], {}
         for signature in self.interpreter.get_signature_list():
             self.outputs.update(self.interpreter.get_signature_runner(signature).get_output_details())
-        self.meanings = self.metadata.get("answers") or [self.meaning_of(outputs[0])]
+        try:
+            self.understand(outputs[0])
+        except Exception as error:  # whatever metadata of others hold
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(f"{path}: its metadata are not what keras-vit writes: {reason}") from error
+
+    def understand(self, output):
+        """Takes what the outputs mean and how images are resized from the metadata, or from the graph."""
+        self.meanings = self.metadata.get("answers") or [self.meaning_of(output)]
         self.scores = self.meanings[0]["name"]
-        self.outputs.setdefault(self.scores, outputs[0])
+        self.outputs.setdefault(self.scores, output)
         self.task, self.activation = self.meanings[0]["task"], self.meanings[0]["activation"]
         columns = int(np.prod(self.outputs[self.scores]["shape"][1:]))
         self.labels = names_of(self.task, self.metadata.get("labels"), columns)
+        self.to_pixels(Image.new("L", (1, 1)))
 
     def meaning_of(self, output):
         """What an output means by the graph, where the file does not say it."""
@@ -223,6 +244,13 @@ class Model:
         self.interpreter.invoke()
         return {name: self.read_output(entry) for name, entry in self.outputs.items()}
 
+    def finite_answer(self, pixels, name):
+        """One output for the raw pixels of one image, flat; one of NaN or infinity raises a `ValueError`."""
+        values = self.answers(pixels)[name].ravel()
+        if not np.isfinite(values).all():
+            raise ValueError(f"the file answers with NaN or infinity ({name})")
+        return values
+
     def read_output(self, entry):
         values = self.interpreter.get_tensor(entry["index"])[0].astype(np.float64)
         scale, zero_point = entry["quantization"]
@@ -238,8 +266,11 @@ class Model:
         Returns:
             `{"top": [{"index", "label", "probability"}, ...]}`, the likeliest first; of a regression `{"values":
             [{"label", "value"}, ...]}`.
+
+        Raises:
+            ValueError: the answer holds NaN or infinity.
         """
-        scores = self.answers(pixels)[self.scores].ravel()
+        scores = self.finite_answer(pixels, self.scores)
         if self.task == "regression":
             return {"values": [{"label": name, "value": float(value)} for name, value in zip(self.labels, scores)]}
         probabilities = probabilities_of(scores, self.task, self.activation)
@@ -258,7 +289,7 @@ class Model:
 
     def vector(self, pixels):
         """The image as a vector of length 1, of the output `vector_name`; logits of classes less their mean."""
-        vector = self.answers(pixels)[self.vector_name].ravel()
+        vector = self.finite_answer(pixels, self.vector_name)
         if self.vectors_are[0] == "centred logits":
             vector = vector - vector.mean()
         return (vector / max(np.linalg.norm(vector), 1e-12)).astype(np.float32)
@@ -273,6 +304,9 @@ class Model:
 
 # ---- Images ----
 
+# What `open_image` reads. Pillow would start programs of their own for some others.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "TIFF", "WEBP")
+ANIMATIONS = ("GIF", "WEBP")
 LONGEST_FRAME = 1 << 26  # bytes of a JPEG image in a stream
 LARGE = 16_000_000  # pixels; a larger photo is shrunk while it is read,
 SPARE = 4  # to at least so many times the sides wanted
@@ -287,11 +321,20 @@ def read_pixels(path, to_pixels):
     """What `to_pixels` makes of an image file; one that cannot be read raises a `ValueError` that names it."""
     try:
         if not os.path.isfile(path):  # opening a pipe would wait
-            raise FileNotFoundError("it is a folder" if os.path.isdir(path) else "there is no such file")
-        with Image.open(path) as image:
+            raise FileNotFoundError(not_a_file(path))
+        with open_image(path) as image:
             return to_pixels(image)
     except Exception as error:  # whatever a damaged image makes its decoder do
         raise ValueError(f"{path} is no image that can be read: {str(error) or type(error).__name__}") from error
+
+
+def open_image(file, formats=FORMATS):
+    """Pillow's image of a path or a stream, if it has one of the formats."""
+    Image.init()  # or only some formats are known
+    try:
+        return Image.open(file, formats=[name for name in formats if name in Image.OPEN])
+    except UnidentifiedImageError:
+        raise ValueError(f"it is damaged or none of {', '.join(formats)}") from None
 
 
 def to_pixels(image, shape, preprocessing):
@@ -362,19 +405,29 @@ def photos_of(folder):
         raise ValueError(f"{folder}: there is no such folder")
     table = folder / "labels.csv"
     if table.exists():
-        try:
-            with open(table, newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{table} is not UTF-8: save it as UTF-8 (in Excel as 'CSV UTF-8')") from error
-        if not rows or not all(row.get("file") and row.get("label") for row in rows):
-            raise ValueError(f"{table} must have the columns file and label, and both in every row")
-        return [(folder / row["file"], row["label"]) for row in rows]
+        return [(folder / file, label) for file, label in listed_in(table)]
     photos = [(path, name) for name in folders_in(folder) for path in images_below(folder / name)]
     photos = photos or [(path, None) for path in sorted(folder.iterdir()) if is_image(path)]
     if not photos:
         raise ValueError(f"{folder} holds no images ({', '.join(IMAGE_SUFFIXES)})")
     return photos
+
+
+def listed_in(table):
+    """`[(file, label)]` of a labels.csv."""
+    if not os.path.isfile(table):
+        raise ValueError(f"{table}: {not_a_file(table)}")
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [((row.get("file") or "").strip(), (row.get("label") or "").strip()) for row in reader]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{table} is not UTF-8: save it as UTF-8 (in Excel as 'CSV UTF-8')") from error
+    except csv.Error as error:
+        raise ValueError(f"{table} is no table of files and labels: line {reader.line_num + 1}: {error}") from error
+    if not rows or not all(map(all, rows)):
+        raise ValueError(f"{table} must have the columns file and label, and both in every row")
+    return rows
 
 
 def folders_in(folder):
@@ -390,7 +443,7 @@ def images_below(folder):
 
 
 def is_image(path):
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def classes_of(folder, photos, names):
@@ -481,8 +534,10 @@ def frames_of(source):
         if start[:3] != b"GIF" and start[8:12] != b"WEBP":
             yield from (io.BytesIO(jpeg) for jpeg in jpegs_in(stream))
             return
+        if not stream.seekable():
+            raise ValueError(f"{source}: an animation is read from a file, no pipe")
     try:
-        with Image.open(source) as animation:
+        with open_image(source, ANIMATIONS) as animation:
             yield from (frame.copy() for frame in ImageSequence.Iterator(animation))
     except Exception as error:  # whatever a damaged image makes its decoder do
         note(f"{source} ends here: {str(error) or type(error).__name__}")
@@ -493,12 +548,44 @@ def frames_of(source):
 unreadable = []
 
 
+def printable(text):
+    """A text in one line, without what a terminal would obey: control characters, and what reorders text around it.
+
+    Names of classes, metadata and files are written by others.
+    """
+    reordering = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    obeyed = ("Cc", "Zl", "Zp")
+    return "".join(" " if unicodedata.category(each) in obeyed or each in reordering else each for each in str(text))
+
+
+def tell(text):
+    print(printable(text), flush=True)
+
+
+def tell_json(value):
+    tell(json.dumps(value, allow_nan=False).replace("\x7f", "\\u007f"))  # the one control that `json` leaves
+
+
 def note(sentence):
-    print(f"vit.py: {sentence}", file=sys.stderr, flush=True)
+    print(printable(f"vit.py: {sentence}"), file=sys.stderr, flush=True)
 
 
-def each(photos, model):
-    """`(path, pixels)` of one photo after the other; one that cannot be read is named and left out."""
+def cell(text):
+    """A text of others as a cell of a table: no formula to a spreadsheet, but for a number."""
+    text = str(text)
+    formula = text.startswith(("=", "+", "-", "@", "\t", "\r")) and not NUMBER.fullmatch(text)
+    return printable(f"'{text}" if formula else text)
+
+
+class Parser(argparse.ArgumentParser):
+    """One whose errors, which quote the command line, are no orders to a terminal."""
+
+    def _print_message(self, message, file=None):
+        super()._print_message("\n".join(map(printable, message.split("\n"))), file)
+
+
+def each(photos, model, answer):
+    """`(path, answer(pixels))` of one photo after the other; one that gets no answer is named and left out."""
     for path in photos:
         try:
             pixels = read_pixels(path, model.to_pixels)
@@ -506,7 +593,13 @@ def each(photos, model):
             note(error)
             unreadable.append(path)
             continue
-        yield path, pixels
+        try:
+            answered = answer(pixels)
+        except ValueError as error:
+            note(f"{path}: {error}")
+            unreadable.append(path)
+            continue
+        yield path, answered
 
 
 def opened(arguments):
@@ -542,16 +635,15 @@ def opened_to_compare(arguments):
 
 def classify(arguments):
     model = opened_to_tell(arguments)
-    for photo, pixels in each(arguments.photos, model):
-        said = model.says(pixels)
+    for photo, said in each(arguments.photos, model, model.says):
         if arguments.json:
-            print(json.dumps({"file": str(photo), **said}), flush=True)
+            tell_json({"file": str(photo), **said})
             continue
-        print(photo)
+        tell(photo)
         for answer in said.get("top", ()):
-            print(f"  {answer['probability']:6.1%}  {answer['label']}", flush=True)
+            tell(f"  {answer['probability']:6.1%}  {answer['label']}")
         for number in said.get("values", ()):
-            print(f"  {number['value']:10.5g}  {number['label']}", flush=True)
+            tell(f"  {number['value']:10.5g}  {number['label']}")
 
 
 def folder(arguments):
@@ -564,20 +656,21 @@ def folder(arguments):
     elif labelled:
         said = f"no accuracy: one label for each photo does not judge a file of {model.task} answers"
     table, read, right = csv.writer(sys.stdout, lineterminator="\n"), 0, 0
-    table.writerow(["file", *(("label", "probability") if one_answer else model.labels)])
-    for path, pixels in each([path for path, _ in photos], model):
-        told = model.says(pixels, count=len(model.labels))
+    table.writerow(["file", *(("label", "probability") if one_answer else map(cell, model.labels))])
+    for path, told in each(
+        [path for path, _ in photos], model, lambda pixels: model.says(pixels, count=len(model.labels))
+    ):
         read += 1
         if one_answer:
             answer = told["top"][0]
-            cells = [answer["label"], f"{answer['probability']:.4f}"]
+            cells = [cell(answer["label"]), f"{answer['probability']:.4f}"]
             right += classes is not None and answer["index"] == classes[path]
         elif model.task == "regression":
             cells = [f"{number['value']:.6g}" for number in told["values"]]
         else:
             in_order = sorted(told["top"], key=operator.itemgetter("index"))
             cells = [f"{answer['probability']:.4f}" for answer in in_order]
-        table.writerow([os.path.relpath(path, arguments.folder), *cells])
+        table.writerow([cell(os.path.relpath(path, arguments.folder)), *cells])
     if said:
         note(said)
     if classes is not None and read:
@@ -600,15 +693,20 @@ def camera(arguments):
             if (seen - 1) % arguments.every:
                 continue
             try:
-                pixels = model.to_pixels(frame if isinstance(frame, Image.Image) else Image.open(frame))
+                pixels = model.to_pixels(frame if isinstance(frame, Image.Image) else open_image(frame, ["JPEG"]))
             except Exception as error:  # whatever a damaged image makes its decoder do
                 note(f"frame {seen} cannot be read: {str(error) or type(error).__name__}")
                 continue
-            said = in_short(model, model.says(pixels))
+            try:
+                said = in_short(model, model.says(pixels))
+            except ValueError as error:
+                note(f"frame {seen}: {error}")
+                unreadable.append(seen)
+                continue
             now = time.perf_counter()
             rate = 1 / (now - before) if rate is None else 0.9 * rate + 0.1 / (now - before)
             before = now
-            print(f"frame {seen}  {rate:5.1f} fps  {said}", flush=True)
+            tell(f"frame {seen}  {rate:5.1f} fps  {said}")
     except KeyboardInterrupt:
         note(f"stopped after {seen} frames")
     if not seen:
@@ -618,29 +716,46 @@ def camera(arguments):
 def embed(arguments):
     if not arguments.index.endswith(".npz"):
         raise ValueError(f"the index must be called *.npz, got {arguments.index!r}")
+    if os.path.exists(arguments.index) and not os.path.isfile(arguments.index):
+        raise ValueError(f"{arguments.index}: {not_a_file(arguments.index)}")
+    if not os.path.isdir(os.path.dirname(arguments.index) or "."):
+        raise ValueError(f"{arguments.index} cannot be written: there is no such folder")
     photos = [path for path, _ in photos_of(arguments.folder)]
     model = opened_to_compare(arguments)
-    found = {str(path): model.vector(pixels) for path, pixels in each(photos, model)}
+    found = {str(path): vector for path, vector in each(photos, model, model.vector)}
     if not found:
-        raise ValueError(f"no image of {arguments.folder} can be read")
+        raise ValueError(f"no image of {arguments.folder} gets a vector")
     files, vectors = list(found), np.stack(list(found.values()))
     np.savez(arguments.index, files=files, vectors=vectors, vectors_are=model.vectors_are)
-    print(f"{arguments.index}: {len(files)} images, {model.vectors_are[0]} of {vectors.shape[1]} numbers")
+    tell(f"{arguments.index}: {len(files)} images, {model.vectors_are[0]} of {vectors.shape[1]} numbers")
+
+
+def read_index(path):
+    """The files, vectors `(files, numbers)` and `vectors_are` that `embed` wrote."""
+    try:
+        if not os.path.isfile(path):  # opening a pipe would wait
+            raise FileNotFoundError(not_a_file(path))
+        with np.load(path) as index:
+            files, vectors, (kind, weights) = (index[name] for name in ("files", "vectors", "vectors_are"))
+        if vectors.ndim != 2 or files.shape != vectors.shape[:1] or not np.isfinite(vectors).all():
+            raise ValueError("it does not hold one vector per file")
+    except Exception as error:  # whatever a damaged archive does
+        raise ValueError(f"{path} is no index that can be read: {error}") from error
+    return files, vectors, (str(kind), str(weights))
 
 
 def search(arguments):
-    try:
-        with np.load(arguments.index) as index:
-            files, vectors, vectors_are = index["files"], index["vectors"], tuple(index["vectors_are"].tolist())
-    except Exception as error:  # whatever a damaged archive does
-        raise ValueError(f"{arguments.index} is no index that can be read: {error}") from error
+    files, vectors, vectors_are = read_index(arguments.index)
     model = opened_to_compare(arguments)
     if vectors_are != model.vectors_are:
         ours, theirs = (f"{kind} of the weights {weights[:8]}" for kind, weights in (model.vectors_are, vectors_are))
         raise ValueError(f"{arguments.index} holds {theirs}; {arguments.model} gives {ours}: embed the folder again")
-    similarities = vectors @ model.vector(read_pixels(arguments.photo, model.to_pixels))
-    for nearest in similarities.argsort()[::-1][: arguments.count]:
-        print(f"{similarities[nearest]:7.4f}  {files[nearest]}")
+    for _, vector in each([arguments.photo], model, model.vector):
+        if vectors.shape[1:] != vector.shape:
+            raise ValueError(f"{arguments.index} holds vectors of {vectors.shape[1]} numbers, not {vector.size}")
+        similarities = vectors @ vector
+        for nearest in similarities.argsort()[::-1][: arguments.count]:
+            tell(f"{similarities[nearest]:7.4f}  {files[nearest]}")
 
 
 def benchmark(arguments):
@@ -668,12 +783,12 @@ def benchmark(arguments):
         "runs": arguments.runs,
     }
     if arguments.json:
-        print(json.dumps({**report, "results": results}))
+        tell_json({**report, "results": results})
         return
     for name, value in report.items():
-        print(f"{name:10} {value}")
+        tell(f"{name:10} {value}")
     for result in results:
-        print("{threads:3} threads: median {median_ms:8.3f} ms, 90 % within {p90_ms:8.3f} ms".format(**result))
+        tell("{threads:3} threads: median {median_ms:8.3f} ms, 90 % within {p90_ms:8.3f} ms".format(**result))
 
 
 def positive(text):
@@ -683,7 +798,9 @@ def positive(text):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # for names of files that are no text, or not of the encoding
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="command")
 
     def command(function, *positional):

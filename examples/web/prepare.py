@@ -13,6 +13,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.arguments import OUTPUT_MODES
+from keras_vit_plugin.export.labels import read_labels
 from keras_vit_plugin.models import SimpleViT, ViTImageClassifier
 from keras_vit_plugin.open_model import open_model
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -34,7 +35,7 @@ def calibration_of(model, folder):
 def labels_of(model, path):
     """Class names in index order; None where they are not known."""
     if path:
-        return Path(path).read_text(encoding="utf-8").splitlines()
+        return read_labels(path)
     return [str(digit) for digit in range(10)] if model == "vit_digits" else None
 
 
