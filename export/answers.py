@@ -96,9 +96,8 @@ class Answer:
         nearly the same on all images is no noise.
         """
         axes = 0 if self.task == REGRESSION else None
-        power = np.square(self.signal(reference)).mean(axes)
-        plain = np.square(np.asarray(reference, np.float64)).mean(axes)
-        return np.maximum(np.maximum(power, LEAST_POWER * plain), 1e-300)
+        signal = np.square(self.signal(reference)).mean(axes)
+        return power_of(signal, np.square(np.asarray(reference, np.float64)).mean(axes))
 
     def noise(self, reference, outputs, power=None):
         """The mean square of the error over that of the signal; of a regression that of the worst number.
@@ -113,6 +112,11 @@ class Answer:
 
     def to_dict(self):
         return asdict(self)
+
+
+def power_of(signal, outputs):
+    """The power of a signal, by the mean squares of it and of the outputs that it is in."""
+    return np.maximum(np.maximum(signal, LEAST_POWER * outputs), 1e-300)
 
 
 LOGITS = Answer("logits", CLASSES)

@@ -1,14 +1,16 @@
 """Images from wherever the caller has them, checked before any long work starts."""
 
 import hashlib
+import itertools
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from .image_folders import check_channels, class_indices, image_files, load_images
+from .image_folders import check_channels, class_indices, image_files, load_images, readable_images
 from .image_streams import as_class_indices, read_stream, refuse_given_labels, spread_files
 from .image_streams import spread as spread  # for the package
+from .progress import track
 
 CALIBRATION_IMAGES = 64
 MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
@@ -62,16 +64,14 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
         ValueError: as for `gather_images`; or `labels` that are not one class index of the model per image, or that
             come beside a folder; or a `source` `(images, labels)` whose labels are not one per image.
     """
-    if labels is not None and isinstance(source, (str, Path)):
-        raise ValueError("`labels` is for an array of images; a folder brings its own.")
+    _refuse_labels_beside_a_folder(labels, source)
     if not num_classes:
         if labels is not None:
             raise ValueError("`labels` is for a model that tells classes apart; this one does not.")
         return gather_images(source, preprocessing, argument, limit), None
     if isinstance(source, (str, Path)):
         check_channels(preprocessing, argument)
-        paths, names, folders = image_files(source)
-        found = None if names is None else class_indices(names, folders, class_names, num_classes)
+        paths, found = _files_and_classes(source, class_names, num_classes)
         paths, found = (
             None if items is None else spread_files(items, limit, preprocessing.image_shape, argument)
             for items in (paths, found)
@@ -91,6 +91,40 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
             )
         return images, indices
     return images, _checked_indices(labels, len(images), max(2, num_classes) - 1)
+
+
+def _files_and_classes(folder, class_names, num_classes):
+    """The paths of a folder's images, and the class index of each, or None."""
+    paths, names, folders = image_files(folder)
+    if names is None or not num_classes:
+        return paths, None
+    return paths, class_indices(names, folders, class_names, num_classes)
+
+
+def labelled_batches(source, labels, preprocessing, class_names, num_classes, at_once):
+    """Yields what `gather_labelled` gives, `at_once` images at a time: of a folder no more are in memory, so all count.
+
+    Args:
+        source, labels, preprocessing, class_names, num_classes: as for `gather_labelled`.
+        at_once: images of all batches but the last.
+    """
+    if not isinstance(source, (str, Path)):
+        images, found = gather_labelled(source, labels, preprocessing, class_names, num_classes)
+        for start in track(range(0, len(images), at_once), "Comparing"):
+            yield images[start : start + at_once], None if found is None else found[start : start + at_once]
+        return
+    _refuse_labels_beside_a_folder(labels, source)
+    check_channels(preprocessing, "images")
+    paths, found = _files_and_classes(source, class_names, num_classes)
+    images = readable_images(paths, preprocessing, "Comparing")
+    while batch := list(itertools.islice(images, at_once)):
+        places, pixels = zip(*batch)
+        yield np.stack(pixels), None if found is None else np.asarray([found[place] for place in places])
+
+
+def _refuse_labels_beside_a_folder(labels, source):
+    if labels is not None and isinstance(source, (str, Path)):
+        raise ValueError("`labels` is for an array of images; a folder brings its own.")
 
 
 def _checked_indices(labels, count, last):

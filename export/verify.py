@@ -4,11 +4,12 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from .answers import CLASSES, EMBEDDING, LINEAR, LOGITS, MULTI_LABEL, REGRESSION, Answer
+from .answers import CLASSES, LINEAR, LOGITS, MULTI_LABEL, Answer
+from .comparison import Comparison
 from .files import read_file
 from .flatbuffer import naming, read, tensor_type
 from .foreign_runner import guarded_runner
-from .images import gather_images, gather_labelled
+from .images import labelled_batches
 from .interpreter import Runner
 from .keras_model import ImageModel
 from .metadata import answers_of, read_metadata
@@ -16,7 +17,7 @@ from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
 
 SNR_CEILING_DB = 300.0  # what two equal outputs are given, since JSON has no infinity
-NEIGHBOURS = 512  # images at most among which the nearest is looked for
+AT_ONCE = 64  # images, or a batch of the file where that is more
 
 
 @dataclass(frozen=True)
@@ -214,72 +215,33 @@ def compare(reference, outputs, labels=None, answer=LOGITS):
     Raises:
         ValueError: the shapes differ, or the reference holds NaN or infinity.
     """
-    if reference.shape != outputs.shape:
-        raise ValueError(f"The model gives {answer.name} of shape {reference.shape}, the file {tuple(outputs.shape)}.")
-    if not np.isfinite(reference).all():
-        raise ValueError("The Keras model gives NaN or infinity on these images.")
-    reference, outputs = reference.astype(np.float64), outputs.astype(np.float64)
-    finite = np.isfinite(outputs).reshape(len(outputs), -1).all(1)
-    outputs = np.where(np.isfinite(outputs), outputs, 0.0)
-    noise = answer.noise(reference, outputs) if finite.all() else np.inf
-    error = np.abs(outputs - reference)
-    report = ParityReport(
-        images=len(reference),
-        agreement=None,
-        snr_db=as_db(noise),
-        # JSON has no infinity
-        max_abs_error=float(error.max()) if finite.all() else float(np.finfo(np.float32).max),
-        name=answer.name,
-        task=answer.task,
-        relative_error=float(min(np.sqrt(noise), np.finfo(np.float32).max)),
-    )
-    if answer.has_decisions:
-        return replace(report, **_of_decisions(reference, outputs, finite, labels, answer))
-    if answer.task == REGRESSION:
-        return replace(report, mean_abs_error=float(error.mean()))
-    return replace(report, **_of_vectors(reference, outputs, answer))
+    comparison = Comparison(answer)
+    comparison.add(reference, outputs, labels)
+    return _report_of([comparison])
 
 
 def compare_all(references, outputs, labels, answers):
     """The `ParityReport` of the first output with those of the others in it; sequences of equal length."""
+    comparisons = [Comparison(answer) for answer in answers]
+    _add_all(comparisons, references, outputs, labels)
+    return _report_of(comparisons)
+
+
+def _add_all(comparisons, references, outputs, labels):
+    for comparison, reference, output in zip(comparisons, references, outputs):
+        comparison.add(reference, output, labels if len(comparisons) == 1 else None)
+
+
+def _report_of(comparisons):
     first, *others = [
-        compare(reference, output, labels if answer.task == CLASSES and len(answers) == 1 else None, answer)
-        if len(answers) > 1
-        else compare(reference, output, labels, answer)
-        for reference, output, answer in zip(references, outputs, answers)
+        ParityReport(
+            snr_db=as_db(comparison.noise),
+            relative_error=float(min(np.sqrt(comparison.noise), np.finfo(np.float32).max)),
+            **comparison.figures(),
+        )
+        for comparison in comparisons
     ]
     return replace(first, others=tuple(others))
-
-
-def _of_decisions(reference, outputs, finite, labels, answer):
-    ours, theirs = answer.decisions(outputs), answer.decisions(reference)
-    rows = finite.reshape(-1, *[1] * (ours.ndim - 1))
-    same = (ours == theirs) & rows
-    found = {"agreement": float(same.mean(0).min())}
-    if answer.task == MULTI_LABEL:
-        found["all_labels_agreement"] = float(same.all(1).mean())
-    elif labels is not None:
-        ours, theirs = (decided.reshape(len(reference)).astype(int) for decided in (ours, theirs))
-        found["top1_accuracy_model"] = float((theirs == labels).mean())
-        found["top1_accuracy_tflite"] = float(((ours == labels) & finite).mean())
-    return found
-
-
-def _of_vectors(reference, outputs, answer):
-    ours, theirs = outputs.reshape(len(outputs), -1), reference.reshape(len(reference), -1)
-    lengths = np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1)
-    found = {"cosine": float(np.mean((ours * theirs).sum(1) / np.maximum(lengths, 1e-300)))}
-    if answer.task == EMBEDDING and len(reference) > 2:
-        found["same_nearest"] = float((_nearest(ours[:NEIGHBOURS]) == _nearest(theirs[:NEIGHBOURS])).mean())
-    return found
-
-
-def _nearest(vectors):
-    """For each vector the index of the nearest other one by cosine."""
-    unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-300)
-    similarity = unit @ unit.T
-    np.fill_diagonal(similarity, -np.inf)
-    return similarity.argmax(1)
 
 
 def as_file_gives(references, answers, file_answers):
@@ -300,7 +262,7 @@ def verify(
         model: the Keras model, on the TensorFlow backend.
         file: path or bytes of the `.tflite`. One without this package's metadata is given what the model is given.
         images: an image folder (with `labels.csv` or one sub-folder per class where labels are known), or raw pixels
-            0..255 `(N, H, W, C)`.
+            0..255 `(N, H, W, C)`, or as for `export_tflite`. Of a folder's photos few are in memory at a time.
         labels: class indices `(N,)` for an array of images.
         mean, std, pixels, task: as for `export_tflite`, for a model that does not say them itself.
         num_threads: threads of the TFLite interpreter; None is one per core.
@@ -325,14 +287,9 @@ def verify(
         raise ValueError(f"The file takes images of {runner.image_shape}, the model of {preprocessing.image_shape}.")
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std, pixels)
     keras_model = ImageModel(model, scale, offset, task or _known_task(metadata))
-    class_names = (metadata.labels if metadata else None) or ()
-    if keras_model.num_classes:
-        raw, labels = gather_labelled(images, labels, preprocessing, class_names, keras_model.num_classes)
-    elif labels is not None:
+    if labels is not None and not keras_model.num_classes:
         tasks = ", ".join(f"{answer.name} ({answer.task})" for answer in keras_model.answers)
         raise ValueError(f"`labels` is for a model with one output that decides something; this one gives {tasks}.")
-    else:
-        raw = gather_images(images, preprocessing, "images")
     given = None
     if metadata is None:
         given = (scale, offset)
@@ -341,22 +298,33 @@ def verify(
     elif file_pixels is not None:
         raise ValueError("`file_pixels` is for a file without this package's metadata; this one takes raw pixels.")
     with naming(file):
-        outputs = outputs_of(runner, raw, keras_model.answers, given)
-    if metadata is None:
         names = names_in_file(list(runner.details), keras_model.answers)
+    if metadata is None:
         answers = answers_of(tree, keras_model.answers, [int(runner.details[name]["index"]) for name in names])
-    elif task is None:
-        answers = metadata.answers
-    else:  # which counts for more than what the file says of the outputs that it names
-        named = task if isinstance(task, dict) and len(metadata.answers) > 1 else None
-        answers = tuple(
-            stored
-            if named is not None and answer.name not in named
-            else Answer(stored.name, answer.task, stored.activation if answer.has_decisions else LINEAR)
-            for stored, answer in zip(metadata.answers, keras_model.answers)
-        )
-    references = as_file_gives(keras_model(raw), keras_model.answers, answers)
-    return compare_all(references, outputs, labels, answers)
+    else:
+        answers = _answers_as_told(metadata, keras_model.answers, task)
+    comparisons = [Comparison(answer) for answer in answers]
+    class_names = (metadata.labels if metadata else None) or ()
+    at_once = -(-AT_ONCE // runner.batch_size) * runner.batch_size
+    for raw, classes in labelled_batches(images, labels, preprocessing, class_names, keras_model.num_classes, at_once):
+        with naming(file):
+            outputs = outputs_of(runner, raw, keras_model.answers, given)
+        references = as_file_gives(keras_model(raw), keras_model.answers, answers)
+        _add_all(comparisons, references, outputs, classes)
+    return _report_of(comparisons)
+
+
+def _answers_as_told(metadata, model_answers, task):
+    """The `Answer`s of a file by its metadata; `task` counts for more of the outputs that it names."""
+    if task is None:
+        return metadata.answers
+    named = task if isinstance(task, dict) and len(metadata.answers) > 1 else None
+    return tuple(
+        stored
+        if named is not None and answer.name not in named
+        else Answer(stored.name, answer.task, stored.activation if answer.has_decisions else LINEAR)
+        for stored, answer in zip(metadata.answers, model_answers)
+    )
 
 
 def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
