@@ -58,7 +58,7 @@ def images_below(folder):
 
 
 def _is_image(path):
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and os.path.isfile(path)
 
 
 def _listed_files(table):

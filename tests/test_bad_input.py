@@ -3,8 +3,11 @@
 The package and `examples/on_device/vit.py` run in processes of their own here, since what is tested could kill them.
 """
 
+import contextlib
 import json
 import os
+import re
+import signal
 import struct
 import subprocess
 import sys
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from conftest import REPOSITORY, pixels, run_python
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
@@ -491,6 +495,204 @@ def test_memory_is_bounded_on_large_images(name, megabytes, large_images, tmp_pa
     if name == "baseline.jpg":
         theirs = pixels_on_device(sys.executable, [path], [Preprocessing((32, 32))], tmp_path)
         np.testing.assert_array_equal(theirs[f"{path}:0"][..., 0], loaded)
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 8 8
+%%EndComments
+showpage
+%%EOF
+"""
+OPEN_ALL_ON_DEVICE = """
+import sys, vit
+from PIL import Image
+for path in sys.argv[1:]:
+    for read in (lambda: vit.read_pixels(path, vit.np.asarray), lambda: list(vit.frames_of(path)),
+                 lambda: [vit.open_image(frame, ["JPEG"]).load() for frame in vit.frames_of(path)]):
+        try:
+            read()
+        except ValueError as error:
+            print(error)
+"""
+
+
+def test_no_image_starts_a_program(tmp_path, monkeypatch):
+    """Pillow has Ghostscript draw an EPS, whatever it is called."""
+    mark, ghostscript = tmp_path / "mark", tmp_path / "bin" / "gs"
+    ghostscript.parent.mkdir()
+    ghostscript.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    ghostscript.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{ghostscript.parent}{os.pathsep}{os.environ['PATH']}")
+    photos = [tmp_path / name for name in ("p.png", "p.jpg", "p.gif", "p.webp", "p.tif", "p.eps")]
+    for photo in photos:
+        photo.write_bytes(EPS)
+        with pytest.raises(ValueError, match=f"{photo.name} is no image that can be read: it is damaged or none of"):
+            Preprocessing((8, 8)).load(photo)
+    run_with_example(sys.executable, OPEN_ALL_ON_DEVICE, *photos)
+    assert not mark.exists()
+    with pytest.raises(Exception), Image.open(photos[0]) as image:  # noqa: B017 - the mark is all that is drawn
+        image.load()
+    assert mark.exists()
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".avif", ".jp2"])
+def test_promised_formats_are_read(suffix, tmp_path):
+    from PIL import features
+
+    if suffix in (".avif", ".jp2") and not features.check({".avif": "avif", ".jp2": "jpg_2000"}[suffix]):
+        pytest.skip(f"this Pillow was built without {suffix}")
+    Image.fromarray(picture()).save(tmp_path / f"p{suffix}")
+    (tmp_path / f"p{suffix}").rename(tmp_path / "p.jpg")  # the content counts
+    assert Preprocessing((8, 8)).load(tmp_path / "p.jpg").std() > 10
+    code = "import sys, vit\nprint(vit.read_pixels(sys.argv[1], vit.np.asarray).shape[:2])"
+    assert run_with_example(sys.executable, code, tmp_path / "p.jpg").strip() == "(40, 60)"
+
+
+def animation_of(count):
+    """A GIF of so many frames of one pixel."""
+    header = b"GIF89a\1\0\1\0\x80\0\0" + bytes(3) + b"\xff" * 3
+    return header + count * (b"\x2c" + bytes(4) + b"\1\0\1\0\0\2\2\x44\1\0") + b"\x3b"
+
+
+def test_of_a_million_frames_one_is_read(tmp_path):
+    (tmp_path / "p.gif").write_bytes(animation_of(1_000_000))
+    used, said = run_python(MEMORY, tmp_path / "p.gif").splitlines()
+    used_there, _ = run_with_example(sys.executable, MEMORY_ON_DEVICE, tmp_path / "p.gif").splitlines()
+    assert said == "0.0" and float(used) < 30 and float(used_there) < 30
+
+
+# ---- Pipes, which would be waited for ----
+
+
+@pytest.fixture(scope="module")
+def pipes(tmp_path_factory):
+    """A folder of pipes that nobody writes to, called as what they are given for."""
+    folder = tmp_path_factory.mktemp("pipes")
+    for name in ("m.tflite", "m.keras", "m.h5", "names.txt", "p.png", "index.npz", "video.gif"):
+        os.mkfifo(folder / name)
+    (folder / "table").mkdir()
+    os.mkfifo(folder / "table" / "labels.csv")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "{pipes}/m.tflite", "p.png"),
+        ("run", "{model}", "{pipes}/p.png"),
+        ("run", "{model}", "p.png", "--labels", "{pipes}/names.txt"),
+        ("inspect", "{pipes}/m.tflite"),
+        ("verify", "vit_digits", "{pipes}/m.tflite", "--images", "."),
+        ("verify", "vit_digits", "{model}", "--images", "{pipes}/p.png"),
+        ("verify", "vit_digits", "{model}", "--images", "{pipes}/table"),
+        ("verify", "{pipes}/m.keras", "{model}", "--images", "."),
+        ("debug", "vit_digits", "{pipes}/m.tflite"),
+        ("debug", "{pipes}/m.h5", "{model}"),
+        ("debug", "vit_digits", "{model}", "--images", "{pipes}/table"),
+        ("export", "vit_digits", "{pipes}/none.tflite", "--labels", "{pipes}/names.txt"),
+        ("export", "vit_digits", "{pipes}/none.tflite", "--verification", "{pipes}/table"),
+        ("export", "vit_digits", "{pipes}/none.tflite", "--weights", "{pipes}/m.h5"),
+    ],
+)
+def test_a_pipe_is_refused_by_the_command(arguments, pipes, model_file, monkeypatch):
+    from keras_vit_plugin import cli
+
+    def waited(*_):
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr(cli, "silence_native_stderr", contextlib.nullcontext)  # it would print past the runner
+    arguments = [argument.format(pipes=pipes, model=model_file) for argument in arguments]
+    before = signal.signal(signal.SIGALRM, waited)
+    signal.alarm(60)
+    try:
+        result = CliRunner().invoke(cli.main, arguments)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+    given = next(argument for argument in arguments if str(pipes) in argument and "none" not in argument)
+    assert result.exit_code == 1 and given in result.output and "fault of keras-vit" not in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("classify", "{pipes}/m.tflite", "p.png"),
+        ("classify", "{model}", "{pipes}/p.png"),
+        ("folder", "{model}", "{pipes}/table"),
+        ("embed", "{model}", "{pipes}/table", "i.npz"),
+        ("embed", "{model}", "{photos}", "{pipes}/index.npz"),
+        ("search", "{model}", "{pipes}/index.npz", "p.png"),
+        ("benchmark", "{pipes}/m.tflite"),
+    ],
+)
+def test_a_pipe_is_refused_by_the_example(arguments, pipes, model_file, tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "p.png")
+    arguments = [argument.format(pipes=pipes, model=model_file, photos=tmp_path) for argument in arguments]
+    result = subprocess.run(
+        [sys.executable, EXAMPLE / "vit.py", *arguments], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert "it is a pipe or a device, no regular file" in result.stderr
+
+
+def test_the_camera_reads_a_stream_of_a_pipe_but_no_animation(pipes, model_file, tmp_path):
+    jpeg = tmp_path / "p.jpg"
+    Image.fromarray(picture()).save(jpeg)
+    command = [sys.executable, EXAMPLE / "vit.py", "camera", model_file, pipes / "video.gif"]
+    for content, code, said in ((jpeg.read_bytes(), 0, "frame 1"), (animation_of(2), 1, "read from a file, no pipe")):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            (pipes / "video.gif").write_bytes(content)
+            printed = "".join(process.communicate(timeout=60))
+        assert process.returncode == code and said in printed and "Traceback" not in printed
+
+
+# ---- Answers that are no numbers ----
+
+
+@pytest.fixture(scope="module")
+def nan_file(tmp_path_factory):
+    """A file of another program that answers dark images with NaN."""
+    import tensorflow as tf
+
+    pattern = np.random.default_rng(0).random((32, 32, 3), np.float32)
+    content = to_tflite(lambda a: tf.nn.softmax(tf.math.log(tf.reduce_mean(a * pattern, (1, 2)) - 9)), (1, 32, 32, 3))
+    folder = tmp_path_factory.mktemp("nan")
+    (folder / "m.tflite").write_bytes(content)
+    for name, value in (("bright", 200), ("dark", 0), ("clear", 150)):
+        Image.new("RGB", (8, 8), (value, value // 2, value // 3)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_an_answer_of_nan_is_an_error_of_its_image(nan_file):
+    model, photos = nan_file / "m.tflite", [nan_file / f"{name}.png" for name in ("bright", "dark", "clear")]
+    command = [COMMAND, "run", model, *photos, "--pixels", "0..255"]
+    people = subprocess.run(command, capture_output=True, text=True)
+    assert people.returncode == 1 and not re.search(r"\bnan\b", people.stdout) and people.stdout.count("%") == 6
+    assert f"{photos[1]}: the file answers with NaN or infinity" in people.stderr
+    machines = subprocess.run([*command, "--json"], capture_output=True, text=True)
+    answers = json.loads(machines.stdout)
+    assert machines.returncode == 1 and [answer["file"] for answer in answers] == list(map(str, photos))
+    assert ["error" in answer for answer in answers] == [False, True, False]
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+@pytest.mark.parametrize("command", ["classify", "classify --json", "folder", "camera", "embed", "search"])
+def test_an_answer_of_nan_is_an_error_of_its_image_on_a_device(command, python, nan_file, tmp_path):
+    model, photos = nan_file / "m.tflite", [nan_file / f"{name}.png" for name in ("bright", "dark", "clear")]
+    name, *options = command.split()
+    given = {"classify": photos, "folder": [nan_file], "embed": [nan_file, tmp_path / "i.npz"]}.get(name)
+    if name == "camera":
+        given = [tmp_path / "video.webp"]
+        images = [Image.open(photo) for photo in photos]
+        images[0].save(given[0], save_all=True, append_images=images[1:], lossless=True)
+    vit = [example_python(python), EXAMPLE / "vit.py"]
+    if name == "search":
+        subprocess.run([*vit, "embed", model, nan_file, tmp_path / "i.npz", "--pixels", "0..255"], capture_output=True)
+        given = [tmp_path / "i.npz", photos[1]]
+    result = subprocess.run([*vit, name, model, *given, *options, "--pixels", "0..255"], capture_output=True, text=True)
+    assert result.returncode == 1 and not re.search(r"(?i)\bnan\b", result.stdout), result.stdout
+    assert "answers with NaN or infinity" in result.stderr and "Traceback" not in result.stderr
+    assert ("frame 2" if name == "camera" else str(photos[1])) in result.stderr
 
 
 # ---- One bad image among others ----

@@ -443,7 +443,7 @@ def images_below(folder):
 
 
 def is_image(path):
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and os.path.isfile(path)
 
 
 def classes_of(folder, photos, names):

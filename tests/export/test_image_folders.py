@@ -171,6 +171,48 @@ def test_a_labels_csv_that_is_not_utf_8_is_named(encoding, tmp_path):
     assert "labels.csv is not UTF-8: save it as UTF-8" in run_python(code, EXAMPLE, tmp_path)
 
 
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (b"file,label\na.png,x\na.png," + b"x" * 140_000 + b"\n", "line 3: field larger than field limit"),
+        (b'file,label\na.png,"x\n' + b"a.png,x\n" * 20_000, "field larger than field limit"),
+        (b"file,label\na\0.png,x\n", "missing|line contains NUL|both in every row"),
+        (b"file,label\n" + b"a" * 9_000 + b".png,x\n", "missing"),
+        (b"file,label\na.png\n", "in every row"),
+        (b"file\na.png\n", "columns file and label"),
+        (b"", "columns file and label"),
+        (b"\0" * 100, "columns file and label|NUL"),
+    ],
+)
+def test_a_hostile_labels_csv_is_named(content, said, tmp_path):
+    grey(tmp_path / "a.png", 0)
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{tmp_path}/labels.csv .*({said})"):
+        image_files(tmp_path)
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import vit\n"
+    code += "try: print([vit.is_image(path) for path, _ in vit.photos_of(sys.argv[2])])\n"
+    code += "except ValueError as error: print(error)"
+    printed = run_python(code, EXAMPLE, tmp_path)
+    assert f"{tmp_path}/labels.csv" in printed or "missing" in said and printed.strip() == "[False]"
+
+
+def test_only_line_ends_end_a_row(tmp_path):
+    """And spaces around a name are not of it, here as in a label file."""
+    grey(tmp_path / "a.png", 0)
+    (tmp_path / "labels.csv").write_bytes("\ufefffile,label\r\n a.png , bee\u2028hive\x0c1\u00852 \n".encode())
+    assert image_files(tmp_path)[1] == ["bee\u2028hive\x0c1\u00852"]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import vit\n"
+    code += "((path, label),) = vit.photos_of(sys.argv[2]); print(path.is_file(), ascii(label))"
+    assert run_python(code, EXAMPLE, tmp_path).strip() == r"True 'bee\u2028hive\x0c1\x852'"
+
+
+def test_a_labels_csv_may_name_files_elsewhere(tmp_path):
+    grey(tmp_path / "a.png", 7)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "labels.csv").write_text(f"file,label\n../a.png,0\n{tmp_path / 'a.png'},0\n")
+    assert gather_images(tmp_path / "photos", Preprocessing(SIZE), "images")[:, 0, 0, 0].tolist() == [7, 7]
+
+
 def test_one_bad_photo_is_named_and_left_out_with_its_label(tmp_path):
     folder = folder_of(tmp_path, ["cat", "dog"], 3)
     (folder / "cat" / "1.png").write_bytes(b"no image")

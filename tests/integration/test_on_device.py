@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -249,6 +250,135 @@ def test_embed_takes_the_embedding_where_the_file_has_it(files, photos, tmp_path
         assert np.abs(stored["vectors"].mean(1)).max() > 0.01  # centred logits have a mean of 0
     _, said = vit(sys.executable, "search", files / "float32.tflite", tmp_path / "i.npz", photos / "05.png", code=1)
     assert "holds embedding of the weights" in said and "gives centred logits" in said
+
+
+# ---- What others wrote ----
+
+MARKUP = "[red] [/] "  # text, as all that is written here
+ORDERS = "\x1b[2J\x1b]52;c;aGk=\x07\x08\x7f\x9b2J\r\u202e\u2066\u2028"  # a terminal obeys these, or shows other text
+OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@pytest.fixture(scope="module")
+def hostile(files, photos, tmp_path_factory):
+    """A file whose class names are hostile, and a folder of photos, an index and a table of hostile names."""
+    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+
+    folder = tmp_path_factory.mktemp("hostile") / ("photos " + ORDERS)
+    folder.mkdir()
+    content = (files / "float32.tflite").read_bytes()
+    labels = {"labels": [f"{start}{MARKUP}{ORDERS}" for start in ("=", "+", "-", "@", "\t", "\r", "", "a", "b", "c")]}
+    (folder / "m.tflite").write_bytes(set_metadata(content, get_metadata(read(content)) | labels))
+    for i in range(20):
+        (folder / f"={i} {ORDERS}.png").write_bytes((photos / f"{i:02}.png").read_bytes())
+    (folder / f"bad {ORDERS}.png").write_bytes(b"no image")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["classify", "classify --json", "folder", "camera", "embed", "search", "benchmark"])
+def test_texts_of_others_are_shown_and_not_obeyed(command, python, hostile, video):
+    name, *options = command.split()
+    model, paths, index = hostile / "m.tflite", sorted(hostile.glob("*.png")), hostile / "i.npz"
+    vit(python, "embed", model, hostile, index, code=1)
+    given = {
+        "classify": paths,
+        "folder": [hostile],
+        "camera": [video[0] / "video.gif"],
+        "embed": [hostile, index],
+        "search": [index, paths[0]],
+        "benchmark": ["--runs", 1],
+    }[name]
+    printed, said = vit(python, name, model, *given, *options, code=int(name in ("classify", "folder", "embed")))
+    assert not OBEYED.findall(printed + said), printed + said
+    assert "]52;c;aGk=" in printed and ("bad" in said) == (name in ("classify", "folder", "embed"))
+    if options:
+        told = [json.loads(line) for line in printed.splitlines()]
+        assert {each["file"] for each in told} == set(map(str, paths)) - {str(hostile / f"bad {ORDERS}.png")}
+        assert printed.isascii() and all(MARKUP + ORDERS in answer["label"] for each in told for answer in each["top"])
+    elif name in ("classify", "camera"):
+        assert printed.count(MARKUP.strip()) >= 12
+
+
+def test_no_cell_of_a_table_is_a_formula(hostile):
+    rows = list(csv.reader(io.StringIO(vit(sys.executable, "folder", hostile / "m.tflite", hostile, code=1)[0])))
+    assert len(rows) == 21 and all(row[0].startswith("'=") for row in rows[1:])
+    assert not [cell for row in rows for cell in row if cell.startswith(tuple("=+-@\t\r"))]
+    assert sum(row[1].startswith("'") for row in rows[1:]) > 5
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import vit; print(*map(vit.cell, sys.argv[2:]))"
+    cells = subprocess.run(
+        [sys.executable, "-c", code, VIT.parent, "-1", "+2.5", "-1+1", "a"], capture_output=True, text=True, check=True
+    )
+    assert cells.stdout.split() == ["-1", "+2.5", "'-1+1", "a"]  # a number is no formula
+
+
+@pytest.mark.parametrize("arguments", [(ORDERS,), ("classify", ORDERS, "p.png"), ("benchmark", "m", f"--{ORDERS}")])
+def test_a_wrong_command_line_is_quoted_as_text(arguments, python):
+    result = subprocess.run([python, VIT, *arguments], capture_output=True, text=True)
+    assert result.returncode in (1, 2) and not OBEYED.findall(result.stdout + result.stderr)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_of_files_that_are_no_text(encoding, python, files, photos, tmp_path):
+    folder = os.fsencode(tmp_path)
+    for name in (b"byte \x9b2J.png", "\u7532.png".encode()):
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write((photos / "00.png").read_bytes())
+    options = {"env": {**os.environ, "PYTHONIOENCODING": encoding}}
+    for command in ("classify --json", "classify", "folder"):
+        command, *more = command.split()
+        given = sorted(tmp_path.iterdir()) if command == "classify" else [tmp_path]
+        printed, _ = vit(python, command, files / "float32.tflite", *given, *more, **options)
+        assert "byte \\udc9b2J.png" in printed and ("\u7532" in printed or "\\u7532" in printed)
+    vit(python, "embed", files / "float32.tflite", tmp_path, tmp_path / "i.npz", **options)
+    printed, _ = vit(python, "search", files / "float32.tflite", tmp_path / "i.npz", given[0] / "\u7532.png", **options)
+    assert "byte \\udc9b2J.png" in printed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"answers": [1]},
+        {"answers": {"a": 1}},
+        {"answers": [{"name": "logits"}]},
+        {"labels": 5},
+        {"preprocessing": {"resize": "ab"}},
+        {"preprocessing": {"interpolation": "best"}},
+        {"preprocessing": [1]},
+        {"schema": "x"},
+    ],
+)
+def test_metadata_of_others_are_refused_with_the_files_name(changed, files, photos, tmp_path):
+    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+
+    content = (files / "float32.tflite").read_bytes()
+    (tmp_path / "m.tflite").write_bytes(set_metadata(content, get_metadata(read(content)) | changed))
+    _, said = vit(sys.executable, "classify", tmp_path / "m.tflite", photos / "00.png", code=1)
+    assert f"{tmp_path / 'm.tflite'}: its metadata are not what keras-vit writes" in said
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"files": np.array(["a"])},
+        {"vectors": np.zeros((30, 10))[0]},
+        {"vectors": np.full((30, 10), np.nan)},
+        {"vectors": np.array(["x"] * 30)},
+        {"vectors": np.zeros((30, 4), np.float32)},
+        {"vectors_are": np.array(["a", "b", "c"])},
+        {"vectors_are": np.array([1, 2])},
+        {"vectors_are": np.array("x")},
+    ],
+)
+def test_an_index_of_others_is_refused_with_its_name(changed, files, photos, tmp_path):
+    vit(sys.executable, "embed", files / "float32.tflite", photos, tmp_path / "i.npz")
+    with np.load(tmp_path / "i.npz") as stored:
+        np.savez(tmp_path / "i.npz", **{**stored, **changed})
+    _, said = vit(sys.executable, "search", files / "float32.tflite", tmp_path / "i.npz", photos / "05.png", code=1)
+    assert str(tmp_path / "i.npz") in said
+    np.save(tmp_path / "i.npy", np.zeros(3))
+    (tmp_path / "i.npy").rename(tmp_path / "i.npz")
+    _, said = vit(sys.executable, "search", files / "float32.tflite", tmp_path / "i.npz", photos / "05.png", code=1)
+    assert "i.npz is no index that can be read" in said
 
 
 # ---- What outputs mean ----
