@@ -89,7 +89,7 @@ class Preprocessing:
                 twice `PIL.Image.MAX_IMAGE_PIXELS`, or 40 megapixels of WebP; names it.
         """
         try:
-            resized = self._resized(self._upright(path), self.resize or self.size)
+            resized = self.resized(self._upright(path))
         except Exception as error:  # whatever a damaged image makes its decoder do
             reason = str(error) or type(error).__name__
             raise ValueError(f"{path} is no image that can be read: {reason}") from error
@@ -115,8 +115,9 @@ class Preprocessing:
             ImageOps.exif_transpose(upright, in_place=True)
         return upright
 
-    def _resized(self, image, size):
-        height, width = size
+    def resized(self, image):
+        """An image of Pillow's, upright, in the size that it has before the crop."""
+        height, width = self.resize or self.size
         method = INTERPOLATIONS[self.interpolation]
         if self.rule == "pad":
             return ImageOps.pad(image, (width, height), method)

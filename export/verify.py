@@ -7,7 +7,7 @@ import numpy as np
 from .answers import CLASSES, LINEAR, LOGITS, MULTI_LABEL, Answer
 from .comparison import Comparison
 from .files import read_file
-from .flatbuffer import naming, read, tensor_type
+from .flatbuffer import InvalidModelFile, naming, read, tensor_type
 from .foreign_runner import guarded_runner
 from .images import labelled_batches
 from .interpreter import Runner
@@ -338,8 +338,11 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
         min_agreement, min_snr_db: instead of the mode's own.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
-    tree = read(content)
-    metadata = read_metadata(tree)
+    with naming(file):
+        tree = read(content)
+        metadata = read_metadata(tree)
+        if metadata is not None and metadata.mode not in list(TOLERANCES):
+            raise InvalidModelFile(f"its metadata name the mode {metadata.mode!r}, none of {', '.join(TOLERANCES)}.")
     if metadata is not None:
         mode = metadata.mode
     else:

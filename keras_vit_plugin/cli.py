@@ -495,10 +495,14 @@ def run(tflite, images, labels, pixels, threads, as_json):
 @_readable_errors
 def inspect(tflite, check, as_json):
     """Print what TFLITE contains: ops, versions, types, and what its delegate leaves out."""
+    from keras_vit_plugin.export.flatbuffer import naming
+
     report = kv.export.inspect(tflite, check)
     if as_json:
         print_json(report.to_dict())
         return
+    with naming(tflite):
+        metadata = metadata_in_words(report.metadata)
     outside = ", ".join(f"{count} {name}" for name, count in (report.nodes_outside_delegate or {}).items())
     print_pairs(
         tflite,
@@ -514,7 +518,7 @@ def inspect(tflite, check, as_json):
             "XNNPACK partitions": str(report.delegate_partitions),
             "outside the delegate": outside or "nothing",
             **({"cannot be loaded": report.load_error} if report.load_error else {}),
-            **metadata_in_words(report.metadata),
+            **metadata,
         },
     )
 

@@ -19,7 +19,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import cli, tables, terminal
-from keras_vit_plugin.export import Tolerance, export_tflite
+from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite
 from keras_vit_plugin.export.debug import DebugReport, OpError
 from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
 from keras_vit_plugin.export.inspect import FileReport
@@ -98,6 +98,17 @@ def test_inspect(hostile_files, command, monkeypatch):
     )
     monkeypatch.setattr(kv.export, "inspect", lambda _: report)
     assert_text(command("inspect", "m.tflite")[0], 7)
+
+
+@pytest.mark.parametrize("changed", [{"labels": [1]}, {"weights_sha256": 0}, {"outputs": [1.5]}, {"mode": ["x"]}])
+def test_metadata_of_others_are_refused_with_the_files_name(changed, hostile_files, command, tmp_path):
+    content = (hostile_files / "m.tflite").read_bytes()
+    (tmp_path / "m.tflite").write_bytes(set_metadata(content, get_metadata(read(content)) | changed))
+    printed, code = command("inspect", tmp_path / "m.tflite")
+    assert b"fault of keras-vit" not in printed and (code == 0 or b"m.tflite: its metadata" in printed)
+    model = kinds.model_of("logits")
+    with contextlib.suppress(InvalidModelFile):
+        kv.export.wanted_of(tmp_path / "m.tflite", kv.export.verify(model, content, kinds.photos(4), pixels="0..1"))
 
 
 def test_verify(hostile_files, command, monkeypatch):
@@ -211,6 +222,18 @@ def test_an_array_is_not_whole_after_an_error(capsys):
         terminal.print_json_array(fails())
     with pytest.raises(json.JSONDecodeError):
         json.loads(capsys.readouterr().out)
+
+
+def test_photos_are_listed_once_and_not_kept(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("L", (1, 1)).save(tmp_path / "photos" / name / "p.png")
+    (tmp_path / "empty").mkdir()
+    photos = cli._photos(["x.png", tmp_path / "photos", tmp_path / "empty"])
+    assert iter(photos) is photos
+    assert list(photos) == [
+        *("x.png", tmp_path / "photos" / "a" / "p.png", tmp_path / "photos" / "b" / "p.png", tmp_path / "empty")
+    ]
 
 
 def test_there_is_one_door():

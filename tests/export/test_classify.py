@@ -1,13 +1,16 @@
 """What a file alone says of photos: `classify_files`, of every kind of output, with metadata and without."""
 
+import itertools
+
 import kinds
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_vit_plugin.export import export_tflite
+from keras_vit_plugin.export import InvalidModelFile, export_tflite
 from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.classify import class_names, classify_files
+from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
 
 WITH_PROBABILITIES = [kind for kind in kinds.KINDS if kind not in ("regression", "embedding", "features")]
 
@@ -116,6 +119,33 @@ def test_what_does_not_fit_is_said(made):
     unreadable = photos[0].with_name("none.png")
     first, second = classify_files(path, [unreadable, photos[0]])
     assert "none.png" in first["error"] and "top" not in first and second["top"]
+
+
+def test_paths_are_taken_as_they_come(made):
+    """Of a hundred thousand photos no list is made."""
+    endless = classify_files(made[0]["logits"][0], itertools.repeat(made[1][0]))
+    assert next(endless) == next(endless)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"answers": [{"name": [1], "task": "classes", "activation": "linear"}]},
+        {"answers": [{"name": "logits", "task": "thing", "activation": "linear"}]},
+        {"answers": [1]},
+        {"labels": 5},
+        {"labels": [1, 2, 3, None]},
+        {"preprocessing": {"size": [4, 4], "channels": 3}},
+        {"preprocessing": {"size": [16, 16], "channels": 3, "interpolation": "best"}},
+        {"preprocessing": {"size": [16, 16], "channels": 3, "resize": "ab"}},
+        {"preprocessing": [1]},
+    ],
+)
+def test_metadata_of_others_are_refused_with_the_files_name(changed, made, tmp_path):
+    content = made[0]["logits"][0].read_bytes()
+    (tmp_path / "m.tflite").write_bytes(set_metadata(content, get_metadata(read(content)) | changed))
+    with pytest.raises(InvalidModelFile, match=f"{tmp_path / 'm.tflite'}: its metadata"):
+        next(classify_files(tmp_path / "m.tflite", made[1]))
 
 
 def test_names_of_classes_labels_and_numbers():
