@@ -3,9 +3,8 @@
 import itertools
 
 import numpy as np
-from PIL import Image
 
-from .answers import BINARY, EMBEDDING, FEATURES, REGRESSION, TASKS
+from .answers import BINARY, EMBEDDING, FEATURES, REGRESSION
 from .files import read_file
 from .flatbuffer import InvalidModelFile, naming, read
 from .foreign_runner import guarded_runner
@@ -47,8 +46,6 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
         runner = guarded_runner(content, num_threads)
         tree = read(content)
         metadata = read_metadata(tree)
-        if metadata is not None:
-            _check_metadata(metadata, runner)
         detail = next(iter(runner.details.values()))
         answer = guessed_answer(tree, int(detail["index"])) if metadata is None else metadata.answers[0]
         detail = runner.details.get(answer.name, detail)
@@ -96,21 +93,6 @@ def class_names(answer, labels=None, columns=0):
         return list(labels) if len(labels) == 2 else [f"not {labels[0]}", labels[0]]
     kind = "number" if answer.task == REGRESSION else "class"
     return list(labels) if labels else [f"{kind} {index}" for index in range(columns)]
-
-
-def _check_metadata(metadata, runner):
-    """Raises `InvalidModelFile` where a file's metadata do not fit the file: one of others may hold anything."""
-    try:
-        preprocessing = metadata.preprocessing
-        preprocessing.resized(Image.new("L", (1, 1)))
-        answer = metadata.answers[0]
-        fits = tuple(preprocessing.image_shape) == runner.image_shape and answer.task in TASKS
-        fits &= isinstance(answer.name, str)
-    except Exception as error:  # whatever such values lead to
-        raise InvalidModelFile(f"its metadata are not what keras-vit writes: {error}") from error
-    labels = metadata.labels
-    if not fits or not (labels is None or isinstance(labels, list) and all(isinstance(name, str) for name in labels)):
-        raise InvalidModelFile("its metadata do not fit its input, or are not what keras-vit writes")
 
 
 def _given(file, metadata, pixels):

@@ -7,7 +7,7 @@ import numpy as np
 from .answers import CLASSES, LINEAR, LOGITS, MULTI_LABEL, Answer
 from .comparison import Comparison
 from .files import read_file
-from .flatbuffer import InvalidModelFile, naming, read, tensor_type
+from .flatbuffer import naming, read, tensor_type
 from .foreign_runner import guarded_runner
 from .images import labelled_batches
 from .interpreter import Runner
@@ -341,8 +341,6 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
     with naming(file):
         tree = read(content)
         metadata = read_metadata(tree)
-        if metadata is not None and metadata.mode not in list(TOLERANCES):
-            raise InvalidModelFile(f"its metadata name the mode {metadata.mode!r}, none of {', '.join(TOLERANCES)}.")
     if metadata is not None:
         mode = metadata.mode
     else:

@@ -85,22 +85,12 @@ def metadata_in_words(stored):
     Raises:
         InvalidModelFile: it stored something else.
     """
-    from keras_vit_plugin.export import InvalidModelFile
     from keras_vit_plugin.export.metadata import as_metadata
+    from keras_vit_plugin.export.report import first_names
 
     if not stored:
         return {"made as": "not by keras-vit"}
-    try:
-        return _words_of(as_metadata(stored))
-    except InvalidModelFile:
-        raise
-    except Exception as error:  # whatever values of others lead to
-        raise InvalidModelFile(f"its metadata are not what keras-vit writes: {error}") from error
-
-
-def _words_of(metadata):
-    from keras_vit_plugin.export.report import first_names
-
+    metadata = as_metadata(stored)
     parity, labels = metadata.parity, metadata.labels
     gives = {answer.name: f"{answer.name} ({answer.task}, {answer.activation})" for answer in metadata.answers}
     words = {
