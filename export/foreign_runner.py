@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .flatbuffer import InvalidModelFile, check_file
-from .interpreter import Runner, interpreter_module, reason_of, usable_cores
+from .interpreter import Runner, interpreter_module, reason_of, threads_of
 from .serve_interpreter import receive, send
 
 PROGRAM = Path(__file__).with_name("serve_interpreter.py")
@@ -23,7 +23,7 @@ START_SECONDS = 60
 SPARE_MEMORY = 1 << 30  # bytes that a file may take beside
 MEMORY_PER_BYTE = 8  # for each of its own
 SPARE_SECONDS = 20  # that an answer may take beside
-SECONDS_PER_MEGABYTE = 2  # for each of its own: a phone's core of 2015 needs a tenth of that
+SECONDS_PER_MEGABYTE = 2  # for each of its own; DeiT-tiny, of 23 MB, takes 0.06 s an image on two cores
 
 
 def check_runtime_python(python):
@@ -68,9 +68,11 @@ def guarded_interpreter(content, num_threads=1):
 
     Raises:
         InvalidModelFile: the file is damaged, or the interpreter does not load it.
+        ValueError: `num_threads` is no positive integer.
     """
+    threads = threads_of(num_threads)
     check_file(content)
-    return _ForeignInterpreter(content, [sys.executable, "-P"], interpreter_module(), num_threads or usable_cores())
+    return _ForeignInterpreter(content, [sys.executable, "-P"], interpreter_module(), threads)
 
 
 def check_runs(content):

@@ -56,15 +56,17 @@ def open_interpreter(content, num_threads=1, preserve_all_tensors=False):
 
     Raises:
         InvalidModelFile: the file is damaged, or the interpreter cannot load it.
+        ValueError: `num_threads` is no positive integer.
         ImportError: no interpreter is installed.
     """
+    threads = threads_of(num_threads)
     check_file(content)
     opened = interpreter_class()
     options = {"experimental_preserve_all_tensors": True} if preserve_all_tensors else {}
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*preserve_all_tensors.*", UserWarning)  # it says that it is for this
-            interpreter = opened(model_content=bytes(content), num_threads=num_threads or usable_cores(), **options)
+            interpreter = opened(model_content=bytes(content), num_threads=threads, **options)
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise InvalidModelFile(f"the interpreter cannot load this file: {reason_of(error)}") from error
@@ -93,9 +95,17 @@ def reason_of(error):
     return f"operator {number} ({kind}) failed to {step}" + (f": {detail}" if detail else "")
 
 
-def usable_cores():
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def threads_of(num_threads):
+    """As many threads as are asked for, None for one per core that this process may run on.
+
+    Raises:
+        ValueError: it is no positive integer.
+    """
+    if num_threads is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if not hasattr(num_threads, "__index__") or num_threads < 1:
+        raise ValueError(f"`num_threads` must be a positive integer or None, got num_threads={num_threads!r}.")
+    return int(num_threads)
 
 
 def load_error(content):

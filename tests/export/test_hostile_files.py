@@ -244,6 +244,14 @@ def test_not_a_number_is_said(tmp_path):
     assert said["error"] == f"{tmp_path / 'm.tflite'} gives NaN or infinity on {tmp_path / 'p.png'}"
 
 
+@pytest.mark.parametrize("wrong", [0, -5, 1.5, "2"])
+def test_threads_are_a_positive_integer(wrong):
+    content = hostile.packed(hostile.classifier())
+    for take in (Runner, guarded_runner):
+        with pytest.raises(ValueError, match=f"`num_threads` must be a positive integer or None, got .*={wrong!r}"):
+            take(content, wrong)
+
+
 @pytest.mark.parametrize(
     "text, said",
     [
