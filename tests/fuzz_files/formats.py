@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from mutate_arrays import ARRAYS, INDEX, SAFETENSORS
 from mutate_bytes import BYTES
-from mutate_folder import FOLDER
+from mutate_folder import FOLDER, everything_removed
 from mutate_hdf5 import HDF5
 from mutate_json import changed_json
 from mutate_photo import PHOTO
@@ -136,6 +136,7 @@ PHOTO_COMMANDS = {
 STREAM_COMMANDS = {"vit.py camera seeds/dense.tflite {F}": 1, "vit.py camera seeds/dense.tflite -": 1}
 VIT, SIMPLE = {"PRESET": "vit_test", "TFLITE": "vit.tflite"}, {"PRESET": "simple_vit_test", "TFLITE": "simple.tflite"}
 MEMBER = in_a_member(HDF5, "model.weights.h5")
+PRESET = (on_a_file(ANY, "*.*"), on_a_file((json_changed,), "*.json"), on_a_file(HDF5, "*.h5"), (everything_removed,))
 ARCHIVE = (ANY, ZIP, MEMBER, (json_member_changed,))
 SUFFIXES = ("png", "jpg", "gif", "bmp", "tif", "webp")
 
@@ -159,12 +160,8 @@ FORMATS = {
     ".weights.h5": Format(
         {"vit.weights.h5": VIT, "simple.weights.h5": SIMPLE}, (ANY, HDF5), WEIGHT_COMMANDS, slow=True
     ),
-    "preset folder": Format(
-        {"preset": VIT},
-        (on_a_file(ANY, "*.*"), on_a_file((json_changed,), "*.json"), on_a_file(HDF5, "*.h5"), FOLDER[-1:]),
-        MODEL_COMMANDS | WEIGHT_COMMANDS,
-        slow=True,
-    ),
+    "preset folder": Format({"preset": VIT}, PRESET, MODEL_COMMANDS | WEIGHT_COMMANDS, slow=True),
+    "preset folder of KerasHub": Format({"hub": {"TFLITE": "hub.tflite"}}, PRESET, MODEL_COMMANDS, slow=True),
     ".npz": Format({"timm.npz": VIT}, (ANY, ZIP, ARRAYS), WEIGHT_COMMANDS, promises=("archive_is_whole",), slow=True),
     ".safetensors": Format(
         {"timm.safetensors": VIT, "transformers.safetensors": VIT}, (ANY, SAFETENSORS), WEIGHT_COMMANDS, slow=True

@@ -129,7 +129,9 @@ def write_models(folder):
 
     keras.utils.set_random_seed(0)
     vit, simple, dense = kv.build("vit_test", weights=folder / "timm.npz"), kv.build("simple_vit_test"), dense_model()
-    for name, model in (("vit", vit), ("simple", simple), ("dense", dense)):
+    hub = hub_model()
+    hub.save_to_preset(str(folder / "hub"))
+    for name, model in (("vit", vit), ("simple", simple), ("dense", dense), ("hub", hub)):
         model.save(folder / f"{name}.keras")
         labels = {"labels": NAMES} if model is dense else {}
         kv.export.export_tflite(model, folder / f"{name}.tflite", **labels)
@@ -150,6 +152,17 @@ def write_index(folder):
     arguments = [str(folder / name) for name in ("dense.tflite", "photos", "index.npz")]
     if exit_code(vit, ["embed", *arguments]):
         raise RuntimeError("vit.py embed writes no index")
+
+
+def hub_model():
+    """A classifier of KerasHub's, of one block."""
+    import keras_hub
+
+    backbone = keras_hub.models.ViTBackbone((SIDE, SIDE, 3), 4, 1, 2, 8, 16)
+    converter = keras_hub.layers.ViTImageConverter(image_size=(SIDE, SIDE), scale=1 / 255)
+    return keras_hub.models.ViTImageClassifier(
+        backbone, len(NAMES), keras_hub.models.ViTImageClassifierPreprocessor(converter)
+    )
 
 
 def dense_model():
