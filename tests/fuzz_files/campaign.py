@@ -6,9 +6,10 @@ import shlex
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -122,41 +123,54 @@ def campaign(
         limits: `Limits`.
         keep_all: keep the files of every case.
     """
-    results, waiting, count = [], iter(seeds), len(seeds)
+    results, waiting, over = [], iter(seeds), threading.Event()
+
+    def work(bench):
+        for seed in waiting:  # of a range or list, which threads may share
+            result = _judged(bench, seed)
+            results.append(result)
+            if result.is_fault or keep_all:
+                bench.keep(result, Path(failures) / str(seed))
+            if result.is_fault:
+                out(fault_line(result))
+            if over.is_set():
+                return
+
     with tempfile.TemporaryDirectory(prefix="fuzz-files-") as folder, ThreadPoolExecutor(workers) as pool:
         benches = [Bench(Path(folder) / str(index), Path(folder) / "seeds", limits) for index in range(workers)]
         try:
             benches[0].make_seeds()
-            started = time.monotonic()
-            until = [float("inf") if minutes is None else started + 60 * minutes]
-
-            def work(bench):
-                while time.monotonic() < until[0]:
-                    seed = next(waiting, None)  # of a range, which threads may share
-                    if seed is None:
-                        return
-                    try:
-                        result = bench.judge(seed)
-                    except Exception as error:
-                        raise RuntimeError(f"case {seed} cannot be judged: {error}") from error
-                    results.append(result)
-                    if result.is_fault or keep_all:
-                        bench.keep(result, Path(failures) / str(seed))
-                    if result.is_fault:
-                        out(fault_line(result))
-
             working = [pool.submit(work, bench) for bench in benches]
             try:
-                while wait(working, PROGRESS_SECONDS).not_done:
-                    out(progress_line(results, count, time.monotonic() - started, until[0] - time.monotonic()))
+                _wait(working, results, len(seeds), float("inf") if minutes is None else 60 * minutes, out)
             finally:
-                until[0] = 0  # as after Ctrl-C
+                over.set()
             for each in working:
                 each.result()
         finally:
             for bench in benches:
                 bench.close()
     return results
+
+
+def _judged(bench, seed):
+    try:
+        return bench.judge(seed)
+    except Exception as error:
+        raise RuntimeError(f"case {seed} cannot be judged: {error}") from error
+
+
+def _wait(working, results, count, seconds, out):
+    """Until all threads are done, or the time is over, or somebody ends it; tells how far it is."""
+    started = time.monotonic()
+    try:
+        while (left := started + seconds - time.monotonic()) > 0:
+            state = wait(working, min(left, PROGRESS_SECONDS), FIRST_EXCEPTION)
+            if not state.not_done or any(each.exception() for each in state.done):
+                return
+            out(progress_line(results, count, time.monotonic() - started, left))
+    except KeyboardInterrupt:
+        out("Ended early: the last cases are waited for.")
 
 
 def fault_line(result):

@@ -201,4 +201,4 @@ def test_a_campaign_tells_of_faults_and_keeps_their_files(monkeypatch, tmp_path)
     assert len(lines) == 2 and all(line.startswith("HANG .keras, truncated") for line in lines)
     assert "make fuzz-files SEED=3" in "".join(lines)
     assert sorted(path.name for path in (tmp_path / "failures").iterdir()) == ["3", "6"]
-    assert campaign(range(1, 8), minutes=0, failures=tmp_path, out=lines.append) == []
+    assert len(campaign(range(1, 10**6), minutes=0, failures=tmp_path / "more", out=lines.append)) < 10**6
