@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import json
 import os
 import re
 import sys
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import keras
 
+from keras_vit_plugin.checkpoints.limits import RefusedFile, first_line, read_json_file
+from keras_vit_plugin.checkpoints.whole_models import checked_folder, load_archive, load_hdf5
 from keras_vit_plugin.presets import build, get_preset
 
 MODEL_FILES = (".keras", ".h5", ".hdf5")
@@ -83,31 +84,29 @@ def open_model(source, weights=None):
 def _open_file(path):
     if path.name.endswith(".weights.h5"):
         raise ValueError(f"{str(path)!r} holds weights alone: name its preset, and pass the file with --weights.")
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is no regular file.")
     if path.suffix == ".keras" and not zipfile.is_zipfile(path):
         raise ValueError(f"{str(path)!r} is damaged or no .keras file: it is no complete zip archive.")
     try:
         with warnings.catch_warnings():  # tasks of KerasHub compile themselves, for an optimizer that is not wanted
             warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-            model = keras.saving.load_model(path, compile=False)
-        _keep_loss(model, path)
+            if path.suffix == ".keras":
+                model, config = load_archive(path)
+                training = config.get("compile_config") or {}
+            else:
+                model, training = load_hdf5(path)
+        _keep_loss(model, training)
         return model
     except Exception as error:  # Keras raises many kinds for one damaged file
         raise ValueError(f"{str(path)!r} cannot be loaded as a Keras model: {_reason(error)}") from error
 
 
-def _keep_loss(model, path):
+def _keep_loss(model, training):
     """Gives a model the loss that it was saved with, which tells what its outputs mean, and no optimizer state."""
     with contextlib.suppress(Exception):  # a loss of somebody's own, which is not registered here, tells nothing
-        if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive:
-                saved = json.loads(archive.read("config.json")).get("compile_config") or {}
-        else:
-            import h5py
-
-            with h5py.File(path) as archive:
-                saved = json.loads(archive.attrs["training_config"])
-        if saved.get("loss") is not None:
-            model.compile(loss=_read_loss(saved["loss"]))
+        if training.get("loss") is not None:
+            model.compile(loss=_read_loss(training["loss"]))
 
 
 def _read_loss(saved):
@@ -129,19 +128,27 @@ def _open_folder(path):
     if not (path / "config.json").is_file():
         raise ValueError(f"{str(path)!r} is no preset folder: it has no config.json.")
     try:
-        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
-        if str(config.get("registered_name", "")).startswith("keras_vit_plugin>"):
-            from keras_vit_plugin.models import ViTImageClassifier
-
-            return ViTImageClassifier.from_preset(str(path))
-        import keras_hub
-
-        if not (path / "task.json").is_file():
-            return keras_hub.models.Backbone.from_preset(str(path))
-        name = json.loads((path / "task.json").read_text(encoding="utf-8"))["class_name"]
-        return getattr(keras_hub.models, name).from_preset(str(path))
+        with checked_folder(path) as check_types:
+            model = _load_preset(path)
+            check_types(model)
+        return model
     except Exception as error:  # KerasHub raises many kinds for one damaged folder
         raise ValueError(f"{str(path)!r} cannot be loaded as a preset: {_reason(error)}") from error
+
+
+def _load_preset(path):
+    if str(read_json_file(path / "config.json").get("registered_name", "")).startswith("keras_vit_plugin>"):
+        from keras_vit_plugin.models import ViTImageClassifier
+
+        return ViTImageClassifier.from_preset(str(path))
+    import keras_hub
+
+    if not (path / "task.json").is_file():
+        return keras_hub.models.Backbone.from_preset(str(path))
+    name = str(read_json_file(path / "task.json").get("class_name"))
+    if not hasattr(getattr(keras_hub.models, name, None), "from_preset"):
+        raise RefusedFile(f"its task.json has class_name={name!r}, which KerasHub does not have")
+    return getattr(keras_hub.models, name).from_preset(str(path))
 
 
 def _reason(error):
@@ -159,4 +166,4 @@ def _reason(error):
             f"{name!r} is not known here. Name the module that registers it (keras.saving.register_keras_serializable) "
             "with --import."
         )
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    return first_line(error)

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from keras_vit_plugin.checkpoints.keras_files import assign_keras_tensors, read_keras_tensors, read_patch_grid
-from keras_vit_plugin.checkpoints.timm import assign_timm_tensors, read_tensors
+from keras_vit_plugin.checkpoints.keras_files import assign_keras_tensors, open_keras_tensors
+from keras_vit_plugin.checkpoints.tensor_files import open_tensor_file
+from keras_vit_plugin.checkpoints.timm import assign_timm_tensors
 
 
 def load_weights(model, path, new_head=False):
@@ -25,9 +26,11 @@ def load_weights(model, path, new_head=False):
     if path.suffix in (".npz", ".safetensors"):
         if not hasattr(model, "backbone"):
             raise ValueError(f"timm has no {type(model).__name__}: weights={str(path)!r} cannot be loaded into one.")
-        assign_timm_tensors(model, read_tensors(path), str(path), new_head)
+        with open_tensor_file(path) as tensors:
+            assign_timm_tensors(model, tensors, str(path), new_head)
     elif path.is_dir() or path.suffix in (".h5", ".keras"):
-        assign_keras_tensors(model, read_keras_tensors(path), str(path), read_patch_grid(path), new_head)
+        with open_keras_tensors(path) as (tensors, source_grid):
+            assign_keras_tensors(model, tensors, str(path), source_grid, new_head)
     else:
         raise ValueError(
             "`weights` must be a .weights.h5, a .keras, a preset folder, or timm-named tensors in .npz or "

@@ -1,35 +1,10 @@
-"""Weights under the parameter names of timm's `vision_transformer.py`, from `.npz` or `.safetensors`."""
-
-from pathlib import Path
+"""Weights under the parameter names of timm's `vision_transformer.py`."""
 
 import numpy as np
 
-from keras_vit_plugin.checkpoints.fit import check_fit, fit_positions
+from keras_vit_plugin.checkpoints.fit import fit_positions, read_fitting
 from keras_vit_plugin.checkpoints.positions import square_grid
 from keras_vit_plugin.checkpoints.transformers import is_of_transformers, with_timm_names
-
-
-def read_tensors(path):
-    """All tensors of a `.npz` or `.safetensors` file as `{name: array}`; a pickle inside is refused.
-
-    Raises:
-        ImportError: a `.safetensors` file without the safetensors package.
-        ValueError: the file is damaged or holds a pickle.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".safetensors":
-            try:
-                from safetensors.numpy import load_file
-            except ImportError as error:
-                raise ImportError("Reading .safetensors needs: pip install 'keras-vit-plugin[checkpoints]'") from error
-            return load_file(path)
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except ImportError:
-        raise
-    except Exception as error:
-        raise ValueError(f"weights={str(path)!r} is damaged or no {path.suffix} file: {error}") from error
 
 
 def assign_timm_tensors(model, tensors, source, new_head=False):
@@ -37,13 +12,12 @@ def assign_timm_tensors(model, tensors, source, new_head=False):
 
     Args:
         model: the classifier to fill.
-        tensors: `{timm name: array}`, or under the names of Transformers.
+        tensors: `{timm name: StoredTensor}`, or under the names of Transformers.
         source: what to call the tensors in an error, usually their path.
         new_head: leave the classification head alone, and ignore one in `tensors`.
 
     Raises:
-        ValueError: tensors are missing, extra or of another shape, or hold NaN or infinity: one error lists them
-            all, and no weight of the model has changed.
+        ValueError: see `read_fitting`; no weight of the model has changed.
     """
     destinations = _destinations(model)
     heads = [name for name in destinations if name.startswith("head")]
@@ -56,11 +30,13 @@ def assign_timm_tensors(model, tensors, source, new_head=False):
         backbone = model.backbone
         prefix = backbone.tokens.num_positioned_prefix_tokens
         # timm's checkpoints are of square images.
-        grid = square_grid(tensors["pos_embed"].shape[1] - prefix) if tensors["pos_embed"].ndim == 3 else None
+        shape = tensors["pos_embed"].shape
+        grid = square_grid(shape[1] - prefix) if len(shape) == 3 else None
         tensors["pos_embed"] = fit_positions(tensors["pos_embed"], prefix, grid, backbone.patch_grid)
-    check_fit({name: shape for name, (shape, _) in destinations.items()}, tensors, source, heads)
+    expected = {name: (shape, model.variable_dtype) for name, (shape, _) in destinations.items()}
+    arrays = read_fitting(expected, tensors, source, heads)
     for name, (_, assign) in destinations.items():
-        assign(np.asarray(tensors[name], np.float32))
+        assign(arrays[name])
 
 
 def _destinations(model):

@@ -7,6 +7,8 @@ import re
 
 import numpy as np
 
+from keras_vit_plugin.checkpoints.stored_tensor import StoredTensor
+
 FAMILIES = ("vit", "deit", "dinov2")
 UNUSED = ("mask_token", "pooler.", "decoder.")  # of other tasks than classification
 # Parts of names outside the attention's query, key and value, in Transformers and in timm.
@@ -40,10 +42,10 @@ def with_timm_names(tensors):
     """The tensors under timm's names, query, key and value in one.
 
     Args:
-        tensors: `{name in Transformers: array}`.
+        tensors: `{name in Transformers: StoredTensor}`.
 
     Returns:
-        `{timm name: array}`; a name that is not known stays as it is, so that it is listed as extra.
+        `{timm name: StoredTensor}`; a name that is not known stays as it is, so that it is listed as extra.
     """
     found, attention = {}, {}
     for name, tensor in tensors.items():
@@ -55,7 +57,7 @@ def with_timm_names(tensors):
         prefix, rest = (f"blocks.{block[1]}.", block[2]) if block else ("", rest)
         part = QUERY_KEY_VALUE.fullmatch(rest)
         if block and part:
-            attention.setdefault(f"{prefix}attn.qkv.{part[2]}", {})[part[1]] = tensor
+            attention.setdefault(f"{prefix}attn.qkv.{part[2]}", {})[part[1]] = name
             continue
         for theirs, timms in NAMES.items():
             if rest.startswith(theirs):
@@ -63,6 +65,16 @@ def with_timm_names(tensors):
                 break
         found[prefix + rest] = tensor
     for name, parts in attention.items():
-        if set(parts) == {"query", "key", "value"}:
-            found[name] = np.concatenate([parts["query"], parts["key"], parts["value"]])
+        own = [parts[part] for part in ("query", "key", "value") if part in parts]
+        joined = _joined([tensors[each] for each in own])
+        found |= {each: tensors[each] for each in own} if joined is None else {name: joined}
     return found
+
+
+def _joined(tensors):
+    """Query, key and value below each other; None where one is missing, or they differ in shape or type."""
+    first = tensors[0]
+    if len(tensors) < 3 or not first.shape or any((t.shape, t.dtype) != (first.shape, first.dtype) for t in tensors):
+        return None
+    shape = (3 * first.shape[0], *first.shape[1:])
+    return StoredTensor(shape, first.dtype, lambda: np.concatenate([tensor.read() for tensor in tensors]))

@@ -140,7 +140,7 @@ def test_no_pickle_is_opened(tmp_path):
             return (pytest.fail, ("a pickle was executed",))
 
     np.savez(tmp_path / "w.npz", cls_token=np.array([Trap()], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(ValueError, match="w.npz' cannot be used: .*cls_token.npy' holds Python objects, a pickle"):
         kv.build("vit_test", weights=tmp_path / "w.npz")
     (tmp_path / "w.pkl").write_bytes(pickle.dumps([1]))
     with pytest.raises(ValueError, match="must be a .weights.h5, a .keras"):
@@ -193,7 +193,7 @@ def test_truncated_files(name, tmp_path):
 
 
 def test_an_empty_preset_folder(tmp_path):
-    with pytest.raises(ValueError, match="damaged or incomplete"):
+    with pytest.raises(ValueError, match="cannot be used: it has no file model.weights.h5"):
         kv.build("vit_test", weights=tmp_path)
 
 

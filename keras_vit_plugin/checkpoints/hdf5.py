@@ -1,0 +1,173 @@
+"""HDF5 files of strangers: links, types and sizes are looked at before a value is read.
+
+HDF5 can take a value from any file of the machine, through links, external and virtual datasets, and can make gigabytes
+of a few bytes, through fill values and compression. Keras writes none of these.
+"""
+
+import contextlib
+import functools
+import math
+import zlib
+
+import h5py
+import numpy as np
+from h5py import h5d, h5t, h5z
+
+from keras_vit_plugin.checkpoints.limits import RefusedFile, check_expansion
+from keras_vit_plugin.checkpoints.stored_tensor import BFLOAT16, StoredTensor
+
+FILTERS = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32)  # others may be plugins
+CHECKSUM = 4  # bytes that fletcher32 adds to a chunk
+LARGEST_ATTRIBUTE = 2**17  # bytes; Keras splits longer lists of names
+UNREAD_TYPES = {
+    h5t.STRING: "text",
+    h5t.REFERENCE: "references",
+    h5t.COMPOUND: "records",
+    h5t.VLEN: "lists of any length",
+    h5t.OPAQUE: "opaque bytes",
+    h5t.BITFIELD: "bit fields",
+    h5t.ENUM: "an enumeration",
+    h5t.ARRAY: "arrays",
+    h5t.TIME: "times",
+}
+
+
+@contextlib.contextmanager
+def open_hdf5(path, file_bytes=None):
+    """The datasets of an HDF5 file, all of them numbers that lie in the file itself.
+
+    Args:
+        path: of the file.
+        file_bytes: size of the file that `path` was unpacked from; None where it is a file of its own.
+
+    Yields:
+        `(h5py.File, {path in the file: h5py.Dataset})`.
+
+    Raises:
+        RefusedFile: the file leads out of itself, holds other things than numbers, or would become too large.
+    """
+    with h5py.File(path, "r") as file:
+        datasets = dict(_walk(file))
+        _check_sizes(datasets, path.stat().st_size, file_bytes or path.stat().st_size)
+        yield file, datasets
+
+
+def stored_tensors(datasets):
+    """`{path: StoredTensor}` of what `open_hdf5` gives."""
+    return {
+        path: StoredTensor(dataset.shape, dtype_of(dataset), functools.partial(_read, dataset))
+        for path, dataset in datasets.items()
+    }
+
+
+def _read(dataset):
+    check_chunks(dataset)
+    array = np.asarray(dataset[()])
+    return array.view(BFLOAT16) if dtype_of(dataset) == BFLOAT16 else array
+
+
+def _walk(file):
+    """Yields `(path, dataset)`; follows no link but those to objects of the file, each once."""
+    seen, groups = {_address(file)}, [("", file)]
+    _check_attributes("/", file)
+    while groups:
+        prefix, group = groups.pop()
+        for name in group:
+            path = prefix + name
+            if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
+                raise RefusedFile(f"{path!r} in it is a link, which could lead to another file")
+            item = group[name]
+            if not isinstance(item, (h5py.Group, h5py.Dataset)):
+                raise RefusedFile(f"{path!r} in it is neither a group nor a dataset")
+            if _address(item) in seen:
+                raise RefusedFile(f"{path!r} in it has a second name")
+            seen.add(_address(item))
+            _check_attributes(path, item)
+            if isinstance(item, h5py.Group):
+                groups.append((f"{path}/", item))
+            else:
+                _check_storage(path, item)
+                yield path, item
+
+
+def _address(item):
+    return h5py.h5o.get_info(item.id).addr
+
+
+def _check_storage(path, dataset):
+    """Raises unless a dataset lies in its own file, as numbers, through filters that are HDF5's own."""
+    properties = dataset.id.get_create_plist()
+    # Before the shape is asked for, which opens the files that a virtual dataset is made of.
+    if properties.get_layout() == h5d.VIRTUAL:
+        raise RefusedFile(f"its dataset {path!r} is virtual: it takes its values from other files")
+    if properties.get_external_count():
+        raise RefusedFile(f"its dataset {path!r} takes its values from another file, {properties.get_external(0)[0]!r}")
+    filters = _filters(dataset)
+    if len(set(filters)) < len(filters) or not set(filters) <= set(FILTERS):
+        raise RefusedFile(f"its dataset {path!r} is compressed by other means than gzip: HDF5 filters {filters}")
+    kind = dataset.id.get_type().get_class()
+    if dtype_of(dataset) is None:
+        raise RefusedFile(f"its dataset {path!r} holds {UNREAD_TYPES.get(kind, 'an unknown type')}, not numbers")
+    if dataset.shape is None:
+        raise RefusedFile(f"its dataset {path!r} is empty")
+
+
+def _filters(dataset):
+    properties = dataset.id.get_create_plist()
+    return [properties.get_filter(i)[0] for i in range(properties.get_nfilters())]
+
+
+def dtype_of(dataset):
+    """The NumPy dtype of a dataset of numbers or truth values; None for other datasets."""
+    kind = dataset.id.get_type().get_class()
+    if kind in (h5t.INTEGER, h5t.FLOAT) or (kind == h5t.ENUM and dataset.dtype == bool):
+        return dataset.dtype
+    # HDF5 has no bfloat16. Keras writes its bytes as they are, and says so in an attribute.
+    if kind == h5t.OPAQUE and dataset.dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16":
+        return BFLOAT16
+    return None
+
+
+def _check_attributes(path, item):
+    """Raises for an attribute that is neither numbers nor text, or is long."""
+    for name in item.attrs:
+        attribute = item.attrs.get_id(name)
+        kind, count = attribute.get_type(), math.prod(attribute.shape or ())
+        if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING):
+            raise RefusedFile(f"the attribute {name!r} of {path!r} in it is neither numbers nor text")
+        if count * kind.get_size() > LARGEST_ATTRIBUTE:
+            raise RefusedFile(f"the attribute {name!r} of {path!r} in it is longer than {LARGEST_ATTRIBUTE} bytes")
+
+
+def _check_sizes(datasets, own_bytes, file_bytes):
+    declared = stored = 0
+    for path, dataset in datasets.items():
+        size, kept = size_of(dataset), dataset.id.get_storage_size()
+        if size and not kept:
+            raise RefusedFile(f"its dataset {path!r} of shape {dataset.shape} was never written")
+        chunk = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize  # is read as a whole
+        declared += max(size, chunk if kept else 0)
+        stored += kept
+    if stored > own_bytes:
+        raise RefusedFile("its datasets overlap")
+    check_expansion("what it holds", declared, file_bytes)
+
+
+def size_of(dataset):
+    """Bytes of a dataset's values in memory."""
+    return math.prod(dataset.shape) * dataset.dtype.itemsize
+
+
+def check_chunks(dataset):
+    """Raises `RefusedFile` where a compressed chunk is longer than it should be: HDF5 would inflate all of it."""
+    filters = _filters(dataset)
+    if h5z.FILTER_DEFLATE not in filters:
+        return
+    bit = 1 << filters.index(h5z.FILTER_DEFLATE)
+    limit = math.prod(dataset.chunks) * dataset.dtype.itemsize + CHECKSUM
+    places = []
+    dataset.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
+    for place in places:
+        skipped_filters, content = dataset.id.read_direct_chunk(place)
+        if not skipped_filters & bit and len(zlib.decompressobj().decompress(content, limit + 1)) > limit:
+            raise RefusedFile(f"a chunk of its dataset {dataset.name!r} is longer than {limit} bytes")
