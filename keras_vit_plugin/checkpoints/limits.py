@@ -31,7 +31,8 @@ def named(label):
 
 def first_line(error):
     """The first line that an exception says, with its kind where that is no sentence by itself."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # a KeyError would quote it
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
     if line and isinstance(error, (ValueError, OSError, RuntimeError)) and not isinstance(error, UnicodeError):
         return line
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

@@ -17,8 +17,8 @@ def load_weights(model, path, new_head=False):
 
     Raises:
         FileNotFoundError: there is nothing at `path`.
-        ValueError: the format is unknown, the file is damaged, or its tensors do not fit (all are listed); no weight
-            of the model has changed.
+        ValueError: the format is unknown; the file is damaged, would become more than ten times its size, or takes
+            values from other files; or its tensors do not fit (all are listed). No weight of the model has changed.
     """
     path = Path(path)
     if not path.exists():

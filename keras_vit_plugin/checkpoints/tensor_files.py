@@ -3,12 +3,14 @@
 import contextlib
 import functools
 import math
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from keras_vit_plugin.checkpoints.archives import open_archive
-from keras_vit_plugin.checkpoints.limits import RefusedFile, check_regular, named
+from keras_vit_plugin.checkpoints.limits import RefusedFile, check_regular, first_line, named
 from keras_vit_plugin.checkpoints.stored_tensor import BFLOAT16, StoredTensor
 
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -47,8 +49,10 @@ def _npy(archive, member):
         with archive.open(member) as content:
             shape, _, dtype = NPY_HEADERS[np.lib.format.read_magic(content)](content)
             start = content.tell()
-    except Exception as error:
-        raise RefusedFile(f"its member {member.filename!r} has no header of an array: {error}") from error
+    except (zipfile.BadZipFile, zlib.error, OSError):
+        raise
+    except Exception as error:  # NumPy parses the header as Python
+        raise RefusedFile(f"its member {member.filename!r} has no header of an array: {first_line(error)}") from error
     if dtype.hasobject:
         raise RefusedFile(f"its member {member.filename!r} holds Python objects, a pickle, which is not opened")
     if start + math.prod(shape) * dtype.itemsize != member.file_size:
