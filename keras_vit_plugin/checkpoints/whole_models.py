@@ -6,7 +6,6 @@ less than 4 GB, and it builds whatever its config describes before it looks at t
 
 import contextlib
 import math
-import tempfile
 import threading
 from collections import Counter
 from pathlib import Path
@@ -26,6 +25,7 @@ from keras_vit_plugin.checkpoints.limits import (
     read_json_file,
 )
 from keras_vit_plugin.checkpoints.stored_tensor import is_float
+from keras_vit_plugin.temporary import temporary_folder
 
 INDEXES = ("model.weights.json", "model.safetensors.index.json")  # which file holds which tensor
 BYTES_PER_WEIGHT = 4
@@ -34,9 +34,9 @@ _building = threading.Lock()
 
 def load_archive(path):
     """The model in a `.keras` file, not compiled, and its config."""
-    with open_archive(path) as archive, tempfile.TemporaryDirectory() as folder:
+    with open_archive(path) as archive, temporary_folder() as folder:
         unpack(archive, folder, "config.json", WEIGHTS, "assets/", *({"metadata.json"} & set(archive.namelist())))
-        folder, size = Path(folder), path.stat().st_size
+        size = path.stat().st_size
         config = read_json_file(folder / "config.json")
         others = _check_weights(folder / WEIGHTS, size)
         with limited_weights(size):

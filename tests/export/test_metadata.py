@@ -113,7 +113,7 @@ def test_a_refusal_says_what_helps(tmp_path):
         export_tflite(functional_model(), path, "int8", calibration=images, tolerance=Tolerance(0, 250))
     assert "debug" not in str(refused.value) and "calibrate on more typical images" in str(refused.value)
     undecided = compare(np.array([[1.0, 0.99, -5]] * 8), np.array([[0.99, 1.0, -5]] * 8))
-    said = _refusal("int8", undecided, "held-out", Tolerance(0.95, 14), (), False, True, None)
+    said = _refusal("int8", undecided, "held-out", Tolerance(0.95, 14), (), "", False, True, None)
     assert "the same answer on 0.0% of 8 held-out" in said and "ratio is kept: the model is undecided" in said
 
 
