@@ -23,9 +23,9 @@ $(LITERT_JS): examples/web/package-lock.json $(if $(NPM),,.venv-node/installed)
 	touch $@
 
 # An npm for machines without one.
-.venv-node/installed: constraints-node.txt
+.venv-node/installed: hashes/node.txt
 	$(PYTHON) -m venv .venv-node
-	.venv-node/bin/python $(PINNED) constraints-node.txt
+	.venv-node/bin/python $(PINNED) hashes/node.txt
 	touch $@
 
 # Without LiteRT.js the tests of the web page are skipped and say so.
@@ -50,16 +50,16 @@ lint: .venv/installed
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/installed: pyproject.toml hashes/main.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python $(PINNED) constraints.txt
+	.venv/bin/python $(PINNED) hashes/main.txt
 	.venv/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 # tflite-runtime 2.14 needs NumPy 1, so it has an environment of its own.
-.venv-device/installed: constraints-device.txt
+.venv-device/installed: hashes/device.txt
 	$(PYTHON) -m venv .venv-device
-	.venv-device/bin/python $(PINNED) constraints-device.txt
+	.venv-device/bin/python $(PINNED) hashes/device.txt
 	touch $@
 
 # The peers and this package, side by side; needs the real data (KERAS_VIT_DATA) and writes docs/benchmark.*.
@@ -70,18 +70,19 @@ benchmark: .venv-benchmark/installed
 matrix: .venv/installed .venv-device/installed $(LITERT_JS)
 	.venv/bin/python benchmarks/matrix.py
 
-.venv-benchmark/installed: pyproject.toml constraints-benchmark.txt
+.venv-benchmark/installed: pyproject.toml hashes/benchmark.txt
 	$(PYTHON) -m venv .venv-benchmark
-	.venv-benchmark/bin/python $(PINNED) constraints-benchmark.txt
+	.venv-benchmark/bin/python $(PINNED) hashes/benchmark.txt
 	.venv-benchmark/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# After a change of versions in `constraints*.txt`: the hashes of their files, for every platform.
+# After a change of versions in `constraints*.txt`: the hashes of their files, for every platform, which `pip` checks.
 hashes:
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python $(PIP) uv==0.13.9
-	for file in constraints*.txt; do UV_CUSTOM_COMPILE_COMMAND="make hashes" .venv-uv/bin/uv pip compile --quiet \
-		--no-deps --generate-hashes --no-annotate --python-version 3.11 --output-file $$file $$file || exit 1; done
+	for name in main device benchmark node; do .venv-uv/bin/uv pip compile --quiet --no-header --no-annotate --no-deps \
+		--generate-hashes --python-version 3.11 --output-file hashes/$$name.txt \
+		constraints$$(test $$name = main || echo -$$name).txt || exit 1; done
 
 clean:
 	rm -rf .venv .venv-device .venv-benchmark .venv-node .venv-uv demo-output cifar10-output examples/web/site examples/web/node_modules

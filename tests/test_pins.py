@@ -10,15 +10,17 @@ from conftest import REPOSITORY
 PIN = re.compile(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 # What the Makefile makes an environment for, and the extras that it has.
-EXTRAS = {
-    "constraints.txt": ("checkpoints", "demo", "plots", "test"),
-    "constraints-benchmark.txt": ("benchmark",),
+EXTRAS = {"main": ("checkpoints", "demo", "plots", "test"), "benchmark": ("benchmark",)}
+# The files that `pip` checks hashes by, and those that people change.
+CONSTRAINTS = {"main": "constraints.txt"} | {
+    name: f"constraints-{name}.txt" for name in ("device", "benchmark", "node")
 }
 
 
-def pins(file):
-    """`{package: version}` of a file."""
-    return {normalized(name): version for name, version, _ in PIN.findall((REPOSITORY / file).read_text() + "\n")}
+def pins(name):
+    """`{package: version}` of a file in `hashes`."""
+    text = (REPOSITORY / "hashes" / f"{name}.txt").read_text() + "\n"
+    return {normalized(package): version for package, version, _ in PIN.findall(text)}
 
 
 def normalized(name):
@@ -26,22 +28,24 @@ def normalized(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in REPOSITORY.glob("constraints*.txt")))
-def test_every_pin_has_a_hash(file):
-    named = [line for line in (REPOSITORY / file).read_text().splitlines() if re.match(r"[\w.-]", line)]
-    assert named and len(named) == len(pins(file))
+@pytest.mark.parametrize("name, file", CONSTRAINTS.items())
+def test_every_pin_has_a_hash(name, file):
+    lines = [line for line in (REPOSITORY / file).read_text().splitlines() if not line.startswith("#")]
+    named = {normalized(package): version for package, version in (line.split("==") for line in lines)}
+    assert named and pins(name) == named, "the versions changed: make hashes"
+    assert CONSTRAINTS.keys() == {path.stem for path in (REPOSITORY / "hashes").iterdir()}
 
 
-@pytest.mark.parametrize("file, extras", EXTRAS.items())
-def test_all_that_the_project_names_is_pinned(file, extras):
+@pytest.mark.parametrize("name, extras", EXTRAS.items())
+def test_all_that_the_project_names_is_pinned(name, extras):
     project = PROJECT["project"]
     named = [*project["dependencies"], *(each for extra in extras for each in project["optional-dependencies"][extra])]
-    assert {normalized(re.match(r"[\w.-]+", each)[0]) for each in named} <= pins(file).keys()
+    assert {normalized(re.match(r"[\w.-]+", each)[0]) for each in named} <= pins(name).keys()
 
 
-@pytest.mark.parametrize("file", EXTRAS)
-def test_the_build_has_the_pinned_setuptools(file):
-    assert PROJECT["build-system"]["requires"] == [f"setuptools=={pins(file)['setuptools']}"]
+@pytest.mark.parametrize("name", EXTRAS)
+def test_the_build_has_the_pinned_setuptools(name):
+    assert PROJECT["build-system"]["requires"] == [f"setuptools=={pins(name)['setuptools']}"]
 
 
 def test_the_web_example_has_the_hashes_of_what_it_names():
