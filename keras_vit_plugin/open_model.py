@@ -59,8 +59,8 @@ def open_model(source, weights=None):
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the name is unknown; the file is damaged, is no Keras model, would become more than ten times its
-            size or takes values from other files; a preset without shipped weights came
-            without `weights`, or `weights` came with a file that has its own.
+            size or takes values from other files; a preset without shipped weights came without `weights`; or
+            `weights` came with a file that has its own.
     """
     path = Path(source)
     if path.suffix in MODEL_FILES or path.is_dir():
