@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from cases import KERAS, LITERT, NAMES, TFLITE_RUNTIME, make_case, remove
-from verdict import ANSWERED, FAULTS, REFUSED, files_below, verdict
+from verdict import ANSWERED, FAULTS, REFUSED, SIGNAL, Verdict, files_below, verdict
 from watched import Limits, Watched
 
 FAILURES = Path("fuzz-files-failures")
@@ -70,11 +70,19 @@ class Bench:
         self._workers[KERAS].call("seeds:make_seeds", self.seeds)
 
     def judge(self, seed):
-        """The `Result` of a case; its files are in `folder` until the next one."""
-        case = make_case(seed, self.folder, self.seeds)
-        before = files_below(self.folder)
-        self.ran = ran = self._workers[case.runtime].run(case.argv, case.stdin)
-        said = verdict(case, ran, before, files_below(self.folder), self.seeds)
+        """The `Result` of a case; its files are in `folder` until the next one.
+
+        What ends a process is tried again in a new one, as commands have one each: the cases before it may be why, or
+        a machine that is busy. A signal counts all the same, since a crash may depend on where memory happens to lie.
+        """
+        case, said, ran = self._judge_once(seed)
+        if ran.died:
+            again = self._judge_once(seed)
+            if said.outcome != SIGNAL or again[2].died:
+                case, said, ran = again
+            else:
+                said = Verdict(SIGNAL, f"{said.detail}, but not again in a process of its own")
+        self.ran = ran
         return Result(
             seed,
             case.format,
@@ -86,6 +94,12 @@ class Bench:
             ran.seconds,
             ran.memory,
         )
+
+    def _judge_once(self, seed):
+        case = make_case(seed, self.folder, self.seeds)
+        before = files_below(self.folder)
+        ran = self._workers[case.runtime].run(case.argv, case.stdin)
+        return case, verdict(case, ran, before, files_below(self.folder), self.seeds), ran
 
     def keep(self, result, to):
         """Copies the files of the last case, and what the command printed, into a folder."""
