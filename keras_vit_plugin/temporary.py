@@ -111,7 +111,10 @@ def _new_folder(parent, stack):
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         if fcntl is None:
             return folder
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # another process took it for a leftover, as it had no lock yet
+            continue
         stack.callback(os.close, descriptor)
         if take_lock(descriptor, folder, otherwise=True):
             return folder

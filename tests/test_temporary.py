@@ -135,3 +135,17 @@ def test_commands_work_where_no_temporary_file_can_be_made(temp, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(temp / "missing"))
     with own_temporaries():
         assert tempfile.tempdir == str(temp / "missing")
+
+
+def test_a_folder_that_another_process_takes_for_a_leftover_is_made_again(temp, monkeypatch):
+    """Between making and locking it, it looks like one."""
+    opened, taken = os.open, []
+
+    def open_late(path, *arguments):
+        if str(path).endswith(".temporary") and not taken:
+            taken.append(os.rmdir(path))
+        return opened(path, *arguments)
+
+    monkeypatch.setattr(os, "open", open_late)
+    with temporary_folder() as folder:
+        assert taken and folder.is_dir() and os.listdir(temp) == [folder.name]

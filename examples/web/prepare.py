@@ -7,11 +7,13 @@ python prepare.py deit_tiny_patch16_224 --weights W --calibration DIR --labels n
 import argparse
 import json
 import shutil
+import sys
 from pathlib import Path
 
 from PIL import Image
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.cli import sentence_of
 from keras_vit_plugin.export.arguments import OUTPUT_MODES
 from keras_vit_plugin.export.labels import read_labels
 from keras_vit_plugin.models import SimpleViT, ViTImageClassifier
@@ -65,7 +67,14 @@ def main():
     arguments = parser.parse_args()
     if arguments.output.exists() and any(arguments.output.iterdir()) and not (arguments.output / CONTENT).exists():
         parser.error(f"--output is replaced, and {str(arguments.output)!r} holds something else")
+    try:
+        make_site(arguments)
+    except Exception as error:
+        sys.exit(f"Error: {sentence_of(error)}")
 
+
+def make_site(arguments):
+    """Replaces the folder `arguments.output`, once the model and its labels could be read."""
     model = open_model(arguments.model, arguments.weights)
     calibration = calibration_of(arguments.model, arguments.calibration)
     labels = labels_of(arguments.model, arguments.labels)
