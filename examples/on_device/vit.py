@@ -25,6 +25,7 @@ import sys
 import time
 import unicodedata
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -735,6 +736,11 @@ def read_index(path):
     try:
         if not os.path.isfile(path):  # opening a pipe would wait
             raise FileNotFoundError(not_a_file(path))
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+        stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+        if not stored or sum(member.file_size for member in members) > os.path.getsize(path):
+            raise ValueError("it is compressed, and could become any size")
         with np.load(path) as index:
             files, vectors, (kind, weights) = (index[name] for name in ("files", "vectors", "vectors_are"))
         if vectors.ndim != 2 or files.shape != vectors.shape[:1] or not np.isfinite(vectors).all():

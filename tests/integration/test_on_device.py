@@ -381,6 +381,13 @@ def test_an_index_of_others_is_refused_with_its_name(changed, files, photos, tmp
     assert "i.npz is no index that can be read" in said
 
 
+def test_an_index_that_would_become_gigabytes_is_refused(files, photos, tmp_path):
+    vectors = np.zeros((1_000_000, 10), np.float32)
+    np.savez_compressed(tmp_path / "i.npz", files=["a"], vectors=vectors, vectors_are=["a", "b"])
+    _, said = vit(sys.executable, "search", files / "float32.tflite", tmp_path / "i.npz", photos / "05.png", code=1)
+    assert "i.npz is no index that can be read: it is compressed" in said
+
+
 # ---- What outputs mean ----
 
 
