@@ -157,7 +157,7 @@ class _ForeignInterpreter:
         except BrokenPipeError:
             answer = None
         if answer is None:
-            raise InvalidModelFile(f"{self._runtime} {self._end()} on this file")
+            raise InvalidModelFile(f"{self._runtime} {self._end()}")
         if str(answer.get("error")) in ("MemoryError", "RuntimeError"):  # and nothing more
             memory = self._memory >> 20
             raise InvalidModelFile(f"{self._runtime} says no reason why it fails; it may take {memory} MiB of memory")
@@ -169,11 +169,12 @@ class _ForeignInterpreter:
         """How the process ended, in words."""
         code = self._process.wait()
         if code == -getattr(signal, "SIGALRM", 0):
-            return f"took more than {self._seconds} seconds"
+            return f"took more than {self._seconds} seconds on this file"
         if code < 0:
-            return f"was ended by signal {-code} ({signal.strsignal(-code)}), given {self._memory >> 20} MiB of memory,"
+            name, memory = signal.strsignal(-code), self._memory >> 20
+            return f"was ended by signal {-code} ({name}) on this file, for which it may take {memory} MiB of memory"
         self._printed.seek(0)
-        return f"ended with code {code} ({_last_line(self._printed.read())})"
+        return f"ended with code {code} on this file: {_last_line(self._printed.read())}"
 
 
 def _program(python):
