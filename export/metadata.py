@@ -112,11 +112,11 @@ def _check_fits(metadata, model):
     if [shape[1:] for shape in shapes] != [size]:
         raise InvalidModelFile(f"its metadata say that it takes images of {size}, its graph takes {shapes}")
     names = _names_of_outputs(model)
+    if len({answer.name for answer in metadata.answers}) < len(metadata.answers):
+        raise InvalidModelFile("its metadata say twice what an output means")
     wanted = {*metadata.outputs, *(answer.name for answer in metadata.answers)}
     if len(names) < max(len(metadata.outputs), len(metadata.answers)):
         raise InvalidModelFile(f"its metadata name {len(wanted)} outputs, its graph has {len(names)}")
-    if len({answer.name for answer in metadata.answers}) < len(metadata.answers):
-        raise InvalidModelFile("its metadata say twice what an output means")
     answer, labels = metadata.answers[0], metadata.labels
     shape = sides_of(graph.tensors[names.get(answer.name, next(iter(names.values())))])  # or the first
     wanted = (1, 2) if answer.task == BINARY else shape[1:] if len(shape) == 2 else ()
