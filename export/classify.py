@@ -75,7 +75,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
             rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
         for result in results:
             if "error" not in result:
-                result |= _in_words(answer, next(rows).ravel(), names, top, result["file"])
+                result |= _in_words(answer, next(rows).ravel(), names, top, result["file"], file)
             yield result
 
 
@@ -111,9 +111,9 @@ def _given(file, metadata, pixels):
     return RANGES[pixels]
 
 
-def _in_words(answer, row, names, count, path):
+def _in_words(answer, row, names, count, path, file):
     if not np.isfinite(row).all():
-        return {"error": f"{path}: the file answers with NaN or infinity ({answer.name})"}
+        return {"error": f"{path}: {file} answers with NaN or infinity ({answer.name})"}
     if answer.task == REGRESSION:
         return {"values": [{"label": name, "value": float(value)} for name, value in zip(names, row)]}
     probabilities = answer.probabilities(row[None])[0]

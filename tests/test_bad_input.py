@@ -668,7 +668,7 @@ def test_an_answer_of_nan_is_an_error_of_its_image(nan_file):
     command = [COMMAND, "run", model, *photos, "--pixels", "0..255"]
     people = subprocess.run(command, capture_output=True, text=True)
     assert people.returncode == 1 and not re.search(r"\bnan\b", people.stdout) and people.stdout.count("%") == 6
-    assert f"{photos[1]}: the file answers with NaN or infinity" in people.stderr
+    assert f"{photos[1]}: {model} answers with NaN or infinity" in people.stderr
     machines = subprocess.run([*command, "--json"], capture_output=True, text=True)
     answers = json.loads(machines.stdout)
     assert machines.returncode == 1 and [answer["file"] for answer in answers] == list(map(str, photos))

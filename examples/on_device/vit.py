@@ -21,6 +21,7 @@ import operator
 import os
 import platform
 import re
+import signal
 import sys
 import time
 import unicodedata
@@ -163,6 +164,38 @@ def not_a_file(path):
     return "it is a pipe or a device, no regular file" if os.path.exists(path) else "there is no such file"
 
 
+def open_interpreter(path, interpreter_class, threads):
+    """An interpreter of a file, its tensors allocated."""
+    interpreter = interpreter_class(model_path=str(path), num_threads=threads)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def check_survived(path, interpreter_class, package, threads):
+    """Raises `ValueError` where a file ends the process that runs it; a fork tries it on zeros, where there are forks.
+
+    Interpreters take on trust what a file says of itself.
+    """
+    if not hasattr(os, "fork"):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads: none of this program is running
+        child = os.fork()
+    if child == 0:
+        try:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            interpreter = open_interpreter(path, interpreter_class, threads)
+            for entry in interpreter.get_input_details():
+                interpreter.set_tensor(entry["index"], np.zeros(entry["shape"], entry["dtype"]))
+            interpreter.invoke()
+        finally:  # what it raises is raised again where the file is opened for good
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        name = signal.Signals(os.WTERMSIG(status)).name
+        raise ValueError(f"{path}: {package} does not survive this file ({name}): it is damaged, or made to harm")
+
+
 class Model:
     """A .tflite as a function from an image's pixels to its answers.
 
@@ -172,6 +205,7 @@ class Model:
         pixels: a key of `RANGES`, what a file that the exporter did not make takes; None gives it raw pixels.
 
     Attributes:
+        path: of the file.
         outputs: the interpreter's details of every output, by name.
         task: of the scores, the first of the model's outputs: `"classes"`, `"binary"`, `"multi-label"`,
             `"regression"`, `"embedding"` or `"features"`.
@@ -180,13 +214,14 @@ class Model:
     """
 
     def __init__(self, path, threads=None, pixels=None):
-        self.metadata = read_metadata(path)
+        self.path, self.metadata = path, read_metadata(path)
         self.made_here = "keras_vit_plugin" in self.metadata
         self.scale, self.offset = RANGES[pixels or "0..255"]
         interpreter_class, self.package = load_runtime()
+        threads = threads or usable_cores()
+        check_survived(path, interpreter_class, self.package, threads)
         try:
-            self.interpreter = interpreter_class(model_path=str(path), num_threads=threads or usable_cores())
-            self.interpreter.allocate_tensors()
+            self.interpreter = open_interpreter(path, interpreter_class, threads)
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: {self.package} cannot load this file: {error}") from error
         inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
@@ -242,14 +277,17 @@ class Model:
             pixels = np.clip(np.round(pixels / (scale or 1.0)) + zero_point, limits.min, limits.max)
         batch = np.repeat(pixels[None], self.input["shape"][0], axis=0).astype(self.input["dtype"])
         self.interpreter.set_tensor(self.input["index"], batch)
-        self.interpreter.invoke()
+        try:
+            self.interpreter.invoke()
+        except (ValueError, RuntimeError) as error:
+            raise ValueError(f"{self.package} cannot run this file: {error}") from error
         return {name: self.read_output(entry) for name, entry in self.outputs.items()}
 
     def finite_answer(self, pixels, name):
         """One output for the raw pixels of one image, flat; one of NaN or infinity raises a `ValueError`."""
         values = self.answers(pixels)[name].ravel()
         if not np.isfinite(values).all():
-            raise ValueError(f"the file answers with NaN or infinity ({name})")
+            raise ValueError(f"{self.path} answers with NaN or infinity ({name})")
         return values
 
     def read_output(self, entry):
@@ -803,6 +841,12 @@ def positive(text):
     return int(text)
 
 
+def not_negative(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
+    return int(text)
+
+
 def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # for names of files that are no text, or not of the encoding
@@ -829,7 +873,7 @@ def main():
     command(search, "index", "photo").add_argument("--count", type=positive, default=TOP)
     timed = command(benchmark)
     timed.add_argument("--runs", type=positive, default=50)
-    timed.add_argument("--warm-up", type=int, default=5)
+    timed.add_argument("--warm-up", type=not_negative, default=5)
     timed.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large photos are shrunk while they are read

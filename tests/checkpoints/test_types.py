@@ -5,7 +5,7 @@ import warnings
 import ml_dtypes
 import numpy as np
 import pytest
-from hostile import change_hdf5
+from hostile_weights import change_hdf5
 from safetensors.numpy import save_file
 from test_checkpoints import timm_tensors
 

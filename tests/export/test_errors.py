@@ -9,7 +9,7 @@ from keras import layers
 from keras_vit_plugin.export import Tolerance, UnsupportedByTarget, export_tflite, loadable, mixed_int8
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import _reason
+from keras_vit_plugin.export.interpreter import reason_of
 from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import _lacking, lower_keras
 from keras_vit_plugin.export.mixed_int8 import FLOAT, MixedInt8
@@ -106,7 +106,7 @@ def test_a_converter_that_names_no_op_is_quoted_without_its_graph():
     ],
 )
 def test_an_interpreter_names_an_operator(text, reason):
-    assert _reason(ValueError(text)) == reason
+    assert reason_of(ValueError(text)) == reason
 
 
 @pytest.mark.parametrize(

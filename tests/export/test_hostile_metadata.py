@@ -2,7 +2,7 @@
 
 import json
 
-import hostile
+import hostile_tflite
 import numpy as np
 import pytest
 from PIL import Image
@@ -40,7 +40,7 @@ def file_of(folder, **values):
     """A sealed file that says these values instead of the right ones; `...` leaves one out."""
     stored = {name: value for name, value in {**STORED, **values}.items() if value is not ...}
     path = folder / "m.tflite"
-    path.write_bytes(set_metadata(hostile.packed(hostile.classifier()), stored))
+    path.write_bytes(set_metadata(hostile_tflite.packed(hostile_tflite.classifier()), stored))
     return path
 
 
@@ -133,12 +133,14 @@ def test_what_does_not_go_with_the_graph_is_a_sentence(values, said, tmp_path):
 
 def test_the_output_that_is_meant_is_found_by_the_signature(tmp_path):
     """Files of schema 1 name the outputs only; both names of an output are looked at where there is a signature."""
-    tree = hostile.classifier()
-    entry = hostile.schema.TensorMapT(name=b"scores", tensorIndex=3)
+    tree = hostile_tflite.classifier()
+    entry = hostile_tflite.schema.TensorMapT(name=b"scores", tensorIndex=3)
     tree.signatureDefs = [
-        hostile.schema.SignatureDefT(inputs=[], outputs=[entry], signatureKey=b"serving_default", subgraphIndex=0)
+        hostile_tflite.schema.SignatureDefT(
+            inputs=[], outputs=[entry], signatureKey=b"serving_default", subgraphIndex=0
+        )
     ]
-    content = hostile.packed(tree)
+    content = hostile_tflite.packed(tree)
     stored = json.loads(json.dumps(STORED)) | {"outputs": ["scores"], "answers": [{**ANSWER, "name": "scores"}]}
     assert read_metadata(read(set_metadata(content, stored))).answers[0].name == "scores"
     assert np.array_equal(read(content).subgraphs[0].outputs, [3])

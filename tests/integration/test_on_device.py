@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hostile_tflite
 import kinds
 import numpy as np
 import pytest
@@ -354,6 +355,12 @@ def test_metadata_of_others_are_refused_with_the_files_name(changed, files, phot
     (tmp_path / "m.tflite").write_bytes(set_metadata(content, get_metadata(read(content)) | changed))
     _, said = vit(sys.executable, "classify", tmp_path / "m.tflite", photos / "00.png", code=1)
     assert f"{tmp_path / 'm.tflite'}: its metadata are not what keras-vit writes" in said
+
+
+def test_a_file_that_ends_its_interpreter_gets_a_sentence(python, photos, tmp_path):
+    (tmp_path / "m.tflite").write_bytes(hostile_tflite.looping(body_calls_itself=True))
+    _, said = vit(python, "classify", tmp_path / "m.tflite", photos / "00.png", code=1)
+    assert f"{tmp_path / 'm.tflite'}: " in said and "does not survive this file (SIG" in said
 
 
 @pytest.mark.parametrize(

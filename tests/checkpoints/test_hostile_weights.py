@@ -8,11 +8,11 @@ import zipfile
 import zlib
 
 import h5py
-import hostile
+import hostile_weights
 import numpy as np
 import pytest
 from conftest import run_python
-from hostile import MODEL_FILES, WEIGHT_FILES, WEIGHTS, load, replaced, write
+from hostile_weights import MODEL_FILES, WEIGHT_FILES, WEIGHTS, load, replaced, write
 from safetensors.numpy import save_file
 from test_checkpoints import timm_tensors
 
@@ -188,7 +188,7 @@ def test_integers_are_no_weights_of_a_whole_model(name, tmp_path):
 
 
 def test_integers_that_a_whole_model_has_are_read(tmp_path):
-    model = hostile.plain_model()
+    model = hostile_weights.plain_model()
     model.quantize("int8")
     model.save(tmp_path / "whole.keras")
     (kernel,) = (v for v in load(tmp_path / "whole.keras").variables if v.dtype == "int8")
@@ -203,20 +203,20 @@ MEASURED = """
 import resource, sys
 sys.path[:0] = ["tests", "tests/checkpoints"]
 from pathlib import Path
-import hostile
+import hostile_weights
 import keras_vit_plugin as kv
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for name in ("w.npz", "m.keras", "whole.keras", "whole.h5"):
     try:
-        hostile.load(Path(sys.argv[1]) / "warm" / name)
+        hostile_weights.load(Path(sys.argv[1]) / "warm" / name)
     except ValueError:
         pass
 for folder in sorted(Path(sys.argv[1]).glob("large*")):
     (path,) = folder.iterdir()
     before = peak()
     try:
-        hostile.load(path)
+        hostile_weights.load(path)
         said = "loaded"
     except ValueError as error:
         said = str(error).replace("\\n", " ")
@@ -276,28 +276,28 @@ def write_large(folder):
         for change in (fill, extra_fill, partly_written, zipped_zeros, wide_chunk, long_chunk):
             write(place(name), change)
     write(place("m.keras"), fill)
-    tensors = {f"{name}.npy": hostile.npy(value) for name, value in timm_tensors("vit_test").items()}
-    header = hostile.npy(np.zeros((0, 32), np.float32)).replace(b"(0, 32)", b"(%d, 32)" % (LARGE // 128))
+    tensors = {f"{name}.npy": hostile_weights.npy(value) for name, value in timm_tensors("vit_test").items()}
+    header = hostile_weights.npy(np.zeros((0, 32), np.float32)).replace(b"(0, 32)", b"(%d, 32)" % (LARGE // 128))
     for name in ("extra.npy", "pos_embed.npy"):
         rest = {each: content for each, content in tensors.items() if each != name}
-        hostile.add_zeros(place("w.npz"), rest, name, LARGE)
-    hostile.write_members(place("w.npz"), {**tensors, "norm.weight.npy": header})
+        hostile_weights.add_zeros(place("w.npz"), rest, name, LARGE)
+    hostile_weights.write_members(place("w.npz"), {**tensors, "norm.weight.npy": header})
     for name in ("m.keras", "whole.keras"):
-        whole = hostile.read_members(write(folder / name, lambda h5, name: None))
+        whole = hostile_weights.read_members(write(folder / name, lambda h5, name: None))
         for member in (WEIGHTS, "config.json"):
             rest = {each: content for each, content in whole.items() if each != member}
-            hostile.add_zeros(place(name), rest, member, LARGE)
+            hostile_weights.add_zeros(place(name), rest, member, LARGE)
             path = place(name)
-            hostile.add_zeros(path, rest, member, LARGE)
-            hostile.understate(path, member)
+            hostile_weights.add_zeros(path, rest, member, LARGE)
+            hostile_weights.understate(path, member)
         deep = {**whole, "config.json": b"[" * 15_000_000}
-        hostile.write_members(place(name), deep)
+        hostile_weights.write_members(place(name), deep)
         (folder / name).unlink()
     path = place("whole.keras")
-    hostile.plain_model().save(path)
-    members = hostile.read_members(path)
+    hostile_weights.plain_model().save(path)
+    members = hostile_weights.read_members(path)
     config = members["config.json"].replace(b'"units": 3', b'"units": 400000')
-    hostile.write_members(path, {**members, "config.json": config})
+    hostile_weights.write_members(path, {**members, "config.json": config})
 
 
 def test_a_small_file_does_not_become_large(tmp_path):
@@ -334,7 +334,7 @@ def test_compressed_weights_are_read(tmp_path):
     for name in ("m.weights.h5", "m.keras", "whole.keras"):
         path = write(tmp_path / name, change)
         if path.suffix == ".keras":
-            hostile.write_members(path, hostile.read_members(path), zipfile.ZIP_DEFLATED)
+            hostile_weights.write_members(path, hostile_weights.read_members(path), zipfile.ZIP_DEFLATED)
         model = load(path)
         (value,) = values.values()
         assert any(np.array_equal(value, weight) for weight in model.weights)
@@ -361,7 +361,7 @@ def test_configs_that_are_none(kind, name, tmp_path):
     if path.is_dir():
         (path / "config.json").write_bytes(content)
     else:
-        hostile.write_members(path, {**hostile.read_members(path), "config.json": content})
+        hostile_weights.write_members(path, {**hostile_weights.read_members(path), "config.json": content})
     refused(path, match)
 
 
@@ -405,10 +405,10 @@ def test_archives_of_other_kinds(name, tmp_path):
         np.savez(path, **timm_tensors("vit_test"))
     else:
         write(path, lambda h5, name: None)
-    members = hostile.read_members(path)
+    members = hostile_weights.read_members(path)
     encrypted(path)
     refused(path, "is encrypted")
-    hostile.write_members(path, members, zipfile.ZIP_BZIP2)
+    hostile_weights.write_members(path, members, zipfile.ZIP_BZIP2)
     refused(path, "is neither stored nor deflated")
     with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "w") as archive:
         for each in [*members, *members]:
@@ -419,13 +419,13 @@ def test_archives_of_other_kinds(name, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no array", b"\x93NUMPY\x01\x00\xff\xff{", b"\x93NUMPY\x09\x00aa"])
 def test_members_without_a_header(content, tmp_path):
     path = tmp_path / "w.npz"
-    hostile.write_members(path, {"cls_token.npy": content})
+    hostile_weights.write_members(path, {"cls_token.npy": content})
     refused(path, "member 'cls_token.npy' has no header of an array")
 
 
 def test_a_member_is_as_long_as_its_header_says(tmp_path):
     path = tmp_path / "w.npz"
-    hostile.write_members(path, {"cls_token.npy": hostile.npy(np.zeros(99, np.float32))[:-4]})
+    hostile_weights.write_members(path, {"cls_token.npy": hostile_weights.npy(np.zeros(99, np.float32))[:-4]})
     refused(path, r"member 'cls_token.npy' of \d+ bytes holds no \(99,\) of float32")
 
 
@@ -440,13 +440,13 @@ def test_changed_bytes(name, tmp_path):
     else:
         write(path, lambda h5, name: None)
     content = path.read_bytes()
-    members = hostile.read_members(path) if path.suffix in (".npz", ".keras") else None
+    members = hostile_weights.read_members(path) if path.suffix in (".npz", ".keras") else None
     generator = np.random.default_rng(0)
     outcomes = set()
     for turn in range(10):
         if members and turn % 2:  # with the right checksum, so that it gets further
             member = list(members)[turn // 2 % min(3, len(members))]
-            hostile.write_members(path, {**members, member: changed(members[member], generator)})
+            hostile_weights.write_members(path, {**members, member: changed(members[member], generator)})
         else:
             path.write_bytes(changed(content, generator))
         try:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import flatbuffers
-import hostile
+import hostile_tflite
 import numpy as np
 import pytest
 from conftest import run_python
@@ -21,9 +21,9 @@ IMAGES = np.zeros((1, 2, 2, 1), np.uint8)
 
 def changed(change):
     """The bytes of the small classifier after `change(tree, its graph)`."""
-    tree = hostile.classifier()
+    tree = hostile_tflite.classifier()
     change(tree, tree.subgraphs[0])
-    return hostile.packed(tree)
+    return hostile_tflite.packed(tree)
 
 
 def setting(what, name, value):
@@ -41,12 +41,12 @@ def first_operator(tree, graph):
 
 def quantized(**values):
     made = {"scale": [0.5], "zeroPoint": [0], **values}
-    return setting(tensor_of(2), "quantization", hostile.schema.QuantizationParametersT(**made))
+    return setting(tensor_of(2), "quantization", hostile_tflite.schema.QuantizationParametersT(**made))
 
 
 def a_signature(key=b"s", name=b"x", tensor=3, graph=0):
-    entry = hostile.schema.TensorMapT(name=name, tensorIndex=tensor)
-    made = hostile.schema.SignatureDefT(inputs=[], outputs=[entry], signatureKey=key, subgraphIndex=graph)
+    entry = hostile_tflite.schema.TensorMapT(name=name, tensorIndex=tensor)
+    made = hostile_tflite.schema.SignatureDefT(inputs=[], outputs=[entry], signatureKey=key, subgraphIndex=graph)
     return lambda tree, graph: setattr(tree, "signatureDefs", [made])
 
 
@@ -54,7 +54,7 @@ WRONG = {
     "it has no subgraphs": lambda tree, graph: tree.subgraphs.clear(),
     "a graph has no operators": lambda tree, graph: setattr(graph, "operators", None),
     "its weights are in other files": setting(
-        lambda tree, graph: tree, "externalBuffers", [hostile.schema.ExternalBufferT()]
+        lambda tree, graph: tree, "externalBuffers", [hostile_tflite.schema.ExternalBufferT()]
     ),
     "operator code 0 is 9999": lambda tree, graph: setattr(tree.operatorCodes[0], "builtinCode", 9999),
     "operator code 1 is CUSTOM without a name": lambda tree, graph: setattr(tree.operatorCodes[1], "builtinCode", 32),
@@ -87,10 +87,10 @@ WRONG = {
     "a signature has tensor 50 of 4": a_signature(tensor=50),
     "the name of a signature is no text": a_signature(key=b"\xff"),
     "buffer 1 ends behind the file": lambda tree, graph: tree.buffers.__setitem__(
-        1, hostile.schema.BufferT(offset=8, size=1 << 40)
+        1, hostile_tflite.schema.BufferT(offset=8, size=1 << 40)
     ),
     "more bytes than the file": lambda tree, graph: tree.buffers.extend(
-        [hostile.schema.BufferT(offset=8, size=400)] * 9
+        [hostile_tflite.schema.BufferT(offset=8, size=400)] * 9
     ),
 }
 
@@ -127,7 +127,7 @@ def test_every_changed_byte_is_survived():
 def many_times_one_tensor(count):
     """Bytes of a file whose graph has one tensor `count` times."""
     builder = flatbuffers.Builder(1 << 20)
-    schema = hostile.schema
+    schema = hostile_tflite.schema
     shape = builder.CreateNumpyVector(np.zeros(1000, np.int32))
     schema.TensorStart(builder)
     schema.TensorAddShape(builder, shape)
@@ -184,7 +184,7 @@ class TestAnInterpreterThatEnds:
 
     def test_by_a_crash(self, tmp_path):
         path = tmp_path / "m.tflite"
-        path.write_bytes(hostile.looping(body_calls_itself=True))
+        path.write_bytes(hostile_tflite.looping(body_calls_itself=True))
         with pytest.raises(InvalidModelFile, match=r"was ended by signal 11 .* on this file"):
             guarded_runner(path.read_bytes())
         assert "signal 11" in inspect(path).load_error
@@ -194,7 +194,7 @@ class TestAnInterpreterThatEnds:
 
     def test_never(self, monkeypatch):
         monkeypatch.setattr(foreign_runner, "SPARE_SECONDS", 3)
-        runner = guarded_runner(hostile.looping())
+        runner = guarded_runner(hostile_tflite.looping())
         with pytest.raises(InvalidModelFile, match="^ai-edge-litert took more than 3 seconds on this file$"):
             runner(IMAGES)
 
@@ -202,17 +202,17 @@ class TestAnInterpreterThatEnds:
     def test_by_want_of_memory(self):
         before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         with pytest.raises(InvalidModelFile, match="says no reason why it fails; it may take 1024 MiB of memory"):
-            guarded_runner(hostile.filling(50_000, 20_000)).outputs(IMAGES)
+            guarded_runner(hostile_tflite.filling(50_000, 20_000)).outputs(IMAGES)
         after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
         assert after < max(before, 1 << 20)  # KiB
-        assert guarded_runner(hostile.filling(2, 3)).outputs(IMAGES)["filled"].shape == (1, 2, 3)
+        assert guarded_runner(hostile_tflite.filling(2, 3)).outputs(IMAGES)["filled"].shape == (1, 2, 3)
 
 
 def test_the_process_ends_with_its_runner():
     code = """
 import hostile, os, sys
 from keras_vit_plugin.export.foreign_runner import guarded_runner
-runner = guarded_runner(hostile.packed(hostile.classifier()))
+runner = guarded_runner(hostile_tflite.packed(hostile_tflite.classifier()))
 number = runner.interpreter._process.pid
 del runner
 try:
@@ -224,14 +224,14 @@ except ProcessLookupError:
 
 
 def test_an_output_of_another_shape_than_it_says_is_refused(monkeypatch):
-    runner = Runner(hostile.packed(hostile.classifier()))
+    runner = Runner(hostile_tflite.packed(hostile_tflite.classifier()))
     runner.output["shape"] = np.array([1, 3])
     with pytest.raises(InvalidModelFile, match=r"'probabilities' is \[1, 4\], not \[1, 3\] as it says"):
         runner(IMAGES)
 
 
 def test_a_file_of_texts_is_no_image_model():
-    content = changed(setting(tensor_of(3), "type", hostile.schema.TensorType.STRING))
+    content = changed(setting(tensor_of(3), "type", hostile_tflite.schema.TensorType.STRING))
     with pytest.raises(InvalidModelFile):
         guarded_runner(content)
 
@@ -246,7 +246,7 @@ def test_not_a_number_is_said(tmp_path):
 
 @pytest.mark.parametrize("wrong", [0, -5, 1.5, "2"])
 def test_threads_are_a_positive_integer(wrong):
-    content = hostile.packed(hostile.classifier())
+    content = hostile_tflite.packed(hostile_tflite.classifier())
     for take in (Runner, guarded_runner):
         with pytest.raises(ValueError, match=f"`num_threads` must be a positive integer or None, got .*={wrong!r}"):
             take(content, wrong)
@@ -270,8 +270,8 @@ def test_threads_are_a_positive_integer(wrong):
 def test_metadata_that_are_no_json(text, said):
     def store(tree, graph):
         data = np.frombuffer(text, np.uint8) if text else None
-        tree.buffers.append(hostile.schema.BufferT(data=data))
-        tree.metadata = [hostile.schema.MetadataT(name=b"keras_vit_plugin", buffer=len(tree.buffers) - 1)]
+        tree.buffers.append(hostile_tflite.schema.BufferT(data=data))
+        tree.metadata = [hostile_tflite.schema.MetadataT(name=b"keras_vit_plugin", buffer=len(tree.buffers) - 1)]
 
     content = changed(store)
     if b'{"keras_vit_plugin":' in content:
@@ -282,11 +282,13 @@ def test_metadata_that_are_no_json(text, said):
 
 def test_metadata_too_long_to_be_read_are_not_written():
     with pytest.raises(ValueError, match="`labels` and what else a file says of itself take"):
-        set_metadata(hostile.packed(hostile.classifier()), {"keras_vit_plugin": "1", "labels": ["a" * (1 << 22)]})
+        set_metadata(
+            hostile_tflite.packed(hostile_tflite.classifier()), {"keras_vit_plugin": "1", "labels": ["a" * (1 << 22)]}
+        )
 
 
 def test_a_file_is_known_by_its_hash(tmp_path):
-    content = hostile.packed(hostile.classifier())
+    content = hostile_tflite.packed(hostile_tflite.classifier())
     path = tmp_path / "m.tflite"
     path.write_bytes(content)
     found = inspect(path).sha256
