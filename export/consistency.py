@@ -138,7 +138,7 @@ def _check_quantization(what, quantization, sides, tensors):
     if len(scales) > 1 and not (0 <= axis < len(sides) and sides[axis] == len(scales)):
         raise ValueError(f"{what} of the shape {sides} has {len(scales)} scales on axis {axis}")
     for field in ("scales", "zeroPoints"):  # of a scale for every block, tensors of their own
-        _index(getattr(quantization.details, field, 0), [*tensors, None], "tensor", what)
+        _index(getattr(quantization.details, field, OPTIONAL), tensors, "tensor", what, OPTIONAL)
 
 
 def _check_signature(signature, model):

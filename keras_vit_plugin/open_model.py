@@ -15,6 +15,7 @@ from keras_vit_plugin.checkpoints.limits import RefusedFile, first_line, read_js
 from keras_vit_plugin.checkpoints.whole_models import checked_folder, load_archive, load_hdf5
 from keras_vit_plugin.presets import build, get_preset
 
+CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")  # as Python writes one
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 # What people take for a model, and what to do instead.
 OTHER_FILES = {
@@ -167,4 +168,4 @@ def _reason(error):
             f"{name!r} is not known here. Name the module that registers it (keras.saving.register_keras_serializable) "
             "with --import."
         )
-    return first_line(error)
+    return CLASS.sub(r"\1", first_line(error))

@@ -33,6 +33,7 @@ import numpy as np
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 TOP = 5
+MOST_THREADS = 256
 SCHEMA = 2  # of the metadata: the newest that is known here
 OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
 UNSAID = {"rule": "stretch", "interpolation": "bilinear"}  # how a photo is resized that no file says: as Keras does
@@ -841,6 +842,12 @@ def positive(text):
     return int(text)
 
 
+def thread_count(text):
+    if positive(text) > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"must be at most {MOST_THREADS}, got {text!r}")
+    return int(text)
+
+
 def not_negative(text):
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, got {text!r}")
@@ -861,7 +868,9 @@ def main():
             added.add_argument(name.rstrip("*"), nargs="+" if name.endswith("*") else None)
         timed = function is benchmark
         threads = "+" if timed else None
-        added.add_argument("--threads", type=positive, nargs=threads, help="of the interpreter; default: every core")
+        added.add_argument(
+            "--threads", type=thread_count, nargs=threads, help="of the interpreter; default: every core"
+        )
         if not timed:
             added.add_argument("--pixels", choices=RANGES, metavar="RANGE", help=OF_OTHERS)
         return added
