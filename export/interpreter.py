@@ -18,6 +18,7 @@ RUNTIMES = (
 )
 
 
+MOST_THREADS = 256
 # How an interpreter names the operator that it refuses, and how a delegate does that begins the same message.
 NODE = re.compile(r"Node number (\d+) \((\w+)\) failed to (prepare|invoke)")
 DELEGATED = re.compile(r"failed to delegate (\w+) node #(\d+)")
@@ -99,12 +100,12 @@ def threads_of(num_threads):
     """As many threads as are asked for, None for one per core that this process may run on.
 
     Raises:
-        ValueError: it is no positive integer.
+        ValueError: it is no integer from 1 to 256.
     """
     if num_threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if not hasattr(num_threads, "__index__") or num_threads < 1:
-        raise ValueError(f"`num_threads` must be a positive integer or None, got num_threads={num_threads!r}.")
+    if not hasattr(num_threads, "__index__") or not 1 <= num_threads <= MOST_THREADS:
+        raise ValueError(f"`num_threads` must be 1 to {MOST_THREADS} or None, got num_threads={num_threads!r}.")
     return int(num_threads)
 
 
