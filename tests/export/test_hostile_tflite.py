@@ -210,7 +210,7 @@ class TestAnInterpreterThatEnds:
 
 def test_the_process_ends_with_its_runner():
     code = """
-import hostile, os, sys
+import hostile_tflite, os, sys
 from keras_vit_plugin.export.foreign_runner import guarded_runner
 runner = guarded_runner(hostile_tflite.packed(hostile_tflite.classifier()))
 number = runner.interpreter._process.pid
@@ -220,7 +220,7 @@ try:
 except ProcessLookupError:
     print("gone")
 """
-    assert run_python(code, PYTHONPATH=str(Path(__file__).parent)).strip() == "gone"
+    assert run_python(code, PYTHONPATH=str(Path(hostile_tflite.__file__).parent)).strip() == "gone"
 
 
 def test_an_output_of_another_shape_than_it_says_is_refused(monkeypatch):
