@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_vit_plugin.checkpoints.limits import RefusedFile, first_line, read_json_file
 from keras_vit_plugin.checkpoints.whole_models import checked_folder, load_archive, load_hdf5
@@ -98,10 +99,29 @@ def _open_file(path):
                 training = config.get("compile_config") or {}
             else:
                 model, training = load_hdf5(path)
+        _check_usable(model)
         _keep_loss(model, training)
         return model
     except Exception as error:  # Keras raises many kinds for one damaged file
         raise ValueError(f"{str(path)!r} cannot be loaded as a Keras model: {_reason(error)}") from error
+
+
+def _check_usable(model):
+    """Raises `RefusedFile` for a config that builds a model which cannot be called, or whose pixels are no numbers."""
+    converter = getattr(getattr(model, "preprocessor", None), "image_converter", None)
+    for name in ("scale", "offset"):
+        value = getattr(converter, name, None)
+        try:
+            np.asarray(0.0 if value is None else value, np.float32)
+        except (TypeError, ValueError) as error:
+            raise RefusedFile(f"its image converter has {name}={value!r:.80}, which is no number") from error
+    inputs = getattr(model, "inputs", None) or []
+    if len(inputs) != 1 or None in inputs[0].shape[1:] or "string" in str(inputs[0].dtype):
+        return
+    try:
+        model(keras.ops.zeros((inputs[0].shape[0] or 1, *inputs[0].shape[1:]), inputs[0].dtype))
+    except Exception as error:  # of any layer
+        raise RefusedFile(f"it cannot be called on an image: {first_line(error)}") from error
 
 
 def _keep_loss(model, training):
@@ -133,6 +153,7 @@ def _open_folder(path):
         with checked_folder(path) as check_types:
             model = _load_preset(path)
             check_types(model)
+        _check_usable(model)
         return model
     except Exception as error:  # KerasHub raises many kinds for one damaged folder
         raise ValueError(f"{str(path)!r} cannot be loaded as a preset: {_reason(error)}") from error

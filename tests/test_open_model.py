@@ -1,6 +1,7 @@
 """A model from whatever names it, and a sentence for whatever does not."""
 
 import contextlib
+import json
 import warnings
 
 import keras
@@ -192,3 +193,20 @@ def test_no_command_prints_a_traceback(kind, command, monkeypatch):
     again = CliRunner().invoke(cli.main, [command, *arguments, "--traceback"])
     assert again.exit_code == 1 and "Traceback" in again.output and kind.__name__ in again.output
     assert "\x1b" not in again.output
+
+
+@pytest.mark.parametrize(
+    "name, value, said",
+    [
+        ("layer_norm_epsilon", "small", "it cannot be called on an image"),
+        ("offset", "\ud800", r"its image converter has offset='.ud800', which is no number"),
+        ("scale", {"a": 1}, "its image converter has scale={'a': 1}, which is no number"),
+    ],
+)
+def test_a_config_whose_values_are_of_another_type_is_named(name, value, said, tmp_path):
+    kv.build("vit_test").save_to_preset(str(tmp_path / "ours"))
+    for file in (tmp_path / "ours").glob("*.json"):
+        config = json.loads(file.read_text(), object_hook=lambda each: each | ({name: value} if name in each else {}))
+        file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="ours' cannot be loaded as a preset: .*" + said):
+        open_model(tmp_path / "ours")

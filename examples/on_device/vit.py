@@ -223,18 +223,18 @@ class Model:
         check_survived(path, interpreter_class, self.package, threads)
         try:
             self.interpreter = open_interpreter(path, interpreter_class, threads)
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, MemoryError) as error:
             raise ValueError(f"{path}: {self.package} cannot load this file: {error}") from error
         inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["shape"][3] not in (1, 3):
             shapes = [entry["shape"].tolist() for entry in inputs]
             raise ValueError(f"{path} does not take one image (1, height, width, 1 or 3), but {shapes}")
         self.input, self.outputs = inputs[0], {}
-        for signature in self.interpreter.get_signature_list():
-            self.outputs.update(self.interpreter.get_signature_runner(signature).get_output_details())
         try:
+            for signature in self.interpreter.get_signature_list():
+                self.outputs.update(self.interpreter.get_signature_runner(signature).get_output_details())
             self.understand(outputs[0])
-        except Exception as error:  # whatever metadata of others hold
+        except Exception as error:  # whatever signatures and metadata of others hold
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(f"{path}: its metadata are not what keras-vit writes: {reason}") from error
 
@@ -280,8 +280,8 @@ class Model:
         self.interpreter.set_tensor(self.input["index"], batch)
         try:
             self.interpreter.invoke()
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{self.package} cannot run this file: {error}") from error
+        except (ValueError, RuntimeError, MemoryError) as error:
+            raise ValueError(f"{self.package} cannot run {self.path}: {error}") from error
         return {name: self.read_output(entry) for name, entry in self.outputs.items()}
 
     def finite_answer(self, pixels, name):

@@ -18,6 +18,7 @@ REFUSED, ANSWERED = "refused", "answered"
 SIGNAL, TRACEBACK, HANG, MEMORY = "signal", "traceback", "hang", "memory"
 ESCAPE, LEFT, UNCLEAR, WRONG = "escape bytes", "file left behind", "unclear", "wrong in silence"
 FAULTS = (SIGNAL, TRACEBACK, HANG, MEMORY, ESCAPE, LEFT, UNCLEAR, WRONG)
+OF_A_PHOTO = "is no image that can be read"
 A_FAULT = "This is a fault of keras-vit, not of yours: --traceback shows where."
 MOST_LINES, MOST_CHARACTERS = 14, 4000  # of a refusal
 
@@ -33,7 +34,7 @@ ASIDE = re.compile(
 # folder of the photos in it.
 TOLD = re.compile(
     r"keeps less than|too far from|\(wanted |made from other weights|The Keras model gives|is no image that can be read"
-    r"|no operator has a block|The weight '.*' holds NaN"
+    r"|no operator has a block|The weight '.*' holds NaN|Pass `pixels` \(--pixels\)"
 )
 
 
@@ -117,6 +118,8 @@ def unclear_refusal(case, code, err):
     for long in (argument for argument in case.argv if len(argument) > 200):
         err = err.replace(long, long[:40])  # a user may be told again what they typed
     lines = [line for line in err.splitlines() if not ASIDE.match(line)]
+    photos = [line for line in lines if OF_A_PHOTO in line]  # each has a line of its own, however many there are
+    lines = [line for line in lines if line not in photos[1:]]
     said = "\n".join(lines)
     if code not in (1, 2):
         return f"exit code {code}: {said[:300]}"

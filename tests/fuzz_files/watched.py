@@ -15,6 +15,7 @@ from pathlib import Path
 WORKER = Path(__file__).with_name("commands_worker.py")
 START_SECONDS = 300
 SAMPLE_SECONDS = 0.05
+SAMPLES_ABOVE = 4  # one that is being started has the memory of its parent for a moment
 OF_TENSORFLOW = "__autograph_generated_file"  # TensorFlow removes them when the process ends
 PAGE = os.sysconf("SC_PAGE_SIZE")
 # Nothing is downloaded, tests side by side do not wait for each other's threads, and text is as on a user's terminal.
@@ -163,9 +164,10 @@ class Watched:
                     return None, "memory", f"{memory / 1e9:.2f} GB at the peak", memory
                 return json.loads(line)["code"], "", "", memory
             now = session_memory(self._process.pid)
-            # One that is being started has the memory of its parent for a moment.
+            if now > most_memory:  # what forks share counts once
+                now = session_memory(self._process.pid, shared_once=True)
             above = above + 1 if now > most_memory else 0
-            if above >= 2:
+            if above >= SAMPLES_ABOVE:
                 return None, "memory", f"{now / 1e9:.2f} GB, and it went on", now
             memory = max(memory, now if above == 0 else 0)
             if time.monotonic() > until:
@@ -192,13 +194,19 @@ def _peak(process):
     return 0
 
 
-def session_memory(leader):
-    """The resident memory of all processes of a session, in bytes."""
-    pages = 0
+def session_memory(leader, shared_once=False):
+    """The resident memory of all processes of a session, in bytes; counting what they share once takes longer."""
+    size = 0
     for name in os.listdir("/proc") if os.path.isdir("/proc") else ():
         with contextlib.suppress(OSError, ValueError, IndexError):
             if name.isdecimal():
                 with open(f"/proc/{name}/stat") as file:
                     fields = file.read().rpartition(")")[2].split()
-                pages += int(fields[21]) if int(fields[3]) == leader else 0
-    return pages * PAGE
+                if int(fields[3]) != leader:
+                    continue
+                if shared_once:
+                    with open(f"/proc/{name}/smaps_rollup") as file:
+                        size += next(int(line.split()[1]) * 1024 for line in file if line.startswith("Pss:"))
+                else:
+                    size += int(fields[21]) * PAGE
+    return size
