@@ -34,6 +34,7 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 
 TOP = 5
 MOST_THREADS = 256
+LONGEST_NOTE = 1000  # characters
 SCHEMA = 2  # of the metadata: the newest that is known here
 OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
 UNSAID = {"rule": "stretch", "interpolation": "bilinear"}  # how a photo is resized that no file says: as Keras does
@@ -607,7 +608,10 @@ def tell_json(value):
 
 
 def note(sentence):
-    print(printable(f"vit.py: {sentence}"), file=sys.stderr, flush=True)
+    text = str(sentence)
+    if len(text) > LONGEST_NOTE:  # what libraries say can quote a file
+        text = f"{text[:LONGEST_NOTE]} ..."
+    print(printable(f"vit.py: {text}"), file=sys.stderr, flush=True)
 
 
 def cell(text):
