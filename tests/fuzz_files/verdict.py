@@ -34,7 +34,7 @@ ASIDE = re.compile(
 # folder of the photos in it.
 TOLD = re.compile(
     r"keeps less than|too far from|\(wanted |made from other weights|The Keras model gives|is no image that can be read"
-    r"|no operator has a block|The weight '.*' holds NaN|Pass `pixels` \(--pixels\)"
+    r"|no operator has a block|The weight '.*' holds NaN|Pass `pixels` \(--pixels\)|there is no such file"
 )
 
 

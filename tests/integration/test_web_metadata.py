@@ -125,11 +125,11 @@ WRONG = [
     *(("keras_vit_plugin", value) for value in (7, None, ["1"], {})),
     *(("labels", value) for value in ({"0": "ant"}, dict(enumerate(NAMES)), "abcd", [], NAMES[:3], [*NAMES, "eel"])),
     *(("labels", value) for value in ([1, 2, 3, 4], [*NAMES[:3], None], [[name] for name in NAMES], 4, ABSENT, False)),
-    *(("outputs", value) for value in ([], None, "logits", [1], ["none"], {}, ABSENT)),
+    *(("outputs", value) for value in ([], None, "logits", [1], ["logits", "none"], {}, ABSENT)),
     *(("answers", value) for value in ([], None, {}, [None], [[]], "classes", [{}], ABSENT)),
     *(("answers.0.task", value) for value in ("colours", None, ABSENT, ["classes"], "constructor", "__proto__")),
     *(("answers.0.activation", value) for value in ("relu", None, 1, "toString")),
-    *(("answers.0.name", value) for value in ("none", 1, None, ABSENT)),
+    *(("answers.0.name", value) for value in (1, None, ABSENT)),
     ("answers.0.colour", "red"),
     ("labels", ["\ud800", *NAMES[1:]]),
     *(("preprocessing", value) for value in (None, ABSENT, [], {}, "cover", [16, 16])),
@@ -152,6 +152,7 @@ WRONG = [
     ("calibrated_for", None),
 ]
 RIGHT = [
+    ("answers.0.name", "none"),  # by another name than the graph has it: the first one
     ("answers.0.activation", ABSENT),
     ("preprocessing.resize", None),
     ("preprocessing.resize", [8192, 8192]),
