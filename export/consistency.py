@@ -32,7 +32,7 @@ def check_consistent(model, size):
     if model.externalBuffers or model.externalBufferGroups:
         raise ValueError("its weights are in other files")
     for what in ("operatorCodes", "subgraphs", "buffers"):
-        if not getattr(model, what):
+        if getattr(model, what) is None or not (getattr(model, what) or what == "operatorCodes"):
             raise ValueError(f"it has no {what}")
     _check_buffers(model.buffers, size)
     for number, code in enumerate(model.operatorCodes):

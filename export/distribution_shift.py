@@ -24,16 +24,26 @@ class ShiftReport:
 
     Attributes:
         kind: `"contrast-stretched"` copies of the verification images, or `"synthetic"` images.
-        images: how many.
+        images: how many the model has an answer for.
+        unanswered: how many it gives NaN or infinity for, which are left out.
         snr_db: signal-to-noise ratio of the worst output; its signal is that of the verification images where that is
-            the larger, since on other images the model may say nothing at all.
+            the larger, since on other images the model may say nothing at all. None where no image has an answer.
         ranges: what these images need of the file's ranges; None where it holds none.
     """
 
     kind: str
     images: int
-    snr_db: float
+    unanswered: int
+    snr_db: float | None
     ranges: RangeUse | None
+
+    @property
+    def words(self):
+        """The ratio, and what it was not measured on."""
+        left_out = f"the model gives NaN or infinity on {self.unanswered} of {self.images + self.unanswered}"
+        if self.snr_db is None:
+            return f"not measured: {left_out}"
+        return f"{self.snr_db:.1f} dB" + (f" ({left_out})" if self.unanswered else "")
 
 
 def shift_reports(images, answers, references, reference_of, outputs_of, content, float_content):
@@ -56,14 +66,17 @@ def shift_reports(images, answers, references, reference_of, outputs_of, content
     for kind, shifted in made.items():
         wanted = reference_of(shifted)
         finite = np.all([np.isfinite(each).reshape(len(shifted), -1).all(1) for each in wanted], 0)
-        if not finite.any():  # the model has no answer for such images
+        unanswered = int(len(finite) - finite.sum())
+        if not finite.any():
+            reports.append(ShiftReport(kind, 0, unanswered, None, None))
             continue
         shifted, wanted = shifted[finite], [each[finite] for each in wanted]
         noise = max(
             answer.noise(reference, given, np.maximum(power, answer.power(reference)))
             for answer, reference, given, power in zip(answers, wanted, outputs_of(shifted), powers)
         )
-        reports.append(ShiftReport(kind, len(shifted), as_db(noise), range_use(content, float_content, shifted)))
+        ranges = range_use(content, float_content, shifted)
+        reports.append(ShiftReport(kind, len(shifted), unanswered, as_db(noise), ranges))
     return tuple(reports)
 
 
@@ -81,7 +94,8 @@ def shifted_too_far(reports, min_snr_db):
         min_snr_db: what the file must keep on the verification images.
     """
     least = min_snr_db - SLACK_DB
-    far = [f"{each.snr_db:.1f} dB on {each.kind} images" for each in reports if not each.snr_db >= least]
+    measured = [each for each in reports if each.snr_db is not None]
+    far = [f"{each.snr_db:.1f} dB on {each.kind} images" for each in measured if not each.snr_db >= least]
     if not far:
         return ""
     uses = [each.ranges for each in reports if each.ranges is not None]

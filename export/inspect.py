@@ -94,6 +94,7 @@ def inspect(file, sha256=None):
 def _check_hash(found, wanted):
     if wanted is None:
         return
+    wanted = wanted.strip()
     if not re.fullmatch("[0-9a-fA-F]{64}", wanted):
         raise ValueError(f"`sha256` (--check) must be 64 hexadecimal digits, got {wanted!r}.")
     if wanted.lower() != found:

@@ -48,7 +48,7 @@ def as_page(report, images, labels):
         "size": f"{report.size_bytes / 1e6:.2f} MB",
         **parity.in_words(),
         **{f"SNR, {name}": f"{snr_db:.1f} dB" for name, snr_db in report.others_snr_db.items()},
-        **{f"SNR, {each.kind} images": f"{each.snr_db:.1f} dB" for each in report.shifts},
+        **{f"SNR, {each.kind} images": each.words for each in report.shifts},
     }
     title = f"{report.path or 'no file written'}: {report.mode} for {report.target}"
     verdict = "" if report.path else '<p class="tile failed">Too far from the Keras model: no file was written.</p>'

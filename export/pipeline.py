@@ -253,6 +253,11 @@ def export_tflite(
         return as_file_gives(keras_model(pixels), keras_model.answers, finish.answers)
 
     references = reference_of(images.verification)
+    if images.verified_on == "synthetic" and not all(np.isfinite(reference).all() for reference in references):
+        raise ValueError(
+            "The Keras model gives NaN or infinity on the synthetic images that it is verified on where no others are "
+            "given: pass images in `verification` (--verification DIR)."
+        )
     try:
         runner, verified_by = target_runner(finished, target, runtime_python)
         computed = outputs_of(runner, images.verification, finish.answers)

@@ -122,7 +122,7 @@ class ExportReport:
 
     def shifts_in_words(self):
         """`{what: result}` on images unlike those that the file is verified on, for people."""
-        words = {f"SNR, {each.kind} images": f"{each.snr_db:.1f} dB" for each in self.shifts}
+        words = {f"SNR, {each.kind} images": each.words for each in self.shifts}
         uses = {"these": self.ranges, **{each.kind: each.ranges for each in self.shifts}}
         outside = [
             f"{use.share:.2%} on {name} images, by up to {use.excess:.0%} of a range"

@@ -6,6 +6,7 @@ import zipfile
 from keras_vit_plugin.checkpoints.limits import RefusedFile, check_expansion, check_json_size, parse_json
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # zipfile bounds what comes out of these two alone
+MOST_MEMBERS = 10_000  # tensors of an `.npz`, or assets
 PIECE = 2**20  # bytes
 
 
@@ -22,6 +23,8 @@ def open_archive(path):
 
 
 def _check_members(members, file_bytes):
+    if len(members) > MOST_MEMBERS:
+        raise RefusedFile(f"it has {len(members)} members, at most {MOST_MEMBERS} are read")
     for member in members:
         if member.flag_bits & 1:
             raise RefusedFile(f"its member {member.filename!r} is encrypted")

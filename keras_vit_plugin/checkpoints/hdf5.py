@@ -7,6 +7,9 @@ of a few bytes, through fill values and compression. Keras writes none of these.
 import contextlib
 import functools
 import math
+import re
+import subprocess
+import sys
 import zlib
 
 import h5py
@@ -19,6 +22,23 @@ from keras_vit_plugin.checkpoints.stored_tensor import BFLOAT16, StoredTensor
 FILTERS = (h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32)  # others may be plugins
 CHECKSUM = 4  # bytes that fletcher32 adds to a chunk
 LARGEST_ATTRIBUTE = 2**17  # bytes; Keras splits longer lists of names
+LISTS = re.compile(r"(layer|weight)_names\d*")  # the lists of texts that Keras writes
+DEEPEST = 64  # groups in groups
+OPTIMIZER = ("optimizer/", "optimizer_weights/")  # never read
+# Texts of one length in a list can be one and the same in the file, so that what they become is seen by reading them.
+READ_LISTS = """
+import sys
+try:
+    import resource
+    resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[2]),) * 2)
+except ImportError:
+    pass
+import h5py
+with h5py.File(sys.argv[1], "r") as file:
+    for path, names in zip(sys.argv[3::2], sys.argv[4::2]):
+        file[path].attrs[names]
+"""
+LISTS_BYTES, LISTS_SECONDS = 2**29, 30  # that reading them may take, of memory h5py itself included
 UNREAD_TYPES = {
     h5t.STRING: "text",
     h5t.REFERENCE: "references",
@@ -47,7 +67,10 @@ def open_hdf5(path, file_bytes=None):
         RefusedFile: the file leads out of itself, holds other things than numbers, or would become too large.
     """
     with h5py.File(path, "r") as file:
-        datasets = dict(_walk(file))
+        lists = []
+        datasets = dict(_walk(file, lists))
+        if lists:
+            _check_lists_are_short(path, lists)
         _check_sizes(datasets, path.stat().st_size, file_bytes or path.stat().st_size)
         yield file, datasets
 
@@ -66,12 +89,19 @@ def _read(dataset):
     return array.view(BFLOAT16) if dtype_of(dataset) == BFLOAT16 else array
 
 
-def _walk(file):
-    """Yields `(path, dataset)`; follows no link but those to objects of the file, each once."""
+def _walk(file, lists):
+    """Yields `(path, dataset)`; follows no link but those to objects of the file, each once.
+
+    Args:
+        file: an `h5py.File`.
+        lists: takes up `(path, name)` of every attribute that is a list of texts.
+    """
     seen, groups = {_address(file)}, [("", file)]
-    _check_attributes("/", file)
+    _check_attributes("/", file, lists)
     while groups:
         prefix, group = groups.pop()
+        if prefix.count("/") > DEEPEST:
+            raise RefusedFile(f"{prefix[:80]!r}... in it lies in more than {DEEPEST} groups")
         for name in group:
             path = prefix + name
             if group.get(name, getclass=True, getlink=True) is not h5py.HardLink:
@@ -82,7 +112,7 @@ def _walk(file):
             if _address(item) in seen:
                 raise RefusedFile(f"{path!r} in it has a second name")
             seen.add(_address(item))
-            _check_attributes(path, item)
+            _check_attributes(path, item, lists)
             if isinstance(item, h5py.Group):
                 groups.append((f"{path}/", item))
             else:
@@ -106,7 +136,7 @@ def _check_storage(path, dataset):
     if len(set(filters)) < len(filters) or not set(filters) <= set(FILTERS):
         raise RefusedFile(f"its dataset {path!r} is compressed by other means than gzip: HDF5 filters {filters}")
     kind = dataset.id.get_type().get_class()
-    if dtype_of(dataset) is None:
+    if dtype_of(dataset) is None and not path.startswith(OPTIMIZER):
         raise RefusedFile(f"its dataset {path!r} holds {UNREAD_TYPES.get(kind, 'an unknown type')}, not numbers")
     if dataset.shape is None:
         raise RefusedFile(f"its dataset {path!r} is empty")
@@ -123,18 +153,40 @@ def dtype_of(dataset):
     if kind in (h5t.INTEGER, h5t.FLOAT) or (kind == h5t.ENUM and dataset.dtype == bool):
         return dataset.dtype
     # HDF5 has no bfloat16. Keras writes its bytes as they are, and says so in an attribute.
-    if kind == h5t.OPAQUE and dataset.dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16":
+    if kind == h5t.OPAQUE and dataset.dtype.itemsize == 2 and _text(dataset, "dtype") == "bfloat16":
         return BFLOAT16
     return None
 
 
-def _check_attributes(path, item):
-    """Raises for an attribute that is neither numbers nor text, or is long."""
+def _text(item, name):
+    """An attribute that is one text, or None."""
+    return item.attrs[name] if name in item.attrs and item.attrs.get_id(name).shape == () else None
+
+
+def _check_lists_are_short(path, lists):
+    """Raises where lists of texts would take much memory or time, by reading them in a process of its own."""
+    arguments = [str(path), str(LISTS_BYTES), *(each for pair in lists for each in pair)]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", READ_LISTS, *arguments], capture_output=True, timeout=LISTS_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        raise RefusedFile(f"its lists of names take more than {LISTS_SECONDS} s to read") from None
+    if done.returncode:
+        raise RefusedFile("its lists of names cannot be read, or not in 0.5 GB of memory")
+
+
+def _check_attributes(path, item, lists):
+    """Raises for an attribute that is neither numbers nor text, or is long; adds lists of texts to `lists`."""
     for name in item.attrs:
         attribute = item.attrs.get_id(name)
         kind, count = attribute.get_type(), math.prod(attribute.shape or ())
         if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING):
             raise RefusedFile(f"the attribute {name!r} of {path!r} in it is neither numbers nor text")
+        if kind.get_class() == h5t.STRING and kind.is_variable_str() and count > 1:
+            if not LISTS.fullmatch(name):
+                raise RefusedFile(f"the attribute {name!r:.200} of {path!r:.200} in it is a list of texts")
+            lists.append((path, name))
         if count * kind.get_size() > LARGEST_ATTRIBUTE:
             raise RefusedFile(f"the attribute {name!r} of {path!r} in it is longer than {LARGEST_ATTRIBUTE} bytes")
 

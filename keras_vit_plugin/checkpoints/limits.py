@@ -5,6 +5,7 @@ import json
 
 ALWAYS_READ = 64 * 2**20  # bytes that any file may become
 EXPANSION = 10  # times its own size that a larger one may become: weights hardly compress, pruned ones by less
+LONGEST_TEXT = 600  # characters of an error
 LONGEST_JSON = 16 * 2**20  # bytes of a config
 
 
@@ -24,15 +25,21 @@ def named(label):
     except ImportError:
         raise
     except RefusedFile as error:
-        raise ValueError(f"{label} cannot be used: {error}.") from error
+        raise ValueError(f"{label} cannot be used: {_cut(error)}.") from error
     except Exception as error:  # zipfile, zlib, struct, h5py and NumPy raise a dozen kinds
         raise ValueError(f"{label} is damaged or incomplete: {first_line(error)}") from error
+
+
+def _cut(text):
+    """What of a text fits in a sentence: names in a file can have any length."""
+    text = str(text)
+    return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."
 
 
 def first_line(error):
     """The first line that an exception says, with its kind where that is no sentence by itself."""
     text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # a KeyError would quote it
-    line = next((line.strip() for line in text.splitlines() if line.strip()), "")
+    line = _cut(next((line.strip() for line in text.splitlines() if line.strip()), ""))
     if line and isinstance(error, (ValueError, OSError, RuntimeError)) and not isinstance(error, UnicodeError):
         return line
     return f"{type(error).__name__}: {line}" if line else type(error).__name__

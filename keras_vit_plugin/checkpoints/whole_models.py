@@ -13,7 +13,7 @@ from pathlib import Path
 import keras
 
 from keras_vit_plugin.checkpoints.archives import open_archive, unpack
-from keras_vit_plugin.checkpoints.hdf5 import check_chunks, dtype_of, open_hdf5, size_of
+from keras_vit_plugin.checkpoints.hdf5 import OPTIMIZER, check_chunks, dtype_of, open_hdf5, size_of
 from keras_vit_plugin.checkpoints.keras_files import WEIGHTS
 from keras_vit_plugin.checkpoints.limits import (
     RefusedFile,
@@ -29,6 +29,7 @@ from keras_vit_plugin.temporary import temporary_folder
 
 INDEXES = ("model.weights.json", "model.safetensors.index.json")  # which file holds which tensor
 BYTES_PER_WEIGHT = 4
+LONGEST_SEQUENTIAL = 256  # layers
 _building = threading.Lock()
 
 
@@ -38,6 +39,7 @@ def load_archive(path):
         unpack(archive, folder, "config.json", WEIGHTS, "assets/", *({"metadata.json"} & set(archive.namelist())))
         size = path.stat().st_size
         config = read_json_file(folder / "config.json")
+        _check_sequentials(config)
         others = _check_weights(folder / WEIGHTS, size)
         with limited_weights(size):
             model = keras.saving.load_model(folder, compile=False)
@@ -50,7 +52,7 @@ def load_hdf5(path):
     others = _check_weights(path, path.stat().st_size)
     with open_hdf5(path) as (file, _):
         training = parse_json(file.attrs.get("training_config", "{}"), "training_config")
-        check_json_size(len(file.attrs.get("model_config", "")), "model_config")
+        _check_sequentials(parse_json(file.attrs.get("model_config", "{}"), "model_config"))
     with limited_weights(path.stat().st_size):
         model = keras.saving.load_model(path, compile=False)
     check_types(model, others)
@@ -107,16 +109,32 @@ def _check_weights(path, file_bytes):
         return [
             (name, dataset.shape, dtype_of(dataset))
             for name, dataset in datasets.items()
-            if not name.startswith("optimizer") and not is_float(dtype_of(dataset))
+            if not name.startswith(OPTIMIZER) and not is_float(dtype_of(dataset))
         ]
+
+
+def _check_sequentials(config):
+    """Raises for a `Sequential` of many layers: Keras builds it once more for each."""
+    parts = [config]
+    while parts:
+        part = parts.pop()
+        parts += part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
+        if isinstance(part, dict) and part.get("class_name") == "Sequential" and isinstance(part.get("config"), dict):
+            layers = part["config"].get("layers")
+            if isinstance(layers, list) and len(layers) > LONGEST_SEQUENTIAL:
+                raise RefusedFile(
+                    f"its config has a Sequential of {len(layers)} layers, at most {LONGEST_SEQUENTIAL} are built"
+                )
 
 
 def _check_lists(file, file_bytes):
     """Raises where a group of an `.h5` lists weights that are more than the file; one can be listed many times."""
     listed = 0
 
-    def add(_, group):
+    def add(path, group):
         nonlocal listed
+        if f"{path}/".startswith(OPTIMIZER):
+            return
         for attribute in group.attrs:
             if attribute.startswith("weight_names"):
                 listed += sum(size_of(group[name]) for name in group.attrs[attribute])

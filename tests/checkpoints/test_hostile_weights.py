@@ -4,11 +4,13 @@ import itertools
 import json
 import math
 import os
+import struct
 import zipfile
 import zlib
 
 import h5py
 import hostile_weights
+import keras
 import numpy as np
 import pytest
 from conftest import run_python
@@ -17,6 +19,7 @@ from safetensors.numpy import save_file
 from test_checkpoints import timm_tensors
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.open_model import open_model
 
 
 def refused(path, match):
@@ -204,7 +207,9 @@ import resource, sys
 sys.path[:0] = ["tests", "tests/checkpoints"]
 from pathlib import Path
 import hostile_weights
+import keras
 import keras_vit_plugin as kv
+from keras_vit_plugin.open_model import open_model
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 for name in ("w.npz", "m.keras", "whole.keras", "whole.h5"):
@@ -463,3 +468,68 @@ def changed(content, generator):
     for place in [*generator.integers(0, len(content), 3), generator.integers(0, min(len(content), 800))]:
         content[place] = generator.integers(256)
     return bytes(content)
+
+
+def test_a_list_of_texts_that_are_one_text_is_not_read(tmp_path):
+    """A megabyte of names that all refer to one becomes gigabytes."""
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        names = np.array(["X" * 1_000_000] + [f"y{number:04}" for number in range(3999)], object)
+        file.create_group("g").attrs.create("weight_names", names, dtype=h5py.string_dtype())
+    content = bytearray((tmp_path / "m.h5").read_bytes())
+    at = 0
+    while True:  # the first reference: the text's length, the address of a heap and the place in it
+        at = content.index(struct.pack("<I", 1_000_000), at + 1)
+        (address,) = struct.unpack("<Q", content[at + 4 : at + 12])
+        if content[address : address + 4] == b"GCOL" and content[at + 16 : at + 20] == struct.pack("<I", 5):
+            break
+    content[at : at + 16 * 4000] = bytes(content[at : at + 16]) * 4000
+    (tmp_path / "m.h5").write_bytes(content)
+    with pytest.raises(ValueError, match="m.h5' cannot be loaded as a Keras model: its lists of names cannot be read"):
+        open_model(tmp_path / "m.h5")
+
+
+def test_groups_in_groups_have_an_end(tmp_path):
+    with h5py.File(tmp_path / "m.weights.h5", "w", libver="latest") as file:
+        group = file.id
+        for _ in range(4000):
+            group = h5py.h5g.create(group, b"a")
+    with pytest.raises(ValueError, match="in it lies in more than 64 groups"):
+        kv.checkpoints.load_weights(kv.build("vit_test"), tmp_path / "m.weights.h5")
+    (tmp_path / "m.weights.h5").rename(tmp_path / "m.h5")
+    with pytest.raises(ValueError, match="in it lies in more than 64 groups") as error:
+        open_model(tmp_path / "m.h5")
+    assert len(str(error.value)) < 400
+
+
+def test_a_sequential_of_thousands_of_layers_is_not_built(tmp_path):
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(members["config.json"])
+    layers = config["config"]["layers"]
+    layers[1:1] = [layers[1]] * 5000
+    with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in {**members, "config.json": json.dumps(config)}.items():
+            archive.writestr(name, content)
+    with pytest.raises(ValueError, match="a Sequential of 5003 layers, at most 256 are built"):
+        open_model(tmp_path / "m.keras")
+
+
+def test_an_archive_of_many_members_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "m.keras", "w") as archive:
+        for number in range(10_001):
+            archive.writestr(f"assets/{number}", b"")
+    with pytest.raises(ValueError, match="it has 10001 members, at most 10000 are read"):
+        open_model(tmp_path / "m.keras")
+
+
+def test_the_state_of_an_optimizer_may_be_of_any_type(tmp_path):
+    """It is not read."""
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model.compile("adam", "mse")
+    model.fit(np.zeros((2, 8, 8, 3)), np.zeros((2, 2)), verbose=0)
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5", "a") as file:
+        file["optimizer_weights"]["odd"] = np.zeros(4, "V2")
+    assert open_model(tmp_path / "m.h5").count_params() == model.count_params()

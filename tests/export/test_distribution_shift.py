@@ -10,7 +10,7 @@ from PIL import Image
 from keras_vit_plugin.cli import main
 from keras_vit_plugin.export import ParityError, Tolerance, export_tflite
 from keras_vit_plugin.export.answers import LOGITS
-from keras_vit_plugin.export.distribution_shift import contrast_stretched, shift_reports
+from keras_vit_plugin.export.distribution_shift import contrast_stretched, shift_reports, shifted_too_far
 from keras_vit_plugin.export.range_use import activation_ranges, range_use
 from keras_vit_plugin.export.synthetic import synthetic_images
 
@@ -155,7 +155,10 @@ def test_images_that_the_model_has_no_answer_for_are_left_out():
         return [np.where(sums > 64 * 128, np.nan, sums)]
 
     half = shift_reports(images, [LOGITS], reference_of(images // 4), reference_of, reference_of, **files())
-    assert half and all(0 < each.images < 12 and each.snr_db == 300 for each in half)
+    measured = [each for each in half if each.images]
+    assert measured and all(each.images < 12 and each.snr_db == 300 for each in measured)
+    assert all(each.images + each.unanswered in (8, 12) for each in half)
+    assert f"300.0 dB (the model gives NaN or infinity on {measured[0].unanswered} of " in measured[0].words
     nothing = shift_reports(
         images,
         [LOGITS],
@@ -164,7 +167,20 @@ def test_images_that_the_model_has_no_answer_for_are_left_out():
         reference_of,
         **files(),
     )
-    assert nothing == ()
+    assert [each.words for each in nothing] == [
+        f"not measured: the model gives NaN or infinity on {count} of {count}" for count in (8, 12)
+    ]
+    assert shifted_too_far(nothing, 14) == ""
+
+
+def test_a_model_without_answers_on_synthetic_images_is_told_the_way_out(tmp_path):
+    images = keras.Input(SIZE)
+    flat = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    model = keras.Model(images, keras.layers.Dense(3)(keras.ops.sqrt(flat - 0.1)))
+    with pytest.raises(ValueError, match=r"on the synthetic images .* pass images in `verification`"):
+        export_tflite(model, tmp_path / "m.tflite", task="classes")
+    bright = grey_noise(8, 10) + 60
+    assert export_tflite(model, tmp_path / "m.tflite", task="classes", verification=bright).parity.images == 8
 
 
 def files():
