@@ -17,6 +17,7 @@ from keras_vit_plugin.checkpoints.whole_models import checked_folder, load_archi
 from keras_vit_plugin.presets import build, get_preset
 
 CLASS = re.compile(r"<class '[\w.]*?(\w+)'>")  # as Python writes one
+GRAPH_NAME = re.compile(r"[A-Za-z0-9.][\w.\\/>-]*", re.ASCII)
 MODEL_FILES = (".keras", ".h5", ".hdf5")
 # What people take for a model, and what to do instead.
 OTHER_FILES = {
@@ -115,6 +116,8 @@ def _check_usable(model):
             np.asarray(0.0 if value is None else value, np.float32)
         except (TypeError, ValueError) as error:
             raise RefusedFile(f"its image converter has {name}={value!r:.80}, which is no number") from error
+    if not GRAPH_NAME.fullmatch(model.name):
+        raise RefusedFile(f"its name {model.name!r:.80} is none that TensorFlow takes: letters, digits and ._/>- alone")
     inputs = getattr(model, "inputs", None) or []
     if len(inputs) != 1 or None in inputs[0].shape[1:] or "string" in str(inputs[0].dtype):
         return

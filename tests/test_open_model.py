@@ -210,3 +210,13 @@ def test_a_config_whose_values_are_of_another_type_is_named(name, value, said, t
         file.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="ours' cannot be loaded as a preset: .*" + said):
         open_model(tmp_path / "ours")
+
+
+def test_a_name_that_no_graph_can_have_is_named(tmp_path):
+    model = plain_model()
+    model.name = "my model"
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(
+        ValueError, match="m.keras' cannot be loaded .*: its name 'my model' is none that TensorFlow takes"
+    ):
+        open_model(tmp_path / "m.keras")

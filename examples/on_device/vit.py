@@ -224,9 +224,9 @@ class Model:
         check_survived(path, interpreter_class, self.package, threads)
         try:
             self.interpreter = open_interpreter(path, interpreter_class, threads)
+            inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         except (ValueError, RuntimeError, MemoryError) as error:
             raise ValueError(f"{path}: {self.package} cannot load this file: {error}") from error
-        inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         if len(inputs) != 1 or len(inputs[0]["shape"]) != 4 or inputs[0]["shape"][3] not in (1, 3):
             shapes = [entry["shape"].tolist() for entry in inputs]
             raise ValueError(f"{path} does not take one image (1, height, width, 1 or 3), but {shapes}")
@@ -247,6 +247,8 @@ class Model:
         self.task, self.activation = self.meanings[0]["task"], self.meanings[0]["activation"]
         columns = int(np.prod(self.outputs[self.scores]["shape"][1:]))
         self.labels = names_of(self.task, self.metadata.get("labels"), columns)
+        if not all(isinstance(name, str) for name in (*self.labels, self.metadata.get("weights_sha256", ""))):
+            raise ValueError("a name or a hash is no text")
         self.to_pixels(Image.new("L", (1, 1)))
 
     def meaning_of(self, output):
@@ -293,7 +295,10 @@ class Model:
         return values
 
     def read_output(self, entry):
-        values = self.interpreter.get_tensor(entry["index"])[0].astype(np.float64)
+        values = self.interpreter.get_tensor(entry["index"])
+        if not values.ndim:
+            raise ValueError(f"{self.path} gives one number, whatever the number of images")
+        values = values[0].astype(np.float64)
         scale, zero_point = entry["quantization"]
         return (values - zero_point) * scale if scale else values
 
@@ -770,7 +775,14 @@ def embed(arguments):
     if not found:
         raise ValueError(f"no image of {arguments.folder} gets a vector")
     files, vectors = list(found), np.stack(list(found.values()))
-    np.savez(arguments.index, files=files, vectors=vectors, vectors_are=model.vectors_are)
+    content = io.BytesIO()
+    np.savez(content, files=files, vectors=vectors, vectors_are=model.vectors_are)
+    partial = f"{arguments.index}.{os.getpid()}.partial"
+    try:
+        Path(partial).write_bytes(content.getvalue())
+        os.replace(partial, arguments.index)
+    finally:
+        Path(partial).unlink(missing_ok=True)
     tell(f"{arguments.index}: {len(files)} images, {model.vectors_are[0]} of {vectors.shape[1]} numbers")
 
 

@@ -119,7 +119,7 @@ def unclear_refusal(case, code, err):
         err = err.replace(long, long[:40])  # a user may be told again what they typed
     lines = [line for line in err.splitlines() if not ASIDE.match(line)]
     photos = [line for line in lines if OF_A_PHOTO in line]  # each has a line of its own, however many there are
-    lines = [line for line in lines if line not in photos[1:]]
+    lines = [line for line in lines if OF_A_PHOTO not in line] + photos[:1]
     said = "\n".join(lines)
     if code not in (1, 2):
         return f"exit code {code}: {said[:300]}"
