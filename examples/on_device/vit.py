@@ -798,6 +798,8 @@ def read_index(path):
             raise ValueError("it is compressed, and could become any size")
         with np.load(path) as index:
             files, vectors, (kind, weights) = (index[name] for name in ("files", "vectors", "vectors_are"))
+        if vectors.dtype.kind != "f" or files.dtype.kind != "U":
+            raise ValueError("its vectors are no numbers, or its files no names")
         if vectors.ndim != 2 or files.shape != vectors.shape[:1] or not np.isfinite(vectors).all():
             raise ValueError("it does not hold one vector per file")
     except Exception as error:  # whatever a damaged archive does

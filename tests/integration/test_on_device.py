@@ -370,6 +370,8 @@ def test_a_file_that_ends_its_interpreter_gets_a_sentence(python, photos, tmp_pa
         {"vectors": np.zeros((30, 10))[0]},
         {"vectors": np.full((30, 10), np.nan)},
         {"vectors": np.array(["x"] * 30)},
+        {"vectors": np.zeros((30, 10), "datetime64[s]")},
+        {"files": np.arange(30)},
         {"vectors": np.zeros((30, 4), np.float32)},
         {"vectors_are": np.array(["a", "b", "c"])},
         {"vectors_are": np.array([1, 2])},
