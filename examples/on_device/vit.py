@@ -11,6 +11,7 @@ python vit.py benchmark m.tflite                # milliseconds per thread count
 """
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import importlib
@@ -35,6 +36,9 @@ from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 TOP = 5
 MOST_THREADS = 256
 LONGEST_NOTE = 1000  # characters
+# Bytes that running a file may take: some, and more by its size.
+SPARE_MEMORY, MEMORY_PER_BYTE = 1 << 30, 8
+OUT_OF_MEMORY = 3  # exit code of a fork
 SCHEMA = 2  # of the metadata: the newest that is known here
 OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
 UNSAID = {"rule": "stretch", "interpolation": "bilinear"}  # how a photo is resized that no file says: as Keras does
@@ -174,28 +178,46 @@ def open_interpreter(path, interpreter_class, threads):
 
 
 def check_survived(path, interpreter_class, package, threads):
-    """Raises `ValueError` where a file ends the process that runs it; a fork tries it on zeros, where there are forks.
+    """Raises `ValueError` where a file ends the process that runs it, or takes much memory.
 
-    Interpreters take on trust what a file says of itself.
+    Interpreters take on trust what a file says of itself: a fork tries it on zeros, where there are forks.
     """
     if not hasattr(os, "fork"):
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of threads: none of this program is running
         child = os.fork()
+    most = SPARE_MEMORY + MEMORY_PER_BYTE * os.path.getsize(path)
     if child == 0:
+        code = 0
         try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            limit_memory(most)
             interpreter = open_interpreter(path, interpreter_class, threads)
             for entry in interpreter.get_input_details():
                 interpreter.set_tensor(entry["index"], np.zeros(entry["shape"], entry["dtype"]))
             interpreter.invoke()
-        finally:  # what it raises is raised again where the file is opened for good
-            os._exit(0)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, MemoryError) or not str(error):  # as ai-edge-litert has it
+                code = OUT_OF_MEMORY
+        finally:  # what else it raises is raised again where the file is opened for good
+            os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         raise ValueError(f"{path}: {package} does not survive this file ({name}): it is damaged, or made to harm")
+    if os.WEXITSTATUS(status) == OUT_OF_MEMORY:
+        raise ValueError(f"{path}: {package} takes more than {most >> 20} MiB for this file: it is damaged")
+
+
+def limit_memory(size):
+    """Lets this process have so many bytes beside what it has, where the system can say what that is."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource
+
+        with open("/proc/self/statm") as pages:
+            data = int(pages.read().split()[5]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (data + size, data + size))
 
 
 class Model:
@@ -280,12 +302,12 @@ class Model:
             limits = np.iinfo(self.input["dtype"])
             pixels = np.clip(np.round(pixels / (scale or 1.0)) + zero_point, limits.min, limits.max)
         batch = np.repeat(pixels[None], self.input["shape"][0], axis=0).astype(self.input["dtype"])
-        self.interpreter.set_tensor(self.input["index"], batch)
         try:
+            self.interpreter.set_tensor(self.input["index"], batch)
             self.interpreter.invoke()
+            return {name: self.read_output(entry) for name, entry in self.outputs.items()}
         except (ValueError, RuntimeError, MemoryError) as error:
             raise ValueError(f"{self.package} cannot run {self.path}: {error}") from error
-        return {name: self.read_output(entry) for name, entry in self.outputs.items()}
 
     def finite_answer(self, pixels, name):
         """One output for the raw pixels of one image, flat; one of NaN or infinity raises a `ValueError`."""
@@ -297,7 +319,7 @@ class Model:
     def read_output(self, entry):
         values = self.interpreter.get_tensor(entry["index"])
         if not values.ndim:
-            raise ValueError(f"{self.path} gives one number, whatever the number of images")
+            raise ValueError("it gives one number, whatever the number of images")
         values = values[0].astype(np.float64)
         scale, zero_point = entry["quantization"]
         return (values - zero_point) * scale if scale else values

@@ -358,9 +358,14 @@ def test_metadata_of_others_are_refused_with_the_files_name(changed, files, phot
 
 
 def test_a_file_that_ends_its_interpreter_gets_a_sentence(python, photos, tmp_path):
-    (tmp_path / "m.tflite").write_bytes(hostile_tflite.looping(body_calls_itself=True))
+    long_enough = bytes(5000)  # for a model
+    (tmp_path / "m.tflite").write_bytes(hostile_tflite.looping(body_calls_itself=True) + long_enough)
     _, said = vit(python, "classify", tmp_path / "m.tflite", photos / "00.png", code=1)
     assert f"{tmp_path / 'm.tflite'}: " in said and "does not survive this file (SIG" in said
+    (tmp_path / "m.tflite").write_bytes(hostile_tflite.filling(50_000, 20_000) + long_enough)  # 4 GB
+    arguments = ["--pixels", "0..1"]
+    _, said = vit(python, "classify", tmp_path / "m.tflite", photos / "00.png", *arguments, code=1)
+    assert "takes more than 1024 MiB for this file" in said
 
 
 @pytest.mark.parametrize(
