@@ -204,7 +204,7 @@ class TestAnInterpreterThatEnds:
         with pytest.raises(InvalidModelFile, match="says no reason why it fails; it may take 1024 MiB of memory"):
             guarded_runner(hostile_tflite.filling(50_000, 20_000)).outputs(IMAGES)
         after = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-        assert after < max(before, 1 << 20)  # KiB
+        assert after <= max(before, 1 << 20)  # KiB; a fork counts with the memory of its parent
         assert guarded_runner(hostile_tflite.filling(2, 3)).outputs(IMAGES)["filled"].shape == (1, 2, 3)
 
 
@@ -292,11 +292,11 @@ def test_a_file_is_known_by_its_hash(tmp_path):
     path = tmp_path / "m.tflite"
     path.write_bytes(content)
     found = inspect(path).sha256
-    for right in (found, found.upper()):
+    for right in (found, found.upper(), f" {found}\n"):  # as `sha256sum` has it
         assert inspect(path, right).sha256 == found
     other = found[:-1] + ("0" if found[-1] != "0" else "1")
     with pytest.raises(InvalidModelFile, match=rf"m\.tflite: its SHA-256 is {found}, not {other}"):
         inspect(path, other)
-    for wrong in ("", "abc", found + "0", found[:-1] + "g", f" {found}"):
+    for wrong in ("", "abc", found + "0", found[:-1] + "g"):
         with pytest.raises(ValueError, match="`sha256` .--check. must be 64 hexadecimal digits, got"):
             inspect(path, wrong)
