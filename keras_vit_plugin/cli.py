@@ -1,6 +1,7 @@
 """The `keras-vit` command: parses, calls, prints."""
 
 import contextlib
+import errno
 import functools
 import os
 import sys
@@ -68,6 +69,8 @@ def _readable_errors(command):
 
 def sentence_of(error):
     """What the command says of an exception: its message, shortened, and of an unexpected kind that it is a fault."""
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC and str(error).startswith("[Errno"):
+        return f"Standard output cannot be written: {error.strerror}."  # all files that are written have a name
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error)  # a KeyError would quote it
     lines = [line.rstrip() for line in strip_control(said).splitlines() if line.strip()] or ["no message"]
     text = "\n".join(line[:LONGEST_LINE] + " ..." * (len(line) > LONGEST_LINE) for line in lines[:MOST_LINES])

@@ -246,3 +246,12 @@ def test_there_is_one_door():
     for name in ("cli.py", "tables.py"):
         content = (REPOSITORY / "keras_vit_plugin" / name).read_text(encoding="utf-8")
         assert not re.findall(r"import rich|from rich|echo\(|(?<!\w)print\(|stdout\.write|stderr\.write", content), name
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")
+def test_an_output_that_is_full_is_named(hostile_files):
+    code = "from keras_vit_plugin.cli import main; main()"
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-c", code, "inspect", hostile_files / "m.tflite"]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1 and "Error: Standard output cannot be written: No space left on device." in done.stderr
