@@ -44,7 +44,7 @@ fuzz: .venv/installed
 
 # Damaged and hostile files through every command for so many minutes; `make fuzz-files SEED=12` is one case again.
 fuzz-files: .venv/installed
-	.venv/bin/python tests/fuzz_files/run.py $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
+	.venv/bin/python tests/fuzz_files/fuzz_files.py $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
 
 lint: .venv/installed
 	.venv/bin/ruff check .
