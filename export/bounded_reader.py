@@ -84,7 +84,8 @@ def read_bounded(content):
     """The schema's object tree of a `.tflite`, as its bytes have it; data outside of its tables is not looked for.
 
     Raises:
-        Exception: of any kind: an offset or a length leads out of the bytes, or there is more than any file needs.
+        ImportError: ai-edge-litert, whose schema it is, cannot be imported.
+        Exception: of any other kind: an offset or a length leads out of the bytes, or there is more than any file needs.
     """
     schema = _bounded_schema()
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(_Bytes(content)))
@@ -93,7 +94,14 @@ def read_bounded(content):
 @functools.cache
 def _bounded_schema():
     """A second copy of the generated schema, which reads by `BoundedTable`."""
-    spec = importlib.util.find_spec("ai_edge_litert.schema_py_generated")
+    try:
+        spec = importlib.util.find_spec("ai_edge_litert.schema_py_generated")
+        if spec is None:
+            raise ImportError("it has no schema_py_generated")
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "ai_edge_litert"
+        reason = "is not installed" if missing else f"is installed but cannot be used: {error}"
+        raise ImportError(f"ai-edge-litert {reason}. Try: pip install ai-edge-litert") from error
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     module.flatbuffers = SimpleNamespace(**vars(flatbuffers) | {"table": SimpleNamespace(Table=BoundedTable)})
