@@ -85,7 +85,7 @@ def read_bounded(content):
 
     Raises:
         ImportError: ai-edge-litert, whose schema it is, cannot be imported.
-        Exception: of any other kind: an offset or a length leads out of the bytes, or there is more than any file needs.
+        Exception: of any other kind: an offset or a length leads out of the bytes, or there is more than files need.
     """
     schema = _bounded_schema()
     return schema.ModelT.InitFromObj(schema.Model.GetRootAs(_Bytes(content)))
