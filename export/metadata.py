@@ -160,9 +160,14 @@ def guessed_answer(model, index=None):
     Args:
         model: the schema's object tree.
         index: the output's tensor; None is the graph's first.
+
+    Raises:
+        InvalidModelFile: the graph has no output.
     """
     graph = model.subgraphs[0]
     producer = {int(index): operator for operator in graph.operators for index in operator.outputs}
+    if index is None and not len(graph.outputs):
+        raise InvalidModelFile("its graph gives nothing")
     index = int(graph.outputs[0]) if index is None else index
     shape = sides_of(graph.tensors[index])
     kind = _last_kind(model, producer, index)
