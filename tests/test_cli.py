@@ -77,7 +77,7 @@ def test_a_file_with_more_outputs_says_what_it_carries(tmp_path):
         "dynamic for litert",
         "10: 0, 1, 2, 3, 4",
         "cover 8x8 (bicubic), grey",
-        "16 synthetic images",
+        "24 synthetic images",
         "SHA-256",
     ):
         assert told in printed
