@@ -264,8 +264,8 @@ def export_tflite(
     except flatbuffer.InvalidModelFile as error:
         raise UnsupportedByTarget(f"The {quantize} file does not run there: {error}") from error
     shifts, ranges = (), None
-    quick = runner if isinstance(runner, Runner) else Runner(finished)  # others start a process for each call
     if images.calibration is not None and quantize not in ("float32", "float16"):
+        quick = runner if isinstance(runner, Runner) else Runner(finished)  # others start a process for each call
         ranges = range_use(finished, float_content, spread(images.verification, RANGE_IMAGES))
         shifts = shift_reports(
             images.verification,

@@ -527,12 +527,8 @@ def inspect(tflite, check, as_json):
 
 
 def _open(model, weights, modules=()):
-    from keras_vit_plugin.export.files import not_a_file
     from keras_vit_plugin.open_model import import_modules, open_model
 
-    for path in filter(None, (model, weights)):
-        if os.path.exists(path) and not os.path.isfile(path) and not os.path.isdir(path):  # reading a pipe would wait
-            raise ValueError(f"{path!r} cannot be opened: {not_a_file(path)}.")
     import_modules(modules)
     return open_model(model, weights)
 
