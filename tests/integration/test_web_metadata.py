@@ -70,10 +70,10 @@ def read_by_python(content):
     try:
         tree = read(content)
         metadata = read_metadata(tree)
+        guess = guessed_answer(tree) if metadata is None else None
     except InvalidModelFile:
         return REFUSED
-    if metadata is None:
-        guess = guessed_answer(tree)
+    if guess is not None:
         return {"guess": {"task": guess.task, "activation": guess.activation}}
     preprocessing, parity = metadata.preprocessing.to_dict(), metadata.parity
     return json.loads(
