@@ -1,5 +1,6 @@
 """What the tests share: tiny presets, random images, and where the real data lies."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ CORES = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else
 if "PYTEST_XDIST_WORKER" in os.environ and CORES:
     # Test processes side by side keep to a core each: their libraries' threads would wait for each other in loops.
     os.sched_setaffinity(0, {CORES[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(CORES)]})
+LONG_SECONDS = 3600
 DEIT = "deit_tiny_patch16_224"
 TINY_PRESETS = (
     "vit_test",
@@ -26,6 +28,12 @@ TINY_PRESETS = (
     "vit_mean_pooling_test",
     "simple_vit_test",
 )
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker(pytest.mark.timeout(LONG_SECONDS))
 
 
 def pytest_runtest_setup(item):
@@ -55,6 +63,16 @@ def run_python(code, *arguments, **environment):
     )
     assert result.returncode == 0, result.stderr[-4000:]
     return result.stdout
+
+
+@contextlib.contextmanager
+def started(command, **options):
+    """A `subprocess.Popen` whose program ends with the block, whatever ends it: a time limit too."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def pixels(image_shape, count=4, seed=0):

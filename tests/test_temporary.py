@@ -8,7 +8,7 @@ import sys
 import tempfile
 
 import pytest
-from conftest import REPOSITORY, run_python
+from conftest import REPOSITORY, run_python, started
 
 from keras_vit_plugin.temporary import own_temporaries, temporary_folder
 
@@ -74,9 +74,7 @@ def killed(code, *arguments):
 
 
 def test_a_folder_lasts_as_long_as_its_process(temp):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-    ) as process:
+    with started([sys.executable, "-c", HOLD], text=True, cwd=REPOSITORY) as process:
         theirs = process.stdout.readline().strip()
         with temporary_folder() as ours:
             assert {str(each) for each in temp.iterdir()} == {theirs, str(ours)}

@@ -759,6 +759,7 @@ def in_short(model, said):
 def camera(arguments):
     model = opened_to_tell(arguments)
     seen, rate, before = 0, None, time.perf_counter()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a service's stop ends it as Ctrl-C does
     try:
         for seen, frame in enumerate(frames_of(arguments.source), 1):
             if (seen - 1) % arguments.every:
@@ -780,6 +781,7 @@ def camera(arguments):
             tell(f"frame {seen}  {rate:5.1f} fps  {said}")
     except KeyboardInterrupt:
         note(f"stopped after {seen} frames")
+        return
     if not seen:
         raise ValueError(f"{arguments.source}: no JPEG, GIF or WebP image in it")
 

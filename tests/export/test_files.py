@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY, pixels, run_python
+from conftest import REPOSITORY, pixels, run_python, started
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import temporary
@@ -124,7 +124,7 @@ def test_any_failure_keeps_its_kind_and_number(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["m.tflite", "*.tflite", "[m].tflite"])
 def test_an_unfinished_file_lives_as_long_as_its_writer(name, tmp_path):
     command = [sys.executable, "-c", WRITE_AND_WAIT, tmp_path / "m.tflite"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=REPOSITORY) as writer:
+    with started(command, cwd=REPOSITORY) as writer:
         assert writer.stdout.readline() == b"ready\n"
         (theirs,) = tmp_path.iterdir()
         write_atomically(tmp_path / name, b"ours")

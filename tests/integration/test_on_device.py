@@ -1,5 +1,6 @@
 """`examples/on_device/vit.py`, every command, on both runtimes."""
 
+import contextlib
 import csv
 import io
 import json
@@ -14,7 +15,7 @@ import hostile_tflite
 import kinds
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, started
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -196,17 +197,34 @@ def test_camera_reads_a_video_whose_last_frame_is_cut(python, files, video, tmp_
         assert "no JPEG, GIF or WebP" in vit(python, "camera", files / "int8.tflite", "-", input=nothing, code=1)[1]
 
 
-def test_camera_answers_at_once_and_ends_cleanly(python, files, video):
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_camera_answers_at_once_and_ends_cleanly(stop, python, files, video):
     folder, labels = video
     command = [python, VIT, "camera", files / "int8.tflite", "-"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stderr=subprocess.PIPE) as process:
         process.stdin.write((folder / "video.mjpeg").read_bytes())
         process.stdin.flush()  # and stays open
         assert [process.stdout.readline().split()[-1].decode() for _ in labels] == labels
-        process.send_signal(signal.SIGINT)
+        process.send_signal(stop)
         said = process.stderr.read().decode()
         assert process.wait() == 0
     assert "stopped after 12 frames" in said and "Traceback" not in said
+
+
+def test_camera_ends_where_nobody_reads_on(python, files, video):
+    folder, _ = video
+    command = [python, VIT, "camera", files / "int8.tflite", "-"]
+    with started(command, stderr=subprocess.PIPE) as process:
+        process.stdin.write((folder / "video.mjpeg").read_bytes())
+        process.stdin.flush()
+        process.stdout.readline()
+        process.stdout.close()
+        with contextlib.suppress(BrokenPipeError):  # the camera goes on until its reader is gone
+            for _ in range(1000):
+                process.stdin.write((folder / "video.mjpeg").read_bytes())
+                process.stdin.flush()
+        assert process.wait() == 1
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_embed_and_search(python, files, photos, tmp_path):

@@ -16,7 +16,7 @@ import threading
 import time
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, started
 
 WEB = REPOSITORY / "examples" / "web"
 IMPORT_MAP = b'\n{"imports": {}}\n'
@@ -96,9 +96,8 @@ def running(serve, folder):
 def process(folder):
     """`serve.py` in a process of its own, and the port that it prints."""
     command = [sys.executable, folder / "serve.py", "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, stderr=subprocess.PIPE, text=True) as process:
         yield process, int(process.stdout.readline().split(":")[2].split("/")[0])
-        process.kill()
 
 
 def ask(port, path, method="GET", **headers):
