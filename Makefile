@@ -33,8 +33,9 @@ test: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
-# The same promises on more modes and weights.
-test-long: .venv/installed
+# What takes longer, and what `make test` ran a sample of.
+test-long: .venv/installed .venv-device/installed
+	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long tests
 
 # Random models through every mode and target for so many minutes; `make fuzz SEED=12` is one case again.

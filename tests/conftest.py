@@ -30,10 +30,31 @@ TINY_PRESETS = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
+    """Marks what is long by `@pytest.mark.sampled`, and gives what is long more time."""
+    sampled = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            sampled.setdefault((item.path, item.originalname), []).append(item)
+    for cases in sampled.values():
+        for item in set(cases) - set(_sample(cases, *cases[0].get_closest_marker("sampled").args)):
+            item.add_marker(pytest.mark.long)
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS))
+
+
+def _sample(cases, count):
+    """So many cases of a test, of which each brings as many new values of its parameters as can be."""
+    seen, taken = set(), []
+    while cases and len(taken) < count:
+        values = {item: {(name, str(value)) for name, value in item.callspec.params.items()} for item in cases}
+        best = max(cases, key=lambda item: len(values[item] - seen))
+        seen |= values[best]
+        taken.append(best)
+        cases = [item for item in cases if item is not best]
+    return taken
 
 
 def pytest_runtest_setup(item):

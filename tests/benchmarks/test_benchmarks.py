@@ -27,6 +27,7 @@ def test_the_kerashub_model_has_the_same_function(roads_and_compare):
     np.testing.assert_allclose(roads.kerashub_twin(model)(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_our_files_are_judged_and_timed_in_every_mode(roads_and_compare, dense_digits, tmp_path):
     roads, compare = roads_and_compare
     from keras_vit_plugin.export.verify import keras_logits

@@ -101,6 +101,7 @@ def test_probabilities_are_judged_as_probabilities_and_logits_less_their_mean(ma
     assert matrix.measure(Giving(wrong, matrix.LOGITS), files, images, reference + 100, tmp_path)[0].snr_db < 5
 
 
+@pytest.mark.long
 def test_mediapipe_is_measured_by_itself(matrix, tmp_path):
     model, images = kv.build("vit_test"), pixels((16, 16, 3), 8)
     randomize(model)

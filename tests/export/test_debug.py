@@ -37,6 +37,7 @@ def file_of(digits, tmp_path_factory):
 @pytest.mark.parametrize(
     "mode, target", [*((mode, "litert") for mode in MODES), ("float32", "tflite-runtime"), ("int8", "tflite-runtime")]
 )
+@pytest.mark.sampled(2)
 def test_the_shares_add_up_to_the_measured_error(digits, mode, target, file_of):
     model, calibration, x_test = digits
     report = debug(model, file_of(mode, target), calibration, images=x_test)
@@ -92,6 +93,7 @@ def test_the_worst_op_is_the_one_that_was_damaged(digits, change, cause, file_of
     assert (worst.saturated > 0.01) == (cause == "clipping")
 
 
+@pytest.mark.sampled(1)
 def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
     images, fresh = pixels(tiny_model.image_shape, 20), pixels(tiny_model.image_shape, 8, seed=1)
     path = tmp_path / "m.tflite"
@@ -101,6 +103,7 @@ def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
+@pytest.mark.sampled(1)
 def test_one_number_is_measured_by_what_differs_between_images(task, tmp_path):
     """Over its one class the mean of a lone logit is itself: less that, nothing is left to compare."""
     digits = kv.build("vit_digits", weights="pretrained")
@@ -120,6 +123,7 @@ def test_one_number_is_measured_by_what_differs_between_images(task, tmp_path):
     "mode, target, outputs",
     [("dynamic", "litert", ("embedding", "attention")), ("float16", "gpu", ()), ("dynamic", "mediapipe", ())],
 )
+@pytest.mark.sampled(1)
 def test_files_with_more_outputs_and_for_other_runtimes(mode, target, outputs, tmp_path):
     model = kv.build("vit_test")
     randomize(model)

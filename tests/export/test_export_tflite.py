@@ -27,6 +27,7 @@ TINY_SNR = {"float32": 100, "float16": 45, "dynamic": 25, "int8": 18, "int8-full
 
 
 @pytest.mark.parametrize("mode", TINY_SNR)
+@pytest.mark.sampled(7)
 def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
     images = pixels(tiny_model.image_shape, 64)  # a quarter is held out
     report = export_tflite(
@@ -46,6 +47,7 @@ def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
 
 
 @pytest.mark.parametrize("mode, steps_in", [("int8-full", 1), ("int16x8", 2)])
+@pytest.mark.sampled(1)
 def test_integer_modes_are_integer_between_input_and_output(mode, steps_in, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (x_train, _), (x_test, y_test) = load_digits_split()
@@ -59,6 +61,7 @@ def test_integer_modes_are_integer_between_input_and_output(mode, steps_in, tmp_
 
 
 @pytest.mark.parametrize("mode, output", [("int8-full", "int8"), ("int16x8", "int16")])
+@pytest.mark.sampled(1)
 def test_integer_modes_take_and_give_integers(mode, output, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (x_train, _), (x_test, _) = load_digits_split()
@@ -100,6 +103,7 @@ def test_int4_has_weights_of_4_bits(tmp_path):
     assert parity.top1_accuracy_tflite >= parity.top1_accuracy_model - 0.02
 
 
+@pytest.mark.long
 def test_int4_in_blocks_has_a_scale_for_each(tmp_path):
     from ai_edge_litert.schema_py_generated import QuantizationDetails
 
@@ -119,6 +123,7 @@ def test_int4_in_blocks_has_a_scale_for_each(tmp_path):
     assert snr_db[32] > snr_db[None] - 1.5  # which layers keep 8 bits differs too
 
 
+@pytest.mark.long
 def test_files_shrink_with_the_mode(tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     images = load_digits_split()[0][0][:100]
@@ -132,6 +137,7 @@ def test_files_shrink_with_the_mode(tmp_path):
 
 
 @pytest.mark.parametrize("mode", TINY_SNR)
+@pytest.mark.sampled(3)
 def test_any_keras_model_with_these_layers_exports(mode, tmp_path):
     model = functional_model()
     randomize(model)
@@ -241,6 +247,7 @@ def test_float32_input_takes_the_same_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("mode", TINY_SNR)
+@pytest.mark.sampled(3)
 def test_batches(mode, tmp_path):
     model = kv.build("vit_test")
     randomize(model)

@@ -15,6 +15,7 @@ from keras_vit_plugin.export.spec import from_keras
 from keras_vit_plugin.export.verify import snr_db
 
 
+@pytest.mark.sampled(1)
 def test_equal_vectors_are_stored_once_and_nothing_changes(tiny_model, tmp_path):
     from ai_edge_litert.tools import flatbuffer_utils
 
@@ -34,6 +35,7 @@ def test_equal_vectors_are_stored_once_and_nothing_changes(tiny_model, tmp_path)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.sampled(3)
 def test_positions_in_float16(tiny_model, batch_size):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
@@ -45,6 +47,7 @@ def test_positions_in_float16(tiny_model, batch_size):
     assert float16_constants(content, size=10**9) == write(read(content))
 
 
+@pytest.mark.sampled(2)
 def test_pixels_are_dequantized_once(tiny_model):
     content = lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
     images = pixels(tiny_model.image_shape, 4)

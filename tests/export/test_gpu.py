@@ -20,6 +20,7 @@ from keras_vit_plugin.export.verify import snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
+@pytest.mark.sampled(2)
 def test_files_of_every_family_keep_the_rules(tiny_model, tmp_path):
     images = pixels(tiny_model.image_shape, 16)
     report = export_tflite(

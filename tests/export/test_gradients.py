@@ -20,6 +20,7 @@ from keras_vit_plugin.export.spec import from_keras
 
 
 @pytest.mark.parametrize("weights", ["softmax", "integer_unit"])
+@pytest.mark.sampled(3)
 def test_the_chosen_range_moves_the_oracles_logits_least(tiny_model, weights):
     images = pixels(tiny_model.image_shape, 16)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
@@ -42,6 +43,7 @@ def test_the_chosen_range_moves_the_oracles_logits_least(tiny_model, weights):
     assert cost(factor) <= 1.3 * min(cost(other) for other in FACTORS) < cost(1.0)
 
 
+@pytest.mark.sampled(1)
 def test_a_graph_without_derivatives_keeps_its_ranges(tiny_model, monkeypatch):
     images = pixels(tiny_model.image_shape, 2)
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
@@ -53,6 +55,7 @@ def test_a_graph_without_derivatives_keeps_its_ranges(tiny_model, monkeypatch):
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])
+@pytest.mark.sampled(3)
 def test_rows_count_as_much_as_they_move_the_oracles_logits(tiny_model, batch_size):
     images = pixels(tiny_model.image_shape, 6)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
@@ -69,6 +72,7 @@ def test_rows_count_as_much_as_they_move_the_oracles_logits(tiny_model, batch_si
     )
 
 
+@pytest.mark.sampled(2)
 def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
     image = pixels(tiny_model.image_shape, 1)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), image)
@@ -109,6 +113,7 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
     assert entering.rows == pytest.approx(weights.sum() ** 2 / np.square(weights).sum(), rel=1e-3)
 
 
+@pytest.mark.sampled(1)
 def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     images = pixels(tiny_model.image_shape, 2)
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))

@@ -32,6 +32,7 @@ def both_inputs(tmp_path_factory):
     return made, model, images
 
 
+@pytest.mark.long
 def test_pixels_less_128_are_told_from_pixels_everywhere(both_inputs):
     made, model, images = both_inputs
     (one, by_pixels), (other, less_128) = made["uint8"], made["int8"]

@@ -62,6 +62,7 @@ HEADS = {
 
 
 @pytest.mark.parametrize("head", HEADS)
+@pytest.mark.sampled(6)
 def test_what_a_head_means_is_seen_and_verified(head, tmp_path):
     function, name, task, activation = HEADS[head]
     model = model_with(function)

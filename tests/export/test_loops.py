@@ -91,6 +91,7 @@ def snr_db(model, content):
 
 @pytest.mark.parametrize("mode", LEAST_DB)
 @pytest.mark.parametrize("cell, unroll", [("GRU", False), ("LSTM", False), ("GRU", True), ("LSTM", True)])
+@pytest.mark.sampled(5)
 def test_recurrent_layers_are_right(cell, unroll, mode):
     model = recurrent(cell, unroll)
     assert snr_db(model, quantize(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]

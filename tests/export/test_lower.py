@@ -28,6 +28,7 @@ def snr_db(reference, output):
     "batch_size, dtype, weights",
     [(1, "uint8", "softmax"), (1, "uint8", "unit"), (3, "float32", "unit"), (2, "uint8", "integer_unit")],
 )
+@pytest.mark.sampled(5)
 def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_size, dtype, weights):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
@@ -47,6 +48,7 @@ def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_si
 
 
 @pytest.mark.parametrize("form, least_snr_db", [("float32", 95), ("float16", 65)])
+@pytest.mark.sampled(4)
 def test_gelu_without_its_op(tiny_model, form, least_snr_db):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
@@ -69,6 +71,7 @@ def test_the_coefficients_for_half_precision_are_no_subnormal_numbers():
 
 
 @pytest.mark.parametrize("batch_size, for_gpu", [(1, False), (3, False), (1, True)])
+@pytest.mark.sampled(5)
 def test_embedding_and_attention_are_those_of_the_keras_model(tiny_model, batch_size, for_gpu):
     images = pixels(tiny_model.image_shape, 4)
     scale, offset = pixel_normalization(tiny_model, 3)
@@ -100,6 +103,7 @@ def features(model, inputs):
     return read[0]
 
 
+@pytest.mark.sampled(2)
 def test_the_layers_lower_cleanly_through_the_plain_converter(tiny_model):
     content = lower_keras(ImageModel(tiny_model))
     report = inspect(content)
@@ -136,6 +140,7 @@ def test_batches_that_do_not_fill_up_are_padded():
     np.testing.assert_allclose(Runner(lower(spec, 3))(images), Runner(lower(spec, 1))(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.sampled(2)
 def test_an_epsilon_may_be_left_out(tiny_model):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)

@@ -130,6 +130,7 @@ def test_a_rejected_file_can_be_looked_at(tmp_path):
     assert debug(model, rejected).ops and verify(model, rejected, pixels(model.image_shape, 4)).snr_db > 10
 
 
+@pytest.mark.long
 def test_mediapipe_gets_no_second_softmax(tmp_path):
     images = keras.Input((16, 16, 3))
     x = keras.layers.Rescaling(1 / 255)(images)

@@ -34,6 +34,7 @@ def digits():
 
 
 @pytest.mark.parametrize("prefer", ["speed", "accuracy"])
+@pytest.mark.sampled(1)
 def test_one_partition_with_symmetric_right_sides(prefer, digits, tmp_path):
     model, calibration, x_test, y_test = digits
     path = tmp_path / "m.tflite"
@@ -46,6 +47,7 @@ def test_one_partition_with_symmetric_right_sides(prefer, digits, tmp_path):
     assert parity.snr_db >= mixed_int8.SNR_DB[prefer] - 2  # the noise of single ops, added up, foretells it
 
 
+@pytest.mark.long
 def test_a_smaller_budget_of_noise_is_kept_by_fewer_integer_ops(digits):
     model, calibration, x_test, _ = digits
     pixels_to_input = pixel_normalization(model, 1)

@@ -25,6 +25,7 @@ def digits():
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])  # of 4 images
+@pytest.mark.sampled(5)
 def test_a_float_file_has_the_oracles_stream_after_every_block(tiny_model, batch_size):
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
     images = pixels(tiny_model.image_shape, 4)
@@ -55,6 +56,7 @@ def test_changed_answers_name_image_classes_and_probabilities():
     assert second.image == 1
 
 
+@pytest.mark.long
 def test_every_mode_has_a_curve(digits, tmp_path):
     model, calibration, x_test, _ = digits
     curves = {}

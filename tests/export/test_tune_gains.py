@@ -29,6 +29,7 @@ def rounded(request):
     return content, rounded_kernels(Graph(content), observe(content, x_train[:64]).entering, bits=4), x_train, x_test
 
 
+@pytest.mark.sampled(1)
 def test_the_error_on_fresh_images_falls_and_weights_stay_on_their_grid(rounded):
     content, kernels, x_train, x_test = rounded
     tuned = tuned_gains(content, kernels, x_train[:200])

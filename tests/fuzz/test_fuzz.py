@@ -14,7 +14,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin.export import pipeline
 from keras_vit_plugin.export.flatbuffer import read
 
-SECONDS, ENOUGH = 50, 8  # a loaded machine may manage fewer cases, which tell nothing of how many are refused
+ENOUGH = 8  # a loaded machine may manage fewer cases, which tell nothing of how many are refused
 SEEDS = range(10_000, 10_040)
 
 
@@ -30,9 +30,10 @@ def easy_case(seed, mode="dynamic"):
     return Case(seed, made, "float32", mode, "litert", {}, "array", *photos, must_be_written=True)
 
 
-def test_a_minute_of_random_models_holds(tmp_path):
+@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.long)])
+def test_random_models_hold(seconds, tmp_path):
     faults = tmp_path / "faults.txt"
-    results = fuzz(SEEDS, SECONDS / 60, faults)
+    results = fuzz(SEEDS, seconds / 60, faults)
     assert not any(map(is_fault, results)), faults.read_text()
     right = sum(result["outcome"] == "right" for result in results)
     assert right >= len(results) / 2 or len(results) < ENOUGH, "\n".join(table(results))
