@@ -476,6 +476,7 @@ def large_images(tmp_path_factory):
     "name, megabytes",
     [("rgba_turned.png", 600), ("wide.png", 400), ("baseline.jpg", 60), ("p.webp", 300)],
 )
+@pytest.mark.long
 def test_memory_is_bounded_on_large_images(name, megabytes, large_images, tmp_path):
     path = large_images / name
     used, said = run_python(MEMORY, path).splitlines()

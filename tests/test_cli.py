@@ -107,6 +107,7 @@ def test_export_of_a_keras_file_reads_well(digits, tmp_path):
     assert "dynamic for litert" in people.stdout and "SNR" in people.stdout and people.stderr == ""
 
 
+@pytest.mark.long
 def test_demo(tmp_path):
     result = keras_vit_json("demo", "--output", tmp_path)
     rows = {row["mode"]: row for row in result["rows"]}
@@ -132,6 +133,7 @@ def test_demo(tmp_path):
         (("inspect", "README.md"), "no TFLite model"),
     ],
 )
+@pytest.mark.sampled(3)
 def test_errors_are_one_line_without_a_traceback(arguments, message, monkeypatch):
     result = keras_vit(*arguments, code=1)
     assert message in result.stderr and "Traceback" not in result.stderr

@@ -32,6 +32,7 @@ def digits(matrix, tmp_path_factory):
     return files, images[:20], keras_logits(model, images[:20], 1 / 127.5, -1.0)
 
 
+@pytest.mark.long
 def test_a_cell_is_measured_or_says_why_not(matrix, digits, tmp_path):
     files, images, reference = digits
     here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter")

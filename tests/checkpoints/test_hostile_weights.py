@@ -305,6 +305,7 @@ def write_large(folder):
     hostile_weights.write_members(path, {**members, "config.json": config})
 
 
+@pytest.mark.long
 def test_a_small_file_does_not_become_large(tmp_path):
     (tmp_path / "warm").mkdir()
     for name in ("m.keras", "whole.keras", "whole.h5"):

@@ -85,6 +85,7 @@ def test_what_the_models_type_cannot_hold(dtype, largest, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
 @pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ""])
+@pytest.mark.sampled(4)
 def test_models_of_other_types_come_back(dtype, suffix, tmp_path):
     model = kv.build("vit_test", dtype=dtype)
     path = tmp_path / f"m{suffix}"

@@ -167,6 +167,7 @@ print(verify(model, sys.argv[2], sys.argv[3]).images, peak() - before)
 """
 
 
+@pytest.mark.long
 def test_a_folder_of_many_photos_needs_the_memory_of_few(tmp_path):
     """2,000 photos of the model's size are 98 MB, which were held twice."""
     import keras

@@ -92,6 +92,7 @@ def test_a_product_with_a_constant_loads_and_is_right(layer, mode):
 
 
 @pytest.mark.parametrize("scale, offset", [HALVES, (1 / 255, 0.0), (1 / 64, -2.0), (1 / 128, -1.0)])
+@pytest.mark.sampled(1)
 def test_int16_sums_load_with_any_scales(scale, offset):
     image = keras.Input(SHAPE)
     x = layers.Conv2D(12, 3, padding="same")(image)  # zeros around the image keep its normalization out of the kernel
@@ -106,6 +107,7 @@ def test_int16_sums_load_with_any_scales(scale, offset):
 
 @pytest.mark.parametrize("mode, input_dtype", [("int8-full", "uint8"), ("int8-full", "int8"), ("int16x8", "uint8")])
 @pytest.mark.parametrize("kind", ["GlobalMaxPooling2D", "MaxPooling2D", "UpSampling2D", "ZeroPadding2D"])
+@pytest.mark.sampled(4)
 def test_what_reads_the_pixels_themselves_keeps_their_scale(kind, mode, input_dtype):
     image = keras.Input(SHAPE)
     options = {"interpolation": "bilinear"} if kind == "UpSampling2D" else {}
@@ -246,6 +248,7 @@ def lowered_answers(kind):
 
 @pytest.mark.parametrize("mode", LEAST_DB)
 @pytest.mark.parametrize("kind", ANSWERS)
+@pytest.mark.sampled(6)
 def test_outputs_of_any_rank_and_number(kind, mode):
     content, (_, answers) = lowered_answers(kind), ANSWERS[kind]
     images = pixels(SHAPE, 16)

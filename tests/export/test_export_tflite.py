@@ -179,6 +179,7 @@ def test_labels_and_preprocessing_travel_in_the_file(tmp_path):
     assert metadata["mode"] == "float32" and metadata["keras_vit_plugin"] == kv.__version__
 
 
+@pytest.mark.long
 def test_the_same_export_twice_gives_the_same_bytes(tmp_path):
     model = kv.build("vit_test")
     images = pixels(model.image_shape, 8)
@@ -189,6 +190,7 @@ def test_the_same_export_twice_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["array", "generator", "dataset", "labelled dataset", "folder"])
+@pytest.mark.sampled(3)
 def test_calibration_from_anywhere(kind, tmp_path):
     import tensorflow as tf
 

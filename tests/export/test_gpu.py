@@ -37,6 +37,7 @@ def test_files_of_every_family_keep_the_rules(tiny_model, tmp_path):
     assert set(report.others_snr_db) == {"embedding", "attention", "logits in half precision"}
 
 
+@pytest.mark.long
 def test_trained_weights_keep_their_answers_in_half_precision(tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     images, _ = load_digits_split()[1]

@@ -116,6 +116,7 @@ def test_results_that_nothing_reads_have_no_range(unroll, kind):
 
 @pytest.mark.parametrize("mode", LEAST_DB)
 @pytest.mark.parametrize("layer", [Loop, Branch, Counter])
+@pytest.mark.sampled(5)
 def test_loops_branches_and_states_are_right(layer, mode):
     model = controlled(layer)
     assert snr_db(model, quantize(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]

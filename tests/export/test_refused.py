@@ -90,6 +90,7 @@ def test_models_that_cannot_be_right_are_refused(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.long
 def test_a_model_quantized_by_keras_is_refused(tmp_path):
     model = kv.build("vit_test")
     model.quantize("int8")

@@ -45,6 +45,7 @@ def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, cheapes
     assert report.choice in page and all(f"<td>{candidate.name}<td>" in page for candidate in report.tried)
 
 
+@pytest.mark.long
 def test_a_stricter_wish_takes_fewer_steps_down(tmp_path):
     model = kv.build("vit_test")
     randomize(model)
@@ -63,6 +64,7 @@ def test_a_stricter_wish_takes_fewer_steps_down(tmp_path):
     assert "not promised" not in lax.choice
 
 
+@pytest.mark.long
 def test_the_most_accurate_file_of_a_size(digits, tmp_path):
     model, calibration, *_ = digits
     path = tmp_path / "m.tflite"

@@ -91,6 +91,7 @@ def test_weights_in_int8_and_all_arithmetic_in_float_where_the_runtime_has_no_in
     assert report.parity.top1_agreement == 1.0 and report.parity.snr_db > 35
 
 
+@pytest.mark.long
 def test_auto_for_a_runtime_without_integer_dense(tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     report = export_tflite(

@@ -63,6 +63,7 @@ def fake_case(name, **options):
     return Case(0, ".keras", "bytes flipped", ("fake", name), ("mutated",), file=Path("mutated.keras"), **options)
 
 
+@pytest.mark.long
 def test_cases_of_every_format_hold(bench, tmp_path):
     results = []
     for seed in CASES:
@@ -198,6 +199,7 @@ class FakeBench:
         pass
 
 
+@pytest.mark.long
 def test_a_campaign_tells_of_faults_and_keeps_their_files(monkeypatch, tmp_path):
     monkeypatch.setattr("campaign.Bench", FakeBench)
     lines = []

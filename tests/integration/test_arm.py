@@ -57,6 +57,7 @@ def test_answers_there_are_those_here(mode, target, least_snr_db, arm, userland,
         np.testing.assert_array_equal(there.argmax(1), here.argmax(1))
 
 
+@pytest.mark.long
 def test_arm_instructions_grow_with_the_model(arm, userland, tmp_path):
     if missing := arm.missing_tools():
         pytest.skip(f"counting ARM instructions needs tools that are missing: {missing}")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from conftest import REPOSITORY, real_data
 from PIL import Image
 
@@ -43,6 +44,7 @@ def test_the_notebooks_run_on_made_data(tmp_path):
     assert "same answer on" in printed
 
 
+@pytest.mark.long
 def test_the_digits_training_script_learns(tmp_path):
     path = tmp_path / "w.weights.h5"
     printed = run_example("train_vit_digits.py", "--output", path, "--epochs", 10)

@@ -37,6 +37,7 @@ def assert_same_answers(files, images, labels, folder):
             assert abs(score - probabilities.max()) < 2e-3  # int16 kernels of another build round elsewhere
 
 
+@pytest.mark.long
 def test_its_image_classifier_takes_every_mode(tmp_path):
     model = kv.build("vit_test")
     randomize(model)
@@ -63,6 +64,7 @@ def decibels(reference, outputs):
     return 10 * np.log10(np.square(signal).mean() / np.square(outputs - reference).mean())
 
 
+@pytest.mark.long
 def test_probabilities_are_compared_as_probabilities(tmp_path):
     model = kv.build("vit_test")
     randomize(model)
@@ -93,6 +95,7 @@ def foreign_classifier(last, units):
 
 
 @pytest.mark.parametrize("last, units, task", [("softmax", 5, None), (None, 5, None), ("sigmoid", 5, None)])
+@pytest.mark.sampled(1)
 def test_its_scores_are_the_models_probabilities(last, units, task, tmp_path):
     """A second softmax would leave the classes in their order: the scores tell."""
     from keras_vit_plugin.export.target_runner import MediaPipeRunner

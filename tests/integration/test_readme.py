@@ -32,6 +32,7 @@ def after_make_demo(tmp_path_factory):
     return folder
 
 
+@pytest.mark.long
 def test_the_command_line_section_runs_in_order(after_make_demo):
     script = code_blocks("sh")[1]
     assert script.count("keras-vit ") == 7
@@ -67,6 +68,7 @@ def test_the_model_of_ones_own_is_trained_and_exported(tmp_path):
     assert "stretch 32x32 (bilinear), RGB; stretched as Keras does" in printed.stdout
 
 
+@pytest.mark.long
 def test_the_numbers_of_the_demo_table_are_what_the_demo_prints(tmp_path):
     from keras_vit_plugin.export.demo import run_demo
 

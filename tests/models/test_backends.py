@@ -1,6 +1,7 @@
 """The same weights give the same logits on TensorFlow and JAX."""
 
 import numpy as np
+import pytest
 from conftest import TINY_PRESETS, pixels, randomize, run_python
 
 import keras_vit_plugin as kv
@@ -14,6 +15,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.long
 def test_tensorflow_and_jax_agree(tmp_path):
     logits = {}
     for name in TINY_PRESETS:

@@ -66,6 +66,7 @@ def test_preset_folders_load_through_our_classes_and_kerashubs(name, tmp_path):
     assert kv.ViTImageClassifier.from_preset(str(tmp_path), num_classes=7).output_shape == (None, 7)
 
 
+@pytest.mark.sampled(3)
 def test_one_training_step_moves_every_weight(tiny_preset):
     keras.utils.set_random_seed(0)
     model = kv.build(tiny_preset)
@@ -108,6 +109,7 @@ def test_lora_trains_factors_of_query_and_value_only():
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.long
 def test_keras_quantize_and_a_file_of_it(tmp_path):
     model = kv.build("deit_distilled_test")
     randomize(model)
