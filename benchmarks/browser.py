@@ -23,6 +23,8 @@ FLAGS = (
     "--disable-sync",
 )
 NO_GPU = ("--disable-gpu",)
+VULKAN_DRIVER = "vk_swiftshader_icd.json"  # of Chromium, which computes on the CPU
+FOLDERS = ("/usr/lib/chromium", "/usr/lib/chromium-browser", "/opt/google/chrome")
 SOFTWARE_GPU = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")  # WebGPU on the CPU
 
 
@@ -38,6 +40,12 @@ def missing_tools():
     if not (WEB / "node_modules" / "@litertjs" / "core" / "wasm").is_dir():
         missing.append("LiteRT.js (make examples/web/node_modules/installed)")
     return ", ".join(missing)
+
+
+def vulkan_driver():
+    """The path of Chromium's Vulkan driver, for VK_DRIVER_FILES; None where there is none."""
+    found = [Path(folder, VULKAN_DRIVER) for folder in FOLDERS if Path(folder, VULKAN_DRIVER).exists()]
+    return found[0] if found else None
 
 
 class Browser:

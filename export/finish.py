@@ -57,7 +57,7 @@ class Finish:
         length = len(json.dumps({**values, "mode": LONGEST, "prefer": LONGEST})) + sum(
             PARITY_LENGTH + 2 * len(answer.name) for answer in self.answers
         )
-        values["parity"] = {} if parity is None else _rounded(parity.to_dict())
+        values["parity"] = {} if parity is None else _rounded(replace(parity, gpu=None).to_dict())
         values |= {"verified_by": verified_by, "rejected": rejected}
         content = flatbuffer.set_metadata(content, values, length)
         if self.gives_probabilities:

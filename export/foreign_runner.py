@@ -72,7 +72,7 @@ def guarded_interpreter(content, num_threads=1):
     """
     threads = threads_of(num_threads)
     check_file(content)
-    return _ForeignInterpreter(content, [sys.executable, "-P"], interpreter_module(), threads)
+    return ForeignInterpreter(content, [sys.executable, "-P"], interpreter_module(), num_threads=threads)
 
 
 def check_runs(content):
@@ -93,7 +93,7 @@ def foreign_runner(content, python):
         ValueError: `python` cannot be run.
     """
     check_file(content)
-    return Runner(content, interpreter=_ForeignInterpreter(content, [_program(python)], "tflite_runtime.interpreter"))
+    return Runner(content, interpreter=ForeignInterpreter(content, [_program(python)], "tflite_runtime.interpreter"))
 
 
 def foreign_load_error(content, python):
@@ -105,20 +105,29 @@ def foreign_load_error(content, python):
     return ""
 
 
-class _ForeignInterpreter:
+class ForeignInterpreter:
     """What this package uses of an interpreter, in another process.
 
     Args:
         content: bytes of the file.
         python: the command that starts a Python.
-        module: where that has `Interpreter`.
+        module: where that has `Interpreter`: a module's name, or the path of its `.py`.
+        runtime: what errors call it; None takes the module's name.
         num_threads: of the interpreter.
+        memory: bytes that the file may take; 0 does not limit them, None goes by its size.
+        seconds: that an answer may take; None goes by the file's size.
+
+    Attributes:
+        device: what the interpreter says that it runs on; empty where it says nothing.
+
+    Raises:
+        InvalidModelFile: the runtime cannot load the file, or does not survive it.
     """
 
-    def __init__(self, content, python, module, num_threads=1):
-        self._runtime = module.split(".")[0].replace("_", "-")
-        self._memory = SPARE_MEMORY + MEMORY_PER_BYTE * len(content)
-        self._seconds = SPARE_SECONDS + SECONDS_PER_MEGABYTE * len(content) // 10**6
+    def __init__(self, content, python, module, runtime=None, num_threads=1, memory=None, seconds=None):
+        self._runtime = runtime or module.split(".")[0].replace("_", "-")
+        self._memory = SPARE_MEMORY + MEMORY_PER_BYTE * len(content) if memory is None else memory
+        self._seconds = SPARE_SECONDS + SECONDS_PER_MEGABYTE * len(content) // 10**6 if seconds is None else seconds
         limits = map(str, (num_threads, self._memory, self._seconds))
         command = [*python, "-c", PROGRAM.read_text(), module, *limits]
         self._printed = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115, `_close` closes it
@@ -126,7 +135,7 @@ class _ForeignInterpreter:
         self._close = weakref.finalize(self, _close, self._process, self._printed)
         told = json.loads(str(self._ask(model=np.frombuffer(content, np.uint8))["told"]))
         self._inputs, self._outputs, self._signatures = told["inputs"], told["outputs"], told["signatures"]
-        self._nodes, self._image, self._values = told["nodes"], None, {}
+        self._nodes, self._image, self._values, self.device = told["nodes"], None, {}, told["device"]
 
     def get_input_details(self):
         return self._inputs
@@ -159,8 +168,7 @@ class _ForeignInterpreter:
         if answer is None:
             raise InvalidModelFile(f"{self._runtime} {self._end()}")
         if str(answer.get("error")) in ("MemoryError", "RuntimeError"):  # and nothing more
-            memory = self._memory >> 20
-            raise InvalidModelFile(f"{self._runtime} says no reason why it fails; it may take {memory} MiB of memory")
+            raise InvalidModelFile(f"{self._runtime} says no reason why it fails{self._limit('; it')}")
         if "error" in answer:
             raise InvalidModelFile(f"{self._runtime} cannot run this file: {reason_of(str(answer['error']))}")
         return answer
@@ -171,10 +179,14 @@ class _ForeignInterpreter:
         if code == -getattr(signal, "SIGALRM", 0):
             return f"took more than {self._seconds} seconds on this file"
         if code < 0:
-            name, memory = signal.strsignal(-code), self._memory >> 20
-            return f"was ended by signal {-code} ({name}) on this file, for which it may take {memory} MiB of memory"
+            limit = self._limit(", for which it")
+            return f"was ended by signal {-code} ({signal.strsignal(-code)}) on this file{limit}"
         self._printed.seek(0)
         return f"ended with code {code} on this file: {_last_line(self._printed.read())}"
+
+    def _limit(self, joined):
+        """What memory it may take, in words after what is said; empty where that is not limited."""
+        return f"{joined} may take {self._memory >> 20} MiB of memory" if self._memory else ""
 
 
 def _program(python):

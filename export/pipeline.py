@@ -44,12 +44,21 @@ from .split import gather_all
 from .streams import snr_per_block
 from .target_runner import target_runner
 from .targets import TARGETS, UnsupportedByTarget, check_target
-from .verify import USUAL, ParityError, as_file_gives, compare, compare_all, outputs_of, snr_db, usual_tolerance
+from .verify import (
+    USUAL,
+    ParityError,
+    as_file_gives,
+    compare,
+    compare_all,
+    gpu_report,
+    outputs_of,
+    snr_db,
+    usual_tolerance,
+)
 from .wish import checked_wish
 
 STREAMED_IMAGES = 8
 RANGE_IMAGES = 12
-SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
 
 
 def export_tflite(
@@ -261,6 +270,9 @@ def export_tflite(
     try:
         runner, verified_by = target_runner(finished, target, runtime_python)
         computed = outputs_of(runner, images.verification, finish.answers)
+        gpu = None
+        if files.target.gpu:
+            gpu = gpu_report(finished, seen, [spread(each, len(seen)) for each in references], finish.answers, expected)
     except flatbuffer.InvalidModelFile as error:
         raise UnsupportedByTarget(f"The {quantize} file does not run there: {error}") from error
     shifts, ranges = (), None
@@ -276,7 +288,7 @@ def export_tflite(
             finished,
             float_content,
         )
-    parity = compare_all(references, computed, images.labels, finish.answers)
+    parity = replace(compare_all(references, computed, images.labels, finish.answers), gpu=gpu)
     others = _others_snr_db(finished, seen, expected, references, finish.answers, files.target.gpu)
     block_snr_db = tuple(snr_per_block(finished, streams, seen)) if streams else ()
     usual = default_tolerance(quantize, images.verified_on, len(images.verification))
@@ -284,9 +296,10 @@ def export_tflite(
     unsaid = tolerance is None or tolerance.min_agreement == USUAL
     if tried and unsaid and images.verified_on == "verification":
         wanted = replace(wanted, min_agreement=max(wanted.min_agreement or 0.0, wish.min_agreement or 0.0))
-    too_far = [
-        f"{name} at {db:.1f} dB" for name, db in others.items() if db < wanted.min_snr_db - SLACK_DB.get(name, 0)
-    ]
+    too_far = wanted.too_far(others)
+    if gpu is not None and gpu.adapter:
+        verified_by = f"{verified_by}, and on {gpu.adapter}"
+        too_far += [f"{output} on {gpu.adapter}" for output in wanted.too_far(gpu.snr_db)]
     shifted = "" if narrow_range else shifted_too_far(shifts, wanted.min_snr_db)
     holds = wanted.holds(parity) and not too_far and not shifted and (not tried or chosen.fits)
     kept = rejected_path(path) if keep_rejected else None

@@ -1,16 +1,17 @@
 """Opens a `.tflite` in the Python that runs this, and lets another process use it by pipes.
 
 It is given to that Python as text (`python -c PROGRAM MODULE THREADS BYTES SECONDS`): it may import the standard
-library, NumPy and MODULE alone, the one with the `Interpreter`. Every message is 8 bytes of length, big-endian, and an
-.npz; requests come by standard input, answers go to standard output. The first request is `model`; then `image` is
-answered by one array for every output, or `error` by a sentence.
+library, NumPy and MODULE alone, the one with the `Interpreter`, by its name or the path of its `.py`. Every message is
+8 bytes of length, big-endian, and an .npz; requests come by standard input, answers go to standard output. The first
+request is `model`; then `image` is answered by one array for every output, or `error` by a sentence.
 
 A file can make an interpreter do anything. This process ends when it wants more than BYTES of memory beside what its
-libraries have, or takes longer than SECONDS for an answer.
+libraries have (0: as much as it likes), or takes longer than SECONDS for an answer.
 """
 
 import contextlib
 import importlib
+import importlib.util
 import io
 import json
 import os
@@ -90,18 +91,29 @@ def limited_time(seconds):
     signal.alarm(0)
 
 
+def imported(module):
+    """A module by its name, or by the path of its `.py`."""
+    if not module.endswith(".py"):
+        return importlib.import_module(module)
+    spec = importlib.util.spec_from_file_location("interpreter_of_a_file", module)
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
 def serve(requests, answers, module, threads, size, seconds):
     """Opens the file of the first request, and runs it on the images of those that follow."""
     with limited_time(seconds):
-        opened = importlib.import_module(module).Interpreter
+        opened = imported(module).Interpreter
         model = receive(requests)["model"].tobytes()
-        limit_memory(size + threads * STACK_BYTES)
+        if size:
+            limit_memory(size + threads * STACK_BYTES)
         try:
             interpreter = opened(model_content=model, num_threads=threads)
             interpreter.allocate_tensors()
             entries, outputs = interpreter.get_input_details(), interpreter.get_output_details()
             told = {"inputs": described(entries), "outputs": described(outputs), "nodes": nodes(interpreter)}
-            told["signatures"] = interpreter._get_full_signature_list()
+            told |= {"signatures": interpreter._get_full_signature_list(), "device": getattr(interpreter, "device", "")}
             told = json.dumps(told)
         except Exception as error:
             return send(answers, error=reason(error))

@@ -9,15 +9,18 @@ from .comparison import Comparison
 from .files import read_file
 from .flatbuffer import naming, read, tensor_type
 from .foreign_runner import guarded_runner
-from .images import labelled_batches
+from .images import labelled_batches, spread
 from .interpreter import Runner
 from .keras_model import ImageModel
 from .metadata import answers_of, read_metadata
 from .preprocessing import pixel_normalization, preprocessing_of
 from .progress import track
+from .targets import TARGETS
+from .webgpu import GPU_IMAGES, GpuReport, find_gpu, gpu_runner
 
 SNR_CEILING_DB = 300.0  # what two equal outputs are given, since JSON has no infinity
 AT_ONCE = 64  # images, or a batch of the file where that is more
+SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class ParityReport:
         cosine: mean cosine similarity of the vectors, of an embedding or of features.
         same_nearest: share of images, 0..1, whose nearest other image by the embedding is the same.
         others: the further outputs, one `ParityReport` each.
+        gpu: what the GPU of this machine makes of a file for GPUs; None of other files.
     """
 
     images: int
@@ -57,6 +61,7 @@ class ParityReport:
     cosine: float | None = None
     same_nearest: float | None = None
     others: tuple["ParityReport", ...] = ()
+    gpu: GpuReport | None = None
 
     @property
     def top1_agreement(self):
@@ -92,7 +97,7 @@ class ParityReport:
             words = {f"{self.name}: {what}": figure for what, figure in words.items()}
             for other in self.others:
                 words |= {f"{other.name}: {what}": figure for what, figure in other.in_words().items()}
-        return words
+        return words if self.gpu is None else words | self.gpu.in_words()
 
 
 USUAL = "usual"
@@ -135,7 +140,13 @@ class Tolerance:
         if USUAL in (self.min_agreement, self.min_snr_db):
             raise ValueError(f"{self} leaves a part to the mode: use its `filled(usual_tolerance(mode, images))`.")
         agrees = None in (self.min_agreement, parity.agreement) or parity.agreement >= self.min_agreement
-        return agrees and parity.snr_db >= self.min_snr_db and all(map(self.holds, parity.others))
+        near = parity.snr_db >= self.min_snr_db and not self.too_far(parity.gpu.snr_db if parity.gpu else {})
+        return agrees and near and all(map(self.holds, parity.others))
+
+    def too_far(self, snr_db):
+        """The outputs of `{output: dB}` that are below `min_snr_db`, in words."""
+        least = {name: self.min_snr_db - SLACK_DB.get(name, 0.0) for name in snr_db}
+        return [f"{name} at {db:.1f} dB" for name, db in snr_db.items() if db < least[name]]
 
 
 FEWEST_TO_FORGIVE = 4  # images, of which one may be decided otherwise
@@ -227,6 +238,40 @@ def compare_all(references, outputs, labels, answers):
     return _report_of(comparisons)
 
 
+def gpu_report(content, images, references, answers, others=None):
+    """Runs a file for GPUs on the GPU of this machine, where LiteRT's WebGPU accelerator finds one.
+
+    Args:
+        content: bytes of the file.
+        images: raw pixels 0..255 `(N, H, W, C)`, of which `GPU_IMAGES` are run.
+        references: the Keras model's outputs `(N, ...)`, one for each answer.
+        answers: the `Answer`s of the file.
+        others: `{name: (N, ...)}` of the outputs besides.
+
+    Returns:
+        A `GpuReport`.
+
+    Raises:
+        InvalidModelFile: there is a GPU, and it does not run the file.
+    """
+    adapter, reason = find_gpu()
+    if not adapter:
+        return GpuReport(reason=reason)
+    count = max(2, min(len(images), GPU_IMAGES))
+    outputs = gpu_runner(content).outputs(_chosen(images, count))
+    snr = {}
+    for name, answer, reference in zip(names_in_file(list(outputs), answers), answers, references):
+        snr[answer.name] = compare(_chosen(reference, count), outputs[name], answer=answer).snr_db
+    for name, values in (others or {}).items():
+        snr[name] = snr_db(_chosen(values, count), outputs[name])
+    return GpuReport(adapter, images=count, snr_db=snr)
+
+
+def _chosen(values, count):
+    """So many of some values, evenly spaced; the only one as often."""
+    return np.repeat(values, count, 0) if len(values) == 1 else spread(values, count)
+
+
 def _add_all(comparisons, references, outputs, labels):
     for comparison, reference, output in zip(comparisons, references, outputs):
         comparison.add(reference, output, labels if len(comparisons) == 1 else None)
@@ -270,10 +315,10 @@ def verify(
             that it takes, where that is not the model's.
 
     Returns:
-        A `ParityReport`.
+        A `ParityReport`; of a file for GPUs with what the GPU of this machine makes of it, where there is one.
 
     Raises:
-        ValueError: images, labels or file do not fit the model.
+        ValueError: images, labels or file do not fit the model, or the interpreter or the GPU does not run the file.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
     with naming(file):
@@ -306,12 +351,16 @@ def verify(
     comparisons = [Comparison(answer) for answer in answers]
     class_names = (metadata.labels if metadata else None) or ()
     at_once = -(-AT_ONCE // runner.batch_size) * runner.batch_size
+    gpu, for_gpu = None, metadata is not None and metadata.target in TARGETS and TARGETS[metadata.target].gpu
     for raw, classes in labelled_batches(images, labels, preprocessing, class_names, keras_model.num_classes, at_once):
         with naming(file):
             outputs = outputs_of(runner, raw, keras_model.answers, given)
         references = as_file_gives(keras_model(raw), keras_model.answers, answers)
         _add_all(comparisons, references, outputs, classes)
-    return _report_of(comparisons)
+        if for_gpu and gpu is None:
+            with naming(file):
+                gpu = gpu_report(content, raw, references, answers)
+    return replace(_report_of(comparisons), gpu=gpu)
 
 
 def _answers_as_told(metadata, model_answers, task):
