@@ -5,6 +5,7 @@ with Browser() as browser:
 """
 
 import base64
+import os
 import shutil
 import sys
 import threading
@@ -42,10 +43,16 @@ def missing_tools():
     return ", ".join(missing)
 
 
-def vulkan_driver():
-    """The path of Chromium's Vulkan driver, for VK_DRIVER_FILES; None where there is none."""
-    found = [Path(folder, VULKAN_DRIVER) for folder in FOLDERS if Path(folder, VULKAN_DRIVER).exists()]
-    return found[0] if found else None
+def find_any_gpu():
+    """As `find_gpu` of the package; where there is none, Chromium's Vulkan driver is taken by VK_DRIVER_FILES."""
+    from keras_vit_plugin.export.webgpu import find_gpu
+
+    adapter, reason = find_gpu()
+    drivers = [path for path in (Path(folder, VULKAN_DRIVER) for folder in FOLDERS) if path.exists()]
+    if not adapter and drivers:
+        os.environ["VK_DRIVER_FILES"] = str(drivers[0])
+        adapter, reason = find_gpu()
+    return adapter, "" if adapter else f"{reason}: needs libvulkan1, and a driver or chromium"
 
 
 class Browser:

@@ -2,14 +2,14 @@
 
     python benchmarks/matrix.py --data DATA --output docs
 
-With the data (see `compare.py`) it is DeiT-tiny on real photos, without it the digits model that the package ships.
+With the data (see `compare.py`) it is DeiT-tiny on photos of `imagenet_eval`, on which methods were chosen,
+and of `imagenet_test`, on which nothing was; without it the digits model that the package ships, on held-out digits.
 Writes `matrix.json` and `matrix.md`, and fails if a file is wrong on the runtime that it was made for.
 """
 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,28 +18,23 @@ from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-import arm
-import browser
 import numpy as np
+from runtimes import PROBABILITIES, all_runtimes
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.answers import CLASSES, LOGITS, SOFTMAX, Answer
-from keras_vit_plugin.export.images import gather_images, gather_labelled
+from keras_vit_plugin.export.answers import LOGITS
+from keras_vit_plugin.export.images import gather_images, gather_labelled, spread
 from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.progress import track
-from keras_vit_plugin.export.target_runner import MediaPipeRunner
 from keras_vit_plugin.export.targets import TARGETS
 from keras_vit_plugin.export.verify import TOLERANCES, compare, keras_logits
 from keras_vit_plugin.presets.digits import load_digits_split
 
 HERE = Path(__file__).parent
-DEVICE_PYTHON = HERE.parent / ".venv-device" / "bin" / "python"
 PRESET = "deit_tiny_patch16_224"
 MODES = tuple(TOLERANCES)
-ROUNDS = 30
-PROBABILITIES = Answer("probabilities", CLASSES, SOFTMAX)
-SMALL_FILE = 1_000_000  # bytes
-X86 = platform.machine()
+SETS = ("imagenet_eval", "imagenet_test")
+SET_IMAGES = 100  # of each, at most
 
 
 @dataclass(frozen=True)
@@ -48,7 +43,7 @@ class Cell:
 
     `status` is `"right"`, `"wrong"` (it ran and is below the mode's tolerance), `"refused"` (by the export, the
     runtime, or a crash) or `"not measured"`; `reason` says why it is not right. The file is made for `target`; a
-    runtime that is `foreign` has another.
+    runtime that is `foreign` has another. `agreement` and `snr_db` have one figure for each set of images.
     """
 
     mode: str
@@ -57,103 +52,11 @@ class Cell:
     foreign: bool
     status: str
     reason: str = ""
-    images: int = 0
-    agreement: float | None = None
-    snr_db: float | None = None
+    images: tuple[int, ...] = ()
+    agreement: tuple[float, ...] = ()
+    snr_db: tuple[float, ...] = ()
     milliseconds: float | None = None
     instructions: int | None = None
-
-
-class Python:
-    """The interpreter of a Python on this machine."""
-
-    answer = LOGITS
-
-    def __init__(self, name, target, python, module, images=100, foreign=False):
-        self.name, self.target, self.images, self.foreign = f"{name}, {X86}", target, images, foreign
-        self._python, self._module = python, module
-
-    def missing(self):
-        return "" if Path(self._python).exists() else "no device environment: make .venv-device/installed"
-
-    def outputs(self, path, images, folder):
-        np.save(folder / "images.npy", images)
-        arguments = [self._module, path, folder / "images.npy", 1, folder / "logits.npy"]
-        run([self._python, HERE / "run_images.py", *arguments])
-        return np.load(folder / "logits.npy")
-
-    def costs(self, paths, image):
-        printed = run([self._python, HERE / "time_files.py", self._module, ROUNDS, *paths])
-        return [{"milliseconds": round(each, 2)} for each in json.loads(printed)]
-
-
-class Arm:
-    """A runtime's aarch64 wheel on an emulated CPU."""
-
-    foreign, answer = False, LOGITS
-
-    def __init__(self, runtime, target, cpu, folder, images=4):
-        self.name, self.target, self.images = f"{runtime}, {cpu}", target, images
-        self._runtime, self._cpu, self._folder = runtime, cpu, folder
-
-    def missing(self):
-        return arm.missing_tools()
-
-    def outputs(self, path, images, _):
-        return arm.logits(arm.prepare(self._folder), self._runtime, path, images, self._cpu)
-
-    def costs(self, paths, image):
-        folder = arm.prepare(self._folder)
-        counted = track(paths, f"Counting on {self.name}")
-        return [
-            {"instructions": arm.instructions_per_inference(folder, path, image, self._cpu, runs(path), self._runtime)}
-            for path in counted
-        ]
-
-
-def runs(path):
-    """How many inferences are counted: starting Python varies by more than one of a small model."""
-    return 1 if path.stat().st_size > SMALL_FILE else 1000
-
-
-class Web:
-    """LiteRT.js in a browser."""
-
-    answer = LOGITS
-
-    def __init__(self, name, target, accelerator, threads=1, images=20, rounds=ROUNDS, foreign=False):
-        self.name, self.target, self.images, self.foreign = f"browser, {name}", target, images, foreign
-        self._options = {"accelerator": accelerator, "threads": threads}
-        self._rounds = rounds
-
-    def missing(self):
-        return browser.missing_tools()
-
-    def _run(self, path, images, rounds):
-        with browser.Browser(webgpu=self._options["accelerator"] == "webgpu") as page:
-            return page.run(path.read_bytes(), images.astype(np.uint8), rounds=rounds, **self._options)
-
-    def outputs(self, path, images, _):
-        return self._run(path, images, 1)[0]
-
-    def costs(self, paths, image):
-        return [{"milliseconds": round(self._run(path, image, self._rounds)[1], 2)} for path in paths]
-
-
-class MediaPipe:
-    """MediaPipe's ImageClassifier, which gives probabilities."""
-
-    name, target, images, foreign = f"MediaPipe, {X86}", "mediapipe", 100, False
-    answer = PROBABILITIES
-
-    def missing(self):
-        return ""
-
-    def outputs(self, path, images, _):
-        return MediaPipeRunner(path.read_bytes()).outputs(images)["probabilities"]
-
-    def costs(self, paths, image):
-        return [{} for _ in paths]  # it times its own resizing too
 
 
 def main():
@@ -165,9 +68,9 @@ def main():
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     arguments = parser.parse_args()
 
-    preset, model, options, images = subject(arguments.data)
-    normalization = pixel_normalization(model, images.shape[-1])
-    reference = keras_logits(model, images, *normalization)
+    preset, model, options, sets = subject(arguments.data)
+    normalization = pixel_normalization(model, model.image_shape[-1])
+    references = [keras_logits(model, images, *normalization) for images in sets.values()]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = {
@@ -176,27 +79,40 @@ def main():
             for target in TARGETS
         }
         runtimes = all_runtimes(arguments.arm)
-        cells = [cell for runtime in runtimes for cell in measure(runtime, files, images, reference, folder)]
+        images = list(sets.values())
+        cells = [cell for runtime in runtimes for cell in measure(runtime, files, images, references, folder)]
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "matrix.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
-    (arguments.output / "matrix.md").write_text(as_markdown(cells, preset))
+    (arguments.output / "matrix.md").write_text(as_markdown(cells, preset, list(sets), how(arguments.modes)))
     wrong = [f"{cell.mode}: {cell.runtime}" for cell in cells if cell.status == "wrong" and not cell.foreign]
     if wrong:
         sys.exit(f"Wrong on the runtime they were made for: {', '.join(wrong)}.")
 
 
 def subject(data):
-    """The preset's name, the model, what its files are exported with, and the images that they are judged on."""
+    """The preset's name, the model, what its files are exported with, and `{set: images}` that they are judged on."""
     if not (data / "weights").is_dir():
         (calibration, _), (images, _) = load_digits_split()
         model = kv.build("vit_digits", weights="pretrained")
-        return "vit_digits", model, {"calibration": calibration, "labels": list("0123456789")}, images[:100]
+        options = {"calibration": calibration, "labels": list("0123456789")}
+        return "vit_digits", model, options, {"held-out digits": images[:SET_IMAGES]}
     model = kv.build(PRESET, weights=data / "weights" / f"{PRESET}_in1k.npz")
     preprocessing = preprocessing_of(model)
     calibration = gather_images(data / "imagenet_calibration", preprocessing, "calibration")
     labels = (data / "imagenet_labels.txt").read_text().splitlines()
-    images, _ = gather_labelled(data / "imagenet_eval", None, preprocessing, (), model.num_classes, limit=100)
-    return PRESET, model, {"calibration": calibration, "labels": labels}, images
+    sets = {
+        name: gather_labelled(data / name, None, preprocessing, (), model.num_classes, limit=SET_IMAGES)[0]
+        for name in SETS
+    }
+    return PRESET, model, {"calibration": calibration, "labels": labels}, sets
+
+
+def how(modes):
+    """The code and the command of a run, in words, but for the folders that it was given."""
+    described = ["git", "describe", "--always", "--dirty"]
+    code = subprocess.run(described, cwd=HERE, capture_output=True, text=True).stdout.strip()
+    command = "make matrix" if modes == MODES else f"python benchmarks/matrix.py --modes {' '.join(modes)}"
+    return f"`{command}`, code {code or 'of no repository'}"
 
 
 def export(model, mode, target, options, folder):
@@ -209,27 +125,11 @@ def export(model, mode, target, options, folder):
     return path
 
 
-def all_runtimes(arm_folder):
-    old, new = ("tflite-runtime", "tflite_runtime.interpreter"), ("ai-edge-litert", "ai_edge_litert.interpreter")
-    return [
-        Python(new[0], "litert", sys.executable, new[1]),
-        *(Arm(new[0], "litert", cpu, arm_folder) for cpu in arm.CPUS),
-        Python(f"{old[0]} 2.14", old[0], DEVICE_PYTHON, old[1]),
-        *(Arm(old[0], old[0], cpu, arm_folder) for cpu in arm.CPUS),
-        Web("wasm, 1 thread", "litert", "wasm", 1),
-        Web("wasm, 2 threads", "litert", "wasm", 2),
-        Web("WebGPU", "gpu", "webgpu", images=5, rounds=3),
-        MediaPipe(),
-        Python(f"{old[0]} 2.14", "litert", DEVICE_PYTHON, old[1], foreign=True),
-        Web("WebGPU", "litert", "webgpu", images=5, rounds=3, foreign=True),
-    ]
-
-
-def measure(runtime, files, images, reference, folder):
-    """The `Cell`s of a runtime."""
+def measure(runtime, files, sets, references, folder):
+    """The `Cell`s of a runtime, judged on sets of images `(N, H, W, C)` with what the Keras model answers."""
     missing = runtime.missing()
     made = {mode: path for (mode, target), path in files.items() if target == runtime.target}
-    chosen = np.linspace(0, len(images) - 1, min(runtime.images, len(images))).astype(int)
+    sets, references = ([spread(each, runtime.images) for each in some] for some in (sets, references))
     cells, right = [], []
     for mode, path in track(list(made.items()), f"Running on {runtime.name}"):
         place = {"mode": mode, "target": runtime.target, "runtime": runtime.name, "foreign": runtime.foreign}
@@ -238,46 +138,59 @@ def measure(runtime, files, images, reference, folder):
         elif missing:
             cells.append(Cell(**place, status="not measured", reason=missing))
         else:
-            cells.append(judged(place, runtime, path, images[chosen], reference[chosen], folder))
+            cells.append(judged(place, runtime, path, sets, references, folder))
             if cells[-1].status == "right":
                 right.append(mode)
     if not right or runtime.foreign:
         return cells
-    costs = dict(zip(right, runtime.costs([made[mode] for mode in right], images[:1])))
+    costs = dict(zip(right, runtime.costs([made[mode] for mode in right], sets[0][:1])))
     return [Cell(**{**asdict(cell), **costs.get(cell.mode, {})}) for cell in cells]
 
 
-def judged(place, runtime, path, images, reference, folder):
+def judged(place, runtime, path, sets, references, folder):
+    """The `Cell` of a file that is there: it is right where it is within its mode's tolerance on every set."""
     try:
-        outputs = np.asarray(runtime.outputs(path, images, folder), np.float32)
+        outputs = np.asarray(runtime.outputs(path, np.concatenate(sets), folder), np.float32)
     except Exception as error:  # whatever a foreign runtime does with a file
         return Cell(**place, status="refused", reason=str(error).strip().splitlines()[-1])
     if runtime.answer == PROBABILITIES:
-        reference = LOGITS.probabilities(reference)
-    parity = compare(reference, outputs, answer=runtime.answer)
-    least = TOLERANCES[place["mode"]]
-    right = parity.snr_db >= least.min_snr_db
+        references = [LOGITS.probabilities(reference) for reference in references]
+    parts = np.split(outputs, np.cumsum([len(images) for images in sets])[:-1])
+    parities = [compare(reference, part, answer=runtime.answer) for reference, part in zip(references, parts)]
+    least = TOLERANCES[place["mode"]].min_snr_db
+    right = min(parity.snr_db for parity in parities) >= least
     return Cell(
         **place,
         status="right" if right else "wrong",
-        reason="" if right else f"below {least.min_snr_db:g} dB",
-        images=parity.images,
-        agreement=parity.agreement,
-        snr_db=round(parity.snr_db, 1),
+        reason="" if right else f"below {least:g} dB",
+        images=tuple(parity.images for parity in parities),
+        agreement=tuple(parity.agreement for parity in parities),
+        snr_db=tuple(round(parity.snr_db, 1) for parity in parities),
     )
 
 
-def as_markdown(cells, preset):
-    """The page: tables of runtimes by modes, and the reasons of what is not right."""
+def as_markdown(cells, preset, sets, how):
+    """The page: tables of runtimes by modes, and the reasons of what is not right.
+
+    Args:
+        cells: the `Cell`s.
+        preset: the model's name.
+        sets: names of the sets of images.
+        how: the code and the command, in words.
+    """
     reasons = list(dict.fromkeys(cell.reason for cell in cells if cell.status in ("refused", "not measured")))
     lines = [
         "# Every mode on every runtime",
         "",
-        f"`make matrix`, {preset}. Each cell was measured: the file for that runtime is loaded there, its answers",
+        f"{how}: {preset}.",
+        "",
+        "Each cell was measured: the file for that runtime is loaded there, its answers",
         "are compared with the Keras model's (share of same answers, signal-to-noise ratio: of logits less their mean",
         "over the classes, and of MediaPipe's probabilities as they are), and one image is timed",
         "on one thread (two where the row says so), or its instructions are counted under qemu, in millions (M).",
-        "WebGPU is computed by the CPU here (SwiftShader): its time says nothing about that of a GPU.",
+        f"The images are of {' and, after the stroke, of '.join(sets)}, so many of each as the row says.",
+        "WebGPU is computed by the CPU, in float32, in the browser and where the row says SwiftShader: its time says",
+        "nothing about that of a GPU.",
         "",
         *_table([cell for cell in cells if not cell.foreign], reasons),
         "",
@@ -299,7 +212,7 @@ def _table(cells, reasons):
     yield "|---" * (len(modes) + 2) + "|"
     for runtime in runtimes:
         row = {cell.mode: cell for cell in cells if cell.runtime == runtime}
-        images = max(cell.images for cell in row.values()) or ""
+        images = max(max(cell.images, default=0) for cell in row.values()) or ""
         yield f"| {runtime} | {images} | " + " | ".join(_in_words(row[mode], reasons) for mode in modes) + " |"
 
 
@@ -307,18 +220,11 @@ def _in_words(cell, reasons):
     if cell.reason in reasons:
         return f"{cell.status} ({reasons.index(cell.reason) + 1})"
     words = [] if cell.status == "right" else ["**wrong**"]
-    words += [f"{cell.agreement:.0%}", f"{cell.snr_db:.1f} dB"]
+    words += [" / ".join(f"{share:.0%}" for share in cell.agreement)]
+    words += [" / ".join(f"{snr_db:.1f}" for snr_db in cell.snr_db) + " dB"]
     words += [] if cell.milliseconds is None else [f"{cell.milliseconds:,.{0 if cell.milliseconds > 100 else 1}f} ms"]
     words += [] if cell.instructions is None else [f"{cell.instructions / 1e6:,.0f} M"]
     return ", ".join(words)
-
-
-def run(command):
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
-    if done.returncode:
-        reason = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
-        raise RuntimeError(reason[-1])
-    return done.stdout
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ from keras_vit_plugin.presets.digits import load_digits_split
 def matrix():
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import matrix
+    import runtimes
 
+    matrix.runtimes, matrix.Python = runtimes, runtimes.Python
     yield matrix
     sys.path.remove(str(REPOSITORY / "benchmarks"))
 
@@ -23,41 +25,46 @@ def matrix():
 @pytest.fixture(scope="module")
 def digits(matrix, tmp_path_factory):
     """The files of two modes for two targets, images, and what the Keras model answers."""
-    _, model, options, images = matrix.subject(REPOSITORY / "no data here")
+    _, model, options, sets = matrix.subject(REPOSITORY / "no data here")
+    images = sets["held-out digits"]
     folder = tmp_path_factory.mktemp("matrix")
     modes, targets = ("dynamic", "int4"), ("litert", "tflite-runtime")
     files = {
         (mode, target): matrix.export(model, mode, target, options, folder) for mode in modes for target in targets
     }
-    return files, images[:20], keras_logits(model, images[:20], 1 / 127.5, -1.0)
+    sets = [images[:12], images[20:28]]
+    return files, sets, [keras_logits(model, each, 1 / 127.5, -1.0) for each in sets]
 
 
 @pytest.mark.long
 def test_a_cell_is_measured_or_says_why_not(matrix, digits, tmp_path):
-    files, images, reference = digits
+    files, sets, references = digits
     here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter")
-    dynamic, int4 = matrix.measure(here, files, images, reference, tmp_path)
+    dynamic, int4 = matrix.measure(here, files, sets, references, tmp_path)
     assert (dynamic.status, int4.status) == ("right", "right")
-    assert dynamic.images == 20 and dynamic.agreement == 1.0 and dynamic.snr_db > 30 and dynamic.milliseconds > 0
+    assert dynamic.images == (12, 8) and dynamic.agreement == (1.0, 1.0)
+    assert min(dynamic.snr_db) > 30 and dynamic.milliseconds > 0
 
     nowhere = matrix.Python("old", "tflite-runtime", REPOSITORY / "no such python", "tflite_runtime.interpreter")
-    dynamic, int4 = matrix.measure(nowhere, files, images, reference, tmp_path)
+    dynamic, int4 = matrix.measure(nowhere, files, sets, references, tmp_path)
     assert dynamic.status == "not measured" and "make .venv-device" in dynamic.reason
     assert int4.status == "refused" and "no dense layers with weights of 4 bits" in int4.reason
 
     without_module = matrix.Python("none", "litert", sys.executable, "no_such_module")
     assert (
         "No module named 'no_such_module'"
-        in matrix.measure(without_module, files, images, reference, tmp_path)[0].reason
+        in matrix.measure(without_module, files, sets, references, tmp_path)[0].reason
     )
 
 
 def test_wrong_answers_are_called_wrong(matrix, digits, tmp_path):
-    files, images, reference = digits
+    files, sets, references = digits
     here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter", foreign=True)
-    cells = matrix.measure(here, files, images, -reference, tmp_path)
+    cells = matrix.measure(here, files, sets, [-each for each in references], tmp_path)
     assert [cell.status for cell in cells] == ["wrong", "wrong"] and cells[0].milliseconds is None
-    assert "| **wrong**, 0%, " in matrix.as_markdown(cells, "digits")
+    assert "| **wrong**, 0% / 0%, " in matrix.as_markdown(cells, "digits", ["one", "other"], "now")
+    halves = [references[0], -references[1]]  # wrong on one set is wrong
+    assert matrix.measure(here, files, sets, halves, tmp_path)[0].status == "wrong"
 
 
 class Giving:
@@ -84,7 +91,7 @@ def softmax(logits):
 
 
 def test_probabilities_are_judged_as_probabilities_and_logits_less_their_mean(matrix, digits, tmp_path):
-    files, images, reference = digits
+    files, (images, _), (reference, _) = digits
     right = softmax(reference.astype(np.float64))
     signal = np.square(right - right.mean(1, keepdims=True)).mean()
     for outputs, status, snr_db in (
@@ -92,14 +99,15 @@ def test_probabilities_are_judged_as_probabilities_and_logits_less_their_mean(ma
         (right + 0.3, "wrong", 10 * np.log10(signal / 0.09)),  # an error of all classes alike is one here,
         (softmax(right), "wrong", None),  # and so is a second softmax
     ):
-        cell = matrix.measure(Giving(outputs, matrix.PROBABILITIES), files, images, reference, tmp_path)[0]
-        assert (cell.status, cell.agreement) == (status, 1.0)
-        assert snr_db is None or cell.snr_db == pytest.approx(snr_db, abs=0.06)
+        cell = matrix.measure(Giving(outputs, matrix.PROBABILITIES), files, [images], [reference], tmp_path)[0]
+        assert (cell.status, cell.agreement) == (status, (1.0,))
+        assert snr_db is None or cell.snr_db == pytest.approx((snr_db,), abs=0.06)
     # of logits it is none, and hides none
-    moved = matrix.measure(Giving(reference + 100, matrix.LOGITS), files, images, reference + 7, tmp_path)[0]
-    assert moved.status == "right" and moved.snr_db > 80
+    moved = matrix.measure(Giving(reference + 100, matrix.LOGITS), files, [images], [reference + 7], tmp_path)[0]
+    assert moved.status == "right" and moved.snr_db[0] > 80
     wrong = reference + 100 + np.random.default_rng(0).normal(0, reference.std(), reference.shape)
-    assert matrix.measure(Giving(wrong, matrix.LOGITS), files, images, reference + 100, tmp_path)[0].snr_db < 5
+    given = matrix.measure(Giving(wrong, matrix.LOGITS), files, [images], [reference + 100], tmp_path)[0]
+    assert given.snr_db[0] < 5
 
 
 @pytest.mark.long
@@ -109,28 +117,45 @@ def test_mediapipe_is_measured_by_itself(matrix, tmp_path):
     options = {"labels": ["ant", "bee", "cat", "dog", "eel"], "calibration": images}
     files = {("dynamic", "mediapipe"): matrix.export(model, "dynamic", "mediapipe", options, tmp_path)}
     reference = keras_logits(model, images, 1 / 127.5, -1.0)
-    (cell,) = matrix.measure(matrix.MediaPipe(), files, images, reference, tmp_path)
-    assert (cell.status, cell.images, cell.agreement) == ("right", 8, 1.0) and cell.snr_db > 20
+    (cell,) = matrix.measure(matrix.runtimes.MediaPipe(), files, [images], [reference], tmp_path)
+    assert (cell.status, cell.images, cell.agreement) == ("right", (8,), (1.0,)) and cell.snr_db[0] > 20
+
+
+def test_openvino_is_a_second_reader(matrix, digits, tmp_path, every_core):
+    files, sets, references = digits
+    here = matrix.Python("OpenVINO", "litert", sys.executable, "openvino_interpreter", foreign=True)
+    cells = matrix.measure(here, files, sets, references, tmp_path)
+    assert [cell.status for cell in cells] == ["right", "right"] and min(cells[0].snr_db) > 25
+    assert cells[0].images == (12, 8) and cells[0].foreign
+
+
+def test_without_a_gpu_its_row_says_why(matrix, tmp_path):
+    files = {("float16", "gpu"): tmp_path / "m.tflite"}
+    nowhere = matrix.runtimes.Gpu(("", "no GPU, no row"), "gpu")
+    (cell,) = matrix.measure(nowhere, files, [np.zeros((2, 8, 8, 1))], [np.zeros((2, 10))], tmp_path)
+    assert (cell.status, cell.reason) == ("not measured", "no GPU, no row")
 
 
 def test_the_page_numbers_its_reasons(matrix):
     def cell(mode, runtime, **values):
         return matrix.Cell(mode, "litert", runtime, foreign=False, **values)
 
-    measured = {"images": 9, "agreement": 0.99, "snr_db": 28.1}
+    measured = {"images": (9, 9), "agreement": (0.99, 1.0), "snr_db": (28.1, 27.0)}
     cells = [
         cell("int8", "A", status="right", milliseconds=9.123, **measured),
         cell("int4", "A", status="refused", reason="no kernels"),
         cell("int8", "B", status="right", instructions=139_400_000, **measured),
         cell("int4", "B", status="not measured", reason="no qemu"),
     ]
-    page = matrix.as_markdown(cells, "digits")
-    assert "| A | 9 | 99%, 28.1 dB, 9.1 ms | refused (1) |" in page
-    assert "| B | 9 | 99%, 28.1 dB, 139 M | not measured (2) |" in page
+    page = matrix.as_markdown(cells, "digits", ["eval", "test"], matrix.how(matrix.MODES))
+    assert "| A | 9 | 99% / 100%, 28.1 / 27.0 dB, 9.1 ms | refused (1) |" in page
+    assert "| B | 9 | 99% / 100%, 28.1 / 27.0 dB, 139 M | not measured (2) |" in page
+    assert "The images are of eval and, after the stroke, of test, so many of each" in page
+    assert "`make matrix`, code " in page
     assert "1. no kernels" in page and "2. no qemu" in page
 
 
 def test_the_subject_is_what_the_package_ships_where_there_is_no_data(matrix):
-    preset, model, options, images = matrix.subject(REPOSITORY / "no data here")
+    preset, model, options, sets = matrix.subject(REPOSITORY / "no data here")
     assert preset == "vit_digits" and isinstance(model, kv.ViTImageClassifier) and len(options["labels"]) == 10
-    np.testing.assert_array_equal(images, load_digits_split()[1][0][:100])
+    np.testing.assert_array_equal(sets["held-out digits"], load_digits_split()[1][0][:100])
