@@ -2,6 +2,7 @@
 
 import os
 import sys
+from unittest import mock
 
 import pytest
 from conftest import REPOSITORY, pixels, randomize
@@ -23,9 +24,7 @@ def gpu(every_core):
     import browser
 
     sys.path.remove(str(REPOSITORY / "benchmarks"))
-    with pytest.MonkeyPatch.context() as context:
-        context.setenv("VK_DRIVER_FILES", os.environ.get("VK_DRIVER_FILES", ""))  # taken back in the end
-        context.delenv("VK_DRIVER_FILES") if not os.environ["VK_DRIVER_FILES"] else None
+    with mock.patch.dict(os.environ):  # which find_any_gpu may change
         adapter, reason = browser.find_any_gpu()
         if not adapter:
             pytest.skip(reason)
