@@ -10,7 +10,8 @@ from .targets import UnsupportedByTarget
 def half_precision_outputs(content, images):
     """The outputs of a float file if every tensor is rounded to float16, and sums overflow where float16 does.
 
-    Products are summed in float32 within a dense layer or matmul, as GPUs do it or may be told to.
+    Products are summed in float32 within a dense layer or matmul, as GPUs may be told to. Some sum them in float16:
+    DeiT-tiny, 50 dB here, has 35 dB on an H100 through WebGPU.
 
     Args:
         content: bytes of a file for one image at a time.

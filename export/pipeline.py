@@ -45,6 +45,7 @@ from .streams import snr_per_block
 from .target_runner import target_runner
 from .targets import TARGETS, UnsupportedByTarget, check_target
 from .verify import (
+    HALF_SUMS_DB,
     USUAL,
     ParityError,
     as_file_gives,
@@ -299,7 +300,7 @@ def export_tflite(
     too_far = wanted.too_far(others)
     if gpu is not None and gpu.adapter:
         verified_by = f"{verified_by}, and on {gpu.adapter}"
-        too_far += [f"{output} on {gpu.adapter}" for output in wanted.too_far(gpu.snr_db)]
+        too_far += [f"{output} on {gpu.adapter}" for output in wanted.too_far(gpu.snr_db, HALF_SUMS_DB)]
     shifted = "" if narrow_range else shifted_too_far(shifts, wanted.min_snr_db)
     holds = wanted.holds(parity) and not too_far and not shifted and (not tried or chosen.fits)
     kept = rejected_path(path) if keep_rejected else None
