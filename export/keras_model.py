@@ -2,6 +2,9 @@
 of its inputs and outputs."""
 
 import contextlib
+import inspect
+import operator
+import re
 from collections import Counter
 
 import numpy as np
@@ -54,6 +57,7 @@ class ImageModel:
         model: a built `keras.Model` with one input of images, on the TensorFlow backend.
         scale, offset: what turns pixels of 0..255 into its input, per channel or one number.
         task: what its outputs mean, one of `TASKS` or `{output name: task}`; None asks the model.
+        image_shape: `(height, width, channels)`, where the model does not say it.
 
     Attributes:
         answers: an `Answer` for each output, in the order of `keras.tree.flatten`.
@@ -62,15 +66,16 @@ class ImageModel:
             where its shape is all that was to go by.
 
     Raises:
-        ValueError: an output is no float tensor with one row per image, or `task` does not fit the outputs.
+        ValueError: an output is no float tensor with one row per image, `task` does not fit the outputs, or
+            `image_shape` does not fit the model.
     """
 
-    def __init__(self, model, scale=1.0, offset=0.0, task=None):
+    def __init__(self, model, scale=1.0, offset=0.0, task=None, image_shape=None):
         import tensorflow as tf
 
         self.model = model
         self.scale, self.offset = np.asarray(scale, np.float64), np.asarray(offset, np.float64)
-        self.image_shape = image_shape(model)
+        self.image_shape = image_shape_of(model, image_shape)
         self._dtype = _input_dtype(model)
         raw = np.all(self.scale == 1) and np.all(self.offset == 0)
         if not self._dtype.startswith(("float", "bfloat")) and not raw:
@@ -81,7 +86,9 @@ class ImageModel:
         batch = batch_of(model) or 2
         signature = tf.TensorSpec((batch, *self.image_shape), tf.float32)
         with computing_in_float32(model):
-            traced = tf.function(self._outputs, autograph=False).get_concrete_function(signature)
+            traced = self._traced(signature, given=image_shape is not None)
+            if raw and not getattr(model, "inputs", None):
+                self._check_integers_are_floats(batch)
         outputs = traced.structured_outputs
         for name, output in outputs.items():
             if not output.dtype.is_floating or output.shape.rank in (None, 0) or output.shape[0] != batch:
@@ -140,6 +147,39 @@ class ImageModel:
                 results.append([np.asarray(output, np.float32)[: len(rows)] for output in outputs.values()])
         return tuple(np.concatenate(parts) for parts in zip(*results))
 
+    def _traced(self, signature, given):
+        """The outputs' graph; where the image shape was `given`, an error of the model says so."""
+        import tensorflow as tf
+
+        try:
+            return tf.function(self._outputs, autograph=False).get_concrete_function(signature)
+        except Exception as error:  # of any layer
+            if isinstance(error, ValueError) and not given:
+                raise
+            raise ValueError(
+                f"`model` cannot be called on a graph's images of shape {self.image_shape}: {_first_line(error)}"
+            ) from error
+
+    def _check_integers_are_floats(self, batch):
+        """Raises where a model, given floats by the file since it declares no type, answers integers otherwise."""
+        pixels = np.random.default_rng(0).integers(0, 256, (batch, *self.image_shape), np.uint8)
+        found = []
+        for dtype in ("uint8", "float32", "float32"):
+            try:
+                outputs = self.model(in_its_structure(self.model, pixels.astype(dtype)), training=False)
+            except Exception:  # a layer that takes no integers: then it was never given any
+                return
+            found.append([np.asarray(output, np.float32) for output in _named(self.model, outputs).values()])
+        same = [
+            all(np.allclose(*pair, rtol=1e-3, atol=1e-3, equal_nan=True) for pair in zip(other, found[1]))
+            for other in (found[0], found[2])
+        ]
+        if same == [False, True]:  # a model that answers the same floats otherwise each time is refused elsewhere
+            raise ValueError(
+                "`model` answers pixels 0..255 otherwise as uint8 than as float32, and does not say which it takes. "
+                "Wrap it: keras.Sequential([keras.Input((HEIGHT, WIDTH, CHANNELS), dtype='uint8'), model])."
+            )
+
     def _outputs(self, images):
         """`{name as Keras has it: tensor}`."""
         import tensorflow as tf
@@ -151,19 +191,57 @@ class ImageModel:
         return _named(self.model, self.model(in_its_structure(self.model, x), training=False))
 
 
-def image_shape(model):
-    """`(height, width, channels)` of the model's one input, as far as it is known.
+def image_shape_of(model, image_shape=None):
+    """`(height, width, channels)` of the model's one input.
+
+    A functional model says it. A subclassed one has it from the images that it was built with, by `fit` or a call.
+
+    Args:
+        model: a built Keras model.
+        image_shape: what the caller says, for what the model does not.
 
     Raises:
-        ValueError: the model has several inputs, none of images, or was never built.
+        ValueError: the model has several inputs or none of images, `image_shape` is none or another than the model's,
+            or neither says it.
     """
     shapes = _input_shapes(model)
-    if len(shapes) != 1 or len(shapes[0]) != 4 or None in shapes[0][1:]:
+    if image_shape is not None:
+        image_shape = _checked_shape(image_shape)
+        if not shapes:
+            return image_shape
+    if len(shapes) != 1 or len(shapes[0]) != 4:
         raise ValueError(
-            "`model` must have one input of images (batch, height, width, channels) with known sides; "
-            f"its inputs are {shapes or 'unknown: call it once on images'}."
+            "`model` must have one input of images (batch, height, width, channels); its inputs are "
+            f"{shapes or 'unknown: pass image_shape=(HEIGHT, WIDTH, CHANNELS) (--image-shape HxWxC)'}."
         )
-    return shapes[0][1:]
+    own = shapes[0][1:]
+    if image_shape is not None and any(side not in (None, given) for side, given in zip(own, image_shape)):
+        raise ValueError(f"`image_shape` must be the model's own, {own}; got image_shape={image_shape}.")
+    if None in (image_shape or own):
+        raise ValueError(
+            f"`model` must have known sides, its input is {shapes[0]}: pass image_shape=(HEIGHT, WIDTH, CHANNELS) "
+            "(--image-shape HxWxC)."
+        )
+    return image_shape or own
+
+
+def _checked_shape(image_shape):
+    try:
+        sides = tuple(operator.index(side) for side in image_shape)
+    except TypeError:
+        sides = ()
+    if len(sides) != 3 or min(sides) < 1:
+        raise ValueError(
+            f"`image_shape` must be three positive integers (height, width, channels), got image_shape={image_shape!r}."
+        )
+    return sides
+
+
+def _first_line(error):
+    """What an exception of a layer says first; Keras puts the place before it, and colours."""
+    lines = [re.sub(r"\x1b\[\d*m", "", line).strip() for line in str(error).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("Exception encountered when calling")]
+    return lines[0][:400] if lines else type(error).__name__
 
 
 def batch_of(model):
@@ -176,13 +254,21 @@ def _input_shapes(model):
     inputs = getattr(model, "inputs", None)
     if inputs:
         return [tuple(tensor.shape) for tensor in inputs]
-    shape = (model.get_build_config() or {}).get("input_shape")  # of a subclassed model, by its first call
+    shape = _recorded_shape(model)
     if isinstance(shape, dict):
         return [tuple(each) for each in shape.values()]
     if not shape:
         return []
     nested = isinstance(shape[0], (tuple, list))
     return [tuple(each) for each in shape] if nested else [(None, *shape[1:])]
+
+
+def _recorded_shape(model):
+    """What Keras keeps of the images that a subclassed model was built with: a shape, or shapes in their structure."""
+    shape = (model.get_build_config() or {}).get("input_shape")
+    first = next(iter(inspect.signature(model.call).parameters.values()), None)
+    caught = first is not None and first.kind is first.VAR_POSITIONAL  # `call(self, *images)`, called with one image
+    return shape[0] if caught and shape and len(shape) == 1 else shape
 
 
 def _input_dtype(model):
@@ -197,7 +283,7 @@ def in_its_structure(model, x):
     try:
         structure = model.input
     except AttributeError:  # a subclassed model, which has none but what its first call was given
-        shape = (model.get_build_config() or {}).get("input_shape")
+        shape = _recorded_shape(model)
         if isinstance(shape, dict):
             return dict.fromkeys(shape, x)
         return [x] if shape and isinstance(shape[0], (tuple, list)) else x

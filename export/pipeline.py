@@ -82,6 +82,7 @@ def export_tflite(
     pixels=None,
     resize=None,
     interpolation=None,
+    image_shape=None,
     verification=None,
     tolerance=None,
     report=None,
@@ -129,6 +130,8 @@ def export_tflite(
             `"cover"`, `"pad"` or `"stretch"`, and `"bilinear"`, `"bicubic"`, `"lanczos3"` or `"nearest"`. None takes
             the rule of the model's image converter, or else stretches, bilinear, as Keras's
             `image_dataset_from_directory`.
+        image_shape: `(height, width, channels)`, for a model that does not say it: one whose input has open sides, or a
+            subclassed one that did not record what it was built with.
         input_dtype: `"uint8"` or `"float32"`, both for pixels of 0..255; or, where every tensor is integer,
             `"int8"` for pixels less 128. None is `"uint8"`, and `"float32"` for GPUs, which take nothing else.
         output_dtype: `"float32"`; or, where every tensor is integer, that of the activations, `"int8"` or `"int16"`,
@@ -185,8 +188,9 @@ def export_tflite(
     wish = wish_of(quantize, min_agreement, max_top1_drop, max_size, max_relative_error)
     batch_size = int(batch_size)
     check_model(model)
-    preprocessing = preprocessing_of(model, resize, interpolation)
-    keras_model = ImageModel(model, *pixel_normalization(model, preprocessing.channels, mean, std, pixels), task)
+    preprocessing = preprocessing_of(model, resize, interpolation, image_shape)
+    scale, offset = pixel_normalization(model, preprocessing.channels, mean, std, pixels)
+    keras_model = ImageModel(model, scale, offset, task, image_shape)
     check_answers(keras_model, target, outputs, batch_size, tolerance)
     labels = checked_labels(labels, keras_model)
     if TARGETS[target].labels_inside:

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .files import not_a_file
-from .keras_model import image_shape
+from .keras_model import image_shape_of
 from .normalization import RANGES, image_converter, pixel_normalization, pixel_words, two_lines
 
 __all__ = [
@@ -210,7 +210,7 @@ def _converted(image, mode):
     return image.convert(mode)
 
 
-def preprocessing_of(model, resize=None, interpolation=None):
+def preprocessing_of(model, resize=None, interpolation=None, image_shape=None):
     """How photos become what a Keras model takes: its input shape, and its image converter's rule where it has one.
 
     A model that says nothing gets the rule of Keras's `image_dataset_from_directory`: photos are stretched, bilinear.
@@ -219,6 +219,7 @@ def preprocessing_of(model, resize=None, interpolation=None):
         model: a `keras.Model` of images.
         resize: instead of the model's rule one of `RULES`.
         interpolation: instead of the model's a key of `INTERPOLATIONS`.
+        image_shape: `(height, width, channels)`, where the model does not say it.
 
     Raises:
         ValueError: the model has no single input of a known height, width and channel count, its image converter
@@ -227,7 +228,7 @@ def preprocessing_of(model, resize=None, interpolation=None):
     for name, value, known in (("resize", resize, RULES), ("interpolation", interpolation, INTERPOLATIONS)):
         if value is not None and value not in known:
             raise ValueError(f"`{name}` must be one of {', '.join(known)}; got {name}={value!r}.")
-    *size, channels = image_shape(model)
+    *size, channels = image_shape_of(model, image_shape)
     size = tuple(size)
     if not says_how_to_resize(model):
         said = {"interpolation": interpolation, "rule": resize}

@@ -300,7 +300,18 @@ def as_file_gives(references, answers, file_answers):
 
 
 def verify(
-    model, file, images, labels=None, mean=None, std=None, num_threads=None, *, pixels=None, file_pixels=None, task=None
+    model,
+    file,
+    images,
+    labels=None,
+    mean=None,
+    std=None,
+    num_threads=None,
+    *,
+    pixels=None,
+    file_pixels=None,
+    task=None,
+    image_shape=None,
 ):
     """Runs the same images through a Keras model and a `.tflite` and compares the answers.
 
@@ -310,7 +321,7 @@ def verify(
         images: an image folder (with `labels.csv` or one sub-folder per class where labels are known), or raw pixels
             0..255 `(N, H, W, C)`, or as for `export_tflite`. Of a folder's photos few are in memory at a time.
         labels: class indices `(N,)` for an array of images.
-        mean, std, pixels, task: as for `export_tflite`, for a model that does not say them itself.
+        mean, std, pixels, task, image_shape: as for `export_tflite`, for a model that does not say them itself.
         num_threads: threads of the TFLite interpreter; None is one per core.
         file_pixels: for a file without this package's metadata, `"0..1"`, `"-1..1"` or `"0..255"`: the range of pixels
             that it takes, where that is not the model's.
@@ -326,13 +337,13 @@ def verify(
         tree = read(content)
         metadata = read_metadata(tree)
         runner = guarded_runner(content, num_threads)
-    preprocessing = preprocessing_of(model)
+    preprocessing = preprocessing_of(model, image_shape=image_shape)
     if metadata is not None and metadata.preprocessing.image_shape == preprocessing.image_shape:
         preprocessing = metadata.preprocessing  # as it is used on the device
     if runner.image_shape != preprocessing.image_shape:
         raise ValueError(f"The file takes images of {runner.image_shape}, the model of {preprocessing.image_shape}.")
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std, pixels)
-    keras_model = ImageModel(model, scale, offset, task or _known_task(metadata))
+    keras_model = ImageModel(model, scale, offset, task or _known_task(metadata), image_shape)
     if labels is not None and not keras_model.num_classes:
         tasks = ", ".join(f"{answer.name} ({answer.task})" for answer in keras_model.answers)
         raise ValueError(f"`labels` is for a model with one output that decides something; this one gives {tasks}.")

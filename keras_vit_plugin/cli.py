@@ -97,6 +97,9 @@ import_option = click.option(
 )
 mean_option = click.option("--mean", metavar="M[,M,M]", help="For pixels scaled to 0..1, if the model does not say it.")
 pixels_option = click.option("--pixels", metavar="0..1|-1..1|0..255", help="Instead: the range of the model's input.")
+image_shape_option = click.option(
+    "--image-shape", metavar="HxWxC", help="Height, width and channels of an image, if the model does not say them."
+)
 task_option = click.option(
     "--task",
     help="What the outputs mean, if the model does not say it: classes, binary, multi-label, regression, embedding, "
@@ -248,6 +251,7 @@ def demo(output, as_json):
 @pixels_option
 @click.option("--resize", metavar="cover|pad|stretch", help="How photos get the model's size, if it does not say it.")
 @click.option("--interpolation", metavar="NAME", help="And by what: bilinear, bicubic, lanczos3, nearest.")
+@image_shape_option
 @task_option
 @click.option("--input-dtype", help="uint8 (default; float32 for gpu), float32, or int8: pixels less 128.")
 @click.option("--output-dtype", default="float32", show_default=True, help="float32, or int8 or int16 as computed.")
@@ -284,6 +288,7 @@ def export(
     pixels,
     resize,
     interpolation,
+    image_shape,
     task,
     input_dtype,
     output_dtype,
@@ -324,6 +329,7 @@ def export(
         pixels=pixels,
         resize=resize,
         interpolation=interpolation,
+        image_shape=_sides(image_shape),
         task=_tasks(task),
         input_dtype=input_dtype,
         output_dtype=output_dtype,
@@ -367,6 +373,7 @@ def export(
     metavar="0..1|-1..1|0..255",
     help="For a TFLITE of another program: the range that it takes; default: what MODEL takes.",
 )
+@image_shape_option
 @task_option
 @click.option("--min-agreement", type=float, help="Share of same answers, 0..1; default: that of the file's mode.")
 @click.option("--min-snr", type=float, help="Signal-to-noise ratio in dB; default: that of the file's mode.")
@@ -383,6 +390,7 @@ def verify(
     std,
     pixels,
     file_pixels,
+    image_shape,
     task,
     min_agreement,
     min_snr,
@@ -402,6 +410,7 @@ def verify(
         num_threads=threads,
         pixels=pixels,
         file_pixels=file_pixels,
+        image_shape=_sides(image_shape),
         task=_tasks(task),
     )
     metadata = kv.export.inspect(tflite).metadata
@@ -551,6 +560,16 @@ def _numbers(text, name):
         raise ValueError(
             f"--{name} must be one number or fraction, such as 1/255, or several with commas between, got {text!r}."
         ) from error
+
+
+def _sides(text):
+    """`(height, width, channels)` of a text such as 32x32x3."""
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isascii() and part.isdigit() and int(part) for part in parts):
+        raise ValueError(f"--image-shape must be height, width and channels, such as 224x224x3, got {text!r}.")
+    return tuple(map(int, parts))
 
 
 def _tasks(text):

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import pixels
+from notebook_model import NotebookViT
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -171,8 +172,110 @@ def test_a_subclassed_model_exports_after_its_first_call(known_by, tmp_path):
         (model if known_by == "a call" else model.predict_on_batch)(images.astype("float32"))
     report = export_tflite(model, tmp_path / "m.tflite", pixels="0..255")
     assert report.parity.snr_db > 80 and report.answers[0].activation == "softmax"
-    with pytest.raises(ValueError, match="call it once on images|is not built"):
+    with pytest.raises(ValueError, match="is not built: call it once on images"):
         export_tflite(Subclassed(), tmp_path / "n.tflite", pixels="0..255")
+
+
+class Catching(Subclassed):
+    """Keras records no shape of `args`, and one in a list of what is caught under another name."""
+
+    def call(self, *args):
+        return super().call(args[0])
+
+
+class CatchingImages(Subclassed):
+    def call(self, *images):
+        return super().call(images[0])
+
+
+def built_by_itself():
+    class Building(Subclassed):
+        def build(self):
+            self.hidden.build((None, SIDE, SIDE, 3))
+            self.head.build((None, 144))
+
+    return Building()
+
+
+@pytest.mark.filterwarnings("ignore:.*build:UserWarning", "ignore:.*unbuilt state:UserWarning")
+@pytest.mark.parametrize("make", [Catching, CatchingImages, built_by_itself])
+def test_the_caller_says_the_image_shape_where_keras_did_not_record_it(make, tmp_path):
+    model, path, images = make(), tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 8)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(images.astype("float32"), np.zeros(8), batch_size=5, verbose=0)  # the last batch is another
+    if make is CatchingImages:
+        assert export_tflite(model, path, pixels="0..255").parity.snr_db > 80
+        return
+    with pytest.raises(ValueError, match=r"inputs are unknown: pass image_shape=.* \(--image-shape HxWxC\)"):
+        export_tflite(model, path, pixels="0..255")
+    with pytest.raises(ValueError, match=r"cannot be called on a graph's images of shape \(7, 8, 3\): "):
+        export_tflite(model, path, pixels="0..255", image_shape=(7, SIDE, 3))
+    assert export_tflite(model, path, pixels="0..255", image_shape=(SIDE, SIDE, 3)).parity.snr_db > 80
+    assert verify(model, path, images, pixels="0..255", image_shape=[SIDE, SIDE, 3]).snr_db > 80
+    np.testing.assert_allclose(
+        signature_outputs(path.read_bytes(), images[:1])["probabilities"],
+        model(images[:1].astype("float32")),
+        atol=1e-5,
+    )
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (8, 8, 0), (8, 8, 2.5), 8, "8x8x3"])
+def test_an_image_shape_that_is_none_is_refused(shape, tmp_path):
+    with pytest.raises(ValueError, match="`image_shape` must be three positive integers"):
+        export_tflite(model_with(lambda v, m: dense(3)(v)), tmp_path / "m.tflite", pixels="0..255", image_shape=shape)
+
+
+def test_open_sides_are_the_callers_and_known_ones_the_models(tmp_path):
+    images = keras.Input((None, None, 3))
+    vector = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(images))
+    model, path = keras.Model(images, dense(3)(vector)), tmp_path / "m.tflite"
+    with pytest.raises(ValueError, match=r"known sides, its input is \(None, None, None, 3\): pass image_shape="):
+        export_tflite(model, path, pixels="0..255")
+    with pytest.raises(ValueError, match=r"must be the model's own, \(None, None, 3\); got .*\(9, 7, 1\)"):
+        export_tflite(model, path, pixels="0..255", image_shape=(9, 7, 1))
+    export_tflite(model, path, pixels="0..255", image_shape=(9, 7, 3))
+    assert Runner(path.read_bytes()).image_shape == (9, 7, 3)
+
+
+class Nested(keras.Model):
+    """A subclassed model in another, with dropout, of whatever is given."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.body, self.dropout = NotebookViT(dtype=self.dtype_policy), layers.Dropout(0.5)
+
+    def call(self, images, training=None):
+        x = keras.ops.cast(images, self.compute_dtype) / 255
+        return self.body(self.dropout(x, training=training))
+
+
+@pytest.mark.parametrize("given, policy", [("uint8", "float32"), ("float32", "mixed_float16")])
+def test_the_notebooks_model_goes_from_fit_to_a_file(given, policy, tmp_path):
+    images, path = pixels((32, 32, 3), 40), tmp_path / "m.tflite"
+    model = Nested(dtype=policy)
+    eager = given == "float32"  # which is quicker, but not what the notebook does
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=eager)
+    model.fit(images.astype(given), np.arange(40) % 10, verbose=0)  # batches of 32 and 8
+    report = export_tflite(model, path, pixels="0..255", verification=images)
+    assert report.answers[0].task == "classes" and report.parity.snr_db > 80
+    assert model.body.compute_dtype == policy.removeprefix("mixed_")  # it is left as it was
+
+
+def test_a_model_that_tells_integers_from_floats_is_asked_what_it_takes(tmp_path):
+    class Scaling(Subclassed):
+        def call(self, images):
+            whole = keras.backend.standardize_dtype(images.dtype) == "uint8"
+            return super().call(keras.ops.cast(images, "float32") * (1 if whole else 255))
+
+    model, images, path = Scaling(), pixels((SIDE, SIDE, 3), 8), tmp_path / "m.tflite"
+    model(images)
+    with pytest.raises(ValueError, match="otherwise as uint8 than as float32.*Wrap it"):
+        export_tflite(model, path, pixels="0..255")
+    assert export_tflite(model, path, pixels="0..1").parity.snr_db > 80  # floats are meant
+    wrapped = keras.Sequential([keras.Input((SIDE, SIDE, 3), dtype="uint8"), model])
+    export_tflite(wrapped, path, pixels="0..255")
+    computed = signature_outputs(path.read_bytes(), images[:1])["probabilities"]
+    np.testing.assert_allclose(computed, model(images[:1]), atol=1e-5)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
