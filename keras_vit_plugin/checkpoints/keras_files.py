@@ -14,6 +14,7 @@ from keras_vit_plugin.checkpoints.archives import open_archive, read_json_member
 from keras_vit_plugin.checkpoints.fit import fit_positions, read_fitting
 from keras_vit_plugin.checkpoints.hdf5 import open_hdf5, stored_tensors
 from keras_vit_plugin.checkpoints.limits import RefusedFile, check_regular, first_line, named, read_json_file
+from keras_vit_plugin.checkpoints.plain_keras import is_of_plain_keras, with_own_paths
 from keras_vit_plugin.checkpoints.positions import square_grid
 from keras_vit_plugin.checkpoints.stored_tensor import BFLOAT16
 from keras_vit_plugin.geometry import patch_grid
@@ -92,7 +93,7 @@ def assign_keras_tensors(model, tensors, source, source_grid=None, new_head=Fals
 
     Args:
         model: a `ViTImageClassifier` or `SimpleViT`.
-        tensors: `{path in the file: StoredTensor}`.
+        tensors: `{path in the file: StoredTensor}`; also of the teaching notebook's model in layers of Keras's own.
         source: what to call the tensors in an error.
         source_grid: the grid of patches the tensors are for, None where it is not known.
         new_head: leave the classification head alone, and ignore one in `tensors`.
@@ -107,6 +108,8 @@ def assign_keras_tensors(model, tensors, source, source_grid=None, new_head=Fals
         with open_hdf5(own) as (_, datasets):
             expected = {name: (tensor.shape, tensor.dtype) for name, tensor in _of_model(datasets).items()}
         heads = [name for name in expected if name.startswith("layers/dense")]
+        if is_of_plain_keras(tensors):
+            tensors = with_own_paths(tensors, model, expected, source)
         tensors = dict(tensors)
         if new_head:
             for name in heads:

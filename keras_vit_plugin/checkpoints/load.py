@@ -12,7 +12,8 @@ def load_weights(model, path, new_head=False):
 
     Args:
         model: a `ViTImageClassifier` or `SimpleViT`.
-        path: a `.weights.h5`, a `.keras`, a preset folder, or timm-named tensors in `.npz` or `.safetensors`.
+        path: a `.weights.h5`, a `.keras`, a preset folder, or timm-named tensors in `.npz` or `.safetensors`. For a
+            `SimpleViT` the first two may be of the notebook's model in layers of Keras's own.
         new_head: leave the model's classification head as it is.
 
     Raises:

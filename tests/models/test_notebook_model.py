@@ -1,0 +1,114 @@
+"""`SimpleViT` is the teaching notebook's model: parameters, logits, training; and that model's files go into it."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import pixels, randomize, real_data
+from notebook_model import NotebookViT, train
+
+import keras_vit_plugin as kv
+
+layers = keras.layers
+
+
+def notebook_model(extract=False, model_class=NotebookViT):
+    model = model_class(extract)
+    model(np.zeros((1, 32, 32, 3), np.float32))
+    randomize(model)
+    return model
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("extract", [False, True], ids=["convolution", "dense of extracted patches"])
+def test_the_notebooks_saved_weights_give_its_logits(extract, suffix, tmp_path):
+    model, path = notebook_model(extract), tmp_path / f"notebook{suffix}"
+    model.compile("adam", "mse", metrics=["accuracy"], run_eagerly=True)
+    x = pixels((32, 32, 3), 6).astype(np.float32) / 255
+    model.fit(x, np.zeros((6, 10)), verbose=0)  # so that the file has an optimizer's state too
+    (model.save if suffix == ".keras" else model.save_weights)(path)
+    with pytest.warns(UserWarning, match="layers of Keras's own, without what they compute"):
+        ours = kv.build("simple_vit_cifar10", weights=path)
+    np.testing.assert_allclose(ours(x), model(x), atol=1e-5)
+    assert ours.count_params() == model.count_params() == 41_226
+    assert kv.explain.attention_maps(ours, x[0]).shape == (1, 4, 64, 64)
+
+
+@pytest.mark.filterwarnings("ignore:.*without what they compute")
+def test_another_head_or_image_size_as_for_files_of_our_own(tmp_path):
+    path = tmp_path / "notebook.weights.h5"
+    notebook_model().save_weights(path)
+    with pytest.raises(ValueError, match=r"misshapen: layers/dense/vars/0 has \(64, 10\), the model needs \(64, 5\)"):
+        kv.build("simple_vit_cifar10", num_classes=5, weights=path)
+    assert kv.build("simple_vit_cifar10", num_classes=5, weights=path, new_head=True).output_shape == (None, 5)
+    assert kv.build("simple_vit_cifar10", image_size=16, weights=path).tokens.position_embedding.shape == (1, 16, 64)
+
+
+def second_norm(model):
+    model.extra = layers.LayerNormalization()
+    model.extra.build((None, 64, 64))
+
+
+def second_head(model):
+    model.extra = layers.Dense(10)
+    model.extra.build((None, 64))
+
+
+def class_token(model):
+    model.extra = layers.Layer()
+    model.extra.token = model.extra.add_weight(shape=(1, 1, 64), name="token")
+
+
+def convolution(model):
+    model.extra = layers.Conv2D(3, 3)
+    model.extra.build((None, 32, 32, 3))
+
+
+@pytest.mark.parametrize(
+    "add, said",
+    [
+        (second_norm, "2 layers that can be norm"),
+        (second_head, "2 layers that can be layers/dense"),
+        (class_token, "2 layers that can be tokens_and_positions"),
+        (convolution, r"'extra' \[\(3, 3, 3, 3\), \(3,\)\] besides"),
+    ],
+)
+def test_what_simple_vit_does_not_have_is_refused(add, said, tmp_path):
+    class Other(NotebookViT):
+        def __init__(self, extract=False):
+            super().__init__(extract)
+            add(self)
+
+    path = tmp_path / "other.weights.h5"
+    notebook_model(model_class=Other).save_weights(path)
+    with pytest.raises(
+        ValueError, match=f"holds no SimpleViT of 64 channels in layers of Keras's own: it has .*{said}"
+    ):
+        kv.build("simple_vit_cifar10", weights=path)
+
+
+def test_other_presets_do_not_take_them(tmp_path):
+    path = tmp_path / "notebook.weights.h5"
+    notebook_model().save_weights(path)
+    with pytest.raises(ValueError, match="of one block alone, not into ViTImageClassifier"):
+        kv.build("vit_test", weights=path)
+    with pytest.raises(ValueError, match="holds no SimpleViT of 16 channels.*no layers that can be norm"):
+        kv.build("simple_vit_test", weights=path)
+
+
+@pytest.mark.long
+def test_both_train_alike_on_cifar10():
+    """Five seeds each: the means of what validation ends at are apart by less than their runs scatter."""
+    with np.load(real_data("cifar10_subset.npz")) as data:
+        images, labels = data["x_train"][:1000], data["y_train"][:1000]
+    found = {}
+    for name, build in (("notebook", NotebookViT), ("ours", lambda: kv.build("simple_vit_cifar10"))):
+        histories = []
+        for seed in range(42, 47):
+            keras.utils.set_random_seed(seed)
+            histories.append(train(build(), images, labels).history)
+        for figure in ("accuracy", "loss"):
+            found[name, figure] = np.array([history[f"val_{figure}"][-1] for history in histories])
+    for figure in ("accuracy", "loss"):
+        theirs, ours = found["notebook", figure], found["ours", figure]
+        assert abs(theirs.mean() - ours.mean()) < max(theirs.std(), ours.std()), (figure, theirs, ours)
+    assert found["ours", "accuracy"].mean() > 0.14 and found["ours", "loss"].mean() < 2.25
