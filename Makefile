@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz fuzz-files lint benchmark matrix hashes clean
+.PHONY: demo web test test-long fuzz fuzz-files notebook lint benchmark matrix hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -46,6 +46,10 @@ fuzz: .venv/installed
 # Damaged and hostile files through every command for so many minutes; `make fuzz-files SEED=12` is one case again.
 fuzz-files: .venv/installed
 	.venv/bin/python tests/fuzz_files/fuzz_files.py $(if $(SEED),--seed $(SEED),--minutes $(MINUTES))
+
+# The notebook of the script, executed; `make notebook DATA=cifar10.npz`, without it keras.datasets downloads CIFAR-10.
+notebook: .venv/installed
+	.venv/bin/python examples/make_notebook.py $(if $(DATA),--data $(DATA))
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -204,3 +205,23 @@ def test_a_rejected_file_is_kept_on_request(tmp_path, monkeypatch):
         assert result.exit_code == 1 and "(wanted 250 dB)" in result.output
         assert ("keras-vit debug MODEL" in result.output) == bool(left)
         assert [path.name for path in tmp_path.iterdir()] == left
+
+
+def test_the_image_shape_of_a_model_with_open_sides(tmp_path):
+    images = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3, activation="relu")(images))
+    model, file, folder = tmp_path / "m.keras", tmp_path / "m.tflite", tmp_path / "photos"
+    keras.Model(images, keras.layers.Dense(3)(x)).save(model)
+    folder.mkdir()
+    for number, photo in enumerate(pixels((9, 7, 3))):
+        Image.fromarray(photo).save(folder / f"{number}.png")
+    export = ["export", str(model), str(file), "--pixels", "0..255"]
+    for shape in ("9x7", "9x7x0", "9x-7x3", "9,7,3", "axbxc"):
+        result = CliRunner().invoke(main, [*export, "--image-shape", shape])
+        assert result.exit_code == 1 and f"such as 224x224x3, got {shape!r}" in result.output
+    assert "pass image_shape=(HEIGHT, WIDTH, CHANNELS) (--image-shape HxWxC)" in CliRunner().invoke(main, export).output
+    result = CliRunner().invoke(main, [*export, "--image-shape", "9x7x3"])
+    assert result.exit_code == 0, result.output
+    verify = ["verify", str(model), str(file), "--images", str(folder), "--pixels", "0..255"]
+    assert CliRunner().invoke(main, [*verify, "--image-shape", "9x7x3"]).exit_code == 0
+    assert CliRunner().invoke(main, verify).exit_code == 1

@@ -8,9 +8,11 @@ import keras
 import numpy as np
 import pytest
 from conftest import pixels, run_python
+from notebook_model import NotebookViT
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import export_tflite, verify
+from keras_vit_plugin.export.keras_model import image_shape_of
 from keras_vit_plugin.open_model import open_model
 
 
@@ -220,3 +222,12 @@ def test_a_name_that_no_graph_can_have_is_named(tmp_path):
         ValueError, match="m.keras' cannot be loaded .*: its name 'my model' is none that TensorFlow takes"
     ):
         open_model(tmp_path / "m.keras")
+
+
+def test_the_notebooks_subclassed_model_knows_its_images_from_its_file(tmp_path):
+    model, images = NotebookViT(), pixels((32, 32, 3), 3).astype(np.float32)
+    model(images)
+    model.save(tmp_path / "m.keras")
+    opened = open_model(tmp_path / "m.keras")
+    assert image_shape_of(opened) == (32, 32, 3)
+    np.testing.assert_array_equal(opened(images), model(images))

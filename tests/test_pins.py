@@ -10,7 +10,7 @@ from conftest import REPOSITORY
 PIN = re.compile(r"^([\w.-]+)==(\S+) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", re.MULTILINE)
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 # What the Makefile makes an environment for, and the extras that it has.
-EXTRAS = {"main": ("checkpoints", "demo", "plots", "test"), "benchmark": ("benchmark",)}
+EXTRAS = {"main": ("checkpoints", "demo", "notebook", "plots", "test"), "benchmark": ("benchmark",)}
 # The files that `pip` checks hashes by, and those that people change.
 CONSTRAINTS = {"main": "constraints.txt"} | {
     name: f"constraints-{name}.txt" for name in ("device", "benchmark", "node")

@@ -23,8 +23,12 @@ SAFETENSORS_FLOATS = {
 
 
 @contextlib.contextmanager
-def open_tensor_file(path):
+def open_tensor_file(path, argument="weights"):
     """`{name: StoredTensor}` of a `.npz` or `.safetensors` file, to be read within the context.
+
+    Args:
+        path: of the file.
+        argument: what to call it in an error.
 
     Raises:
         ImportError: a `.safetensors` file without the safetensors package.
@@ -32,7 +36,7 @@ def open_tensor_file(path):
     """
     path = Path(path)
     with contextlib.ExitStack() as stack:
-        with named(f"weights={str(path)!r}"):
+        with named(f"{argument}={str(path)!r}"):
             check_regular(path)
             tensors = (_safetensors if path.suffix == ".safetensors" else _npz)(path, stack)
         yield tensors

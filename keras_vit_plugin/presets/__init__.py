@@ -35,7 +35,8 @@ def build(name, num_classes=None, image_size=None, weights=None, new_head=False,
         num_classes: number of logits; None takes the preset's.
         image_size: side in pixels or `(height, width)`; None takes the preset's. Position embeddings are resized.
         weights: None for random weights, `"pretrained"` for the preset's own, or a path: `.weights.h5`, `.keras`, a
-            preset folder, or timm-named tensors in `.npz` or `.safetensors`.
+            preset folder, or timm-named tensors in `.npz` or `.safetensors`. For a `SimpleViT` the first two may be
+            of the notebook's model in layers of Keras's own.
         new_head: keep the random head instead of loading one, to fine-tune on other classes.
         dtype: Keras dtype or policy, such as `"mixed_float16"`.
 
