@@ -4,12 +4,13 @@ import difflib
 
 import numpy as np
 
+from keras_vit_plugin.plot_style import require_matplotlib
+
 from .answers import CLASSES
 from .files import check_writable
 from .float_files import OUTPUTS
 from .foreign_runner import check_runtime_python
 from .keras_model import batch_of
-from .page import require_matplotlib
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
 from .search import ORDERS
 from .targets import TARGETS

@@ -2,7 +2,6 @@
 
 import base64
 import html
-import importlib.util
 import io
 
 from PIL import Image
@@ -24,12 +23,6 @@ td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
 pre { background: #f3f5f7; border-radius: .5rem; padding: .75rem; overflow-x: auto; font-size: .85rem; }
 img.plot { max-width: 100%; } .failed { background: #fde8e8; }
 """
-
-
-def require_matplotlib():
-    """Raises `ImportError` with the remedy where the report's picture cannot be drawn."""
-    if importlib.util.find_spec("matplotlib") is None:
-        raise ImportError("`report` needs matplotlib: pip install 'keras-vit-plugin[plots]'.")
 
 
 def as_page(report, images, labels):

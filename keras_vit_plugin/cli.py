@@ -27,6 +27,7 @@ from keras_vit_plugin.tables import (
 )
 from keras_vit_plugin.temporary import own_temporaries
 from keras_vit_plugin.terminal import (
+    in_one_line,
     print_json,
     print_json_array,
     print_line,
@@ -447,7 +448,7 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
     """
     from keras_vit_plugin.export.debug_picture import draw
     from keras_vit_plugin.export.files import check_writable
-    from keras_vit_plugin.export.page import require_matplotlib
+    from keras_vit_plugin.plot_style import require_matplotlib
 
     if picture is not None:
         check_writable(picture, ".png")
@@ -469,6 +470,54 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
     print_debug(tflite, report)
     if picture is not None:
         print_line(f"Picture: {picture}")
+
+
+@main.command()
+@click.argument("model")
+@click.argument("photo", type=click.Path(dir_okay=False))
+@click.option("--out", required=True, metavar="FILE", help="What to write: a page, .html, or a picture, .png.")
+@click.option("--theme", metavar="light|dark", help="For a .png: the page that it is for; default: light.")
+@weights_option
+@import_option
+@click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
+@mean_option
+@std_option
+@pixels_option
+@click.option("--resize", metavar="cover|pad|stretch", help="How photos get the model's size, if it does not say it.")
+@click.option("--interpolation", metavar="NAME", help="And by what: bilinear, bicubic, lanczos3, nearest.")
+@json_option
+@_readable_errors
+def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixels, resize, interpolation, as_json):
+    """Show what MODEL attends to in PHOTO: every layer and head, rollout, position embeddings, patch filters.
+
+    MODEL must have the PatchEmbedding and the attention of keras_vit_plugin, as its classifiers have.
+    """
+    from keras_vit_plugin.explain.pictures import check_explanation
+    from keras_vit_plugin.export.files import not_a_file
+
+    check_explanation(out, theme, (".html", ".png"), "out")
+    if not Path(photo).is_file():
+        raise FileNotFoundError(f"No photo: {photo!r}: {not_a_file(photo)}.")
+    keras_model = _open(model, weights, modules)
+    explanation = kv.explain.explain_photo(
+        keras_model,
+        photo,
+        _labels(labels, model, keras_model),
+        _numbers(mean, "mean"),
+        _numbers(std, "std"),
+        pixels,
+        resize,
+        interpolation,
+    )
+    kv.explain.write_explanation(explanation, f"{in_one_line(model)} on {in_one_line(photo)}", out, theme)
+    if as_json:
+        print_json({"out": out, **explanation.to_dict()})
+        return
+    if explanation.answer:
+        print_answer({"file": photo, "top": explanation.to_dict()["answer"]})
+    for note in explanation.notes:
+        say(note)
+    print_line(f"Written: {out}")
 
 
 @main.command()

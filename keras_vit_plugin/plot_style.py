@@ -4,6 +4,7 @@ A picture keeps a background of its own, so that it can be read on a page of the
 series are those of Okabe and Ito, which the colour-blind tell apart, lightened for the dark page.
 """
 
+import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,12 @@ def theme_of(name):
     return THEMES[name]
 
 
+def require_matplotlib():
+    """Raises `ImportError` with the remedy where no picture can be drawn."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError("Pictures need matplotlib: pip install 'keras-vit-plugin[plots]'.")
+
+
 def new_figure(theme, width, height):
     """A matplotlib figure in a theme's background.
 
@@ -70,10 +77,9 @@ def new_figure(theme, width, height):
     Raises:
         ImportError: there is no matplotlib.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Pictures need matplotlib: pip install 'keras-vit-plugin[plots]'.") from error
+    require_matplotlib()
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(width, height), layout="constrained", facecolor=theme.background)
 
 
@@ -105,3 +111,24 @@ def as_picture(figure, path=None, dpi=150):
     picture = io.BytesIO()
     figure.savefig(picture, format=(Path(path).suffix[1:] if path else "") or "png", dpi=dpi)
     return picture.getvalue()
+
+
+def _variables(theme):
+    return (
+        f"--background: {theme.background}; --panel: {theme.panel}; --text: {theme.text}; --muted: {theme.muted}; "
+        f"--grid: {theme.grid}; --bar: {theme.series[0]}; --warn: {theme.series[1]}; --wrong: {theme.wrong};"
+    )
+
+
+# Of the project's HTML pages: they follow the scheme of the reader's system.
+PAGE_STYLE = f"""
+:root {{ color-scheme: light dark; {_variables(LIGHT)} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
+  color: var(--text); background: var(--background); overflow-wrap: anywhere; }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
+table {{ border-collapse: collapse; }}
+td, th {{ padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; }}
+figcaption, .note {{ font-size: .85rem; color: var(--muted); }}
+.bar {{ background: var(--bar); height: .8rem; border-radius: .2rem; margin-top: .35rem; }}
+"""

@@ -1,34 +1,81 @@
-"""Attention maps of this package's models, and attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928)."""
+"""Attention maps of models with this package's layers, and attention rollout (Abnar & Zuidema 2020,
+arXiv:2005.00928)."""
+
+import contextlib
+from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
 
+from keras_vit_plugin.export.keras_model import batch_of, image_shape
 from keras_vit_plugin.geometry import patch_grid
+from keras_vit_plugin.layers import (
+    MeanPooling,
+    MultiHeadSelfAttention,
+    PatchEmbedding,
+    PrefixTokensAndPositions,
+    TokenPooling,
+)
+
+
+@dataclass(frozen=True)
+class ModelParts:
+    """The layers of a model that its pictures are made from.
+
+    Attributes:
+        patch_embedding: its `PatchEmbedding`.
+        tokens: its `PrefixTokensAndPositions`, or None.
+        attentions: its `MultiHeadSelfAttention` layers.
+        num_prefix_tokens: tokens in front of the patches.
+        read: the tokens that the answer is read from: their indices, or a slice.
+        reader: the same in words.
+    """
+
+    patch_embedding: PatchEmbedding
+    tokens: PrefixTokensAndPositions | None
+    attentions: tuple[MultiHeadSelfAttention, ...]
+    num_prefix_tokens: int
+    read: list[int] | slice
+    reader: str
+
+
+@dataclass(frozen=True)
+class TokenGrid:
+    """Where a model's tokens lie on the image: `rows` x `columns` patches after `parts.num_prefix_tokens` others."""
+
+    parts: ModelParts
+    rows: int
+    columns: int
+
+    def of_answer(self, weights):
+        """What the answer draws on: of weights `(..., tokens, tokens)` the rows it is read from, per patch.
+
+        Returns:
+            `(..., rows, columns)`; what goes to tokens in front of the patches is left out.
+        """
+        return self.over_patches(weights[..., self.parts.read, :].mean(-2))
+
+    def over_patches(self, row):
+        """Values of tokens `(..., tokens)` as `(..., rows, columns)` of the patches."""
+        patches = row[..., self.parts.num_prefix_tokens :]
+        return patches.reshape(*patches.shape[:-1], self.rows, self.columns)
 
 
 def attention_maps(model, image):
     """The attention probabilities of every layer and head for one image.
 
     Args:
-        model: a `ViTBackbone`, `ViTImageClassifier` or `SimpleViT`.
+        model: a model with a `PatchEmbedding` and `MultiHeadSelfAttention` layers of this package, as a
+            `ViTBackbone`, a `ViTImageClassifier`, a `SimpleViT` or one of your own that is made of blocks.
         image: one normalized input `(H, W, C)`.
 
     Returns:
         float32 `(layers, heads, tokens, tokens)`; each row, what one token reads from, sums to 1.
 
     Raises:
-        ValueError: the model is of another class, or the image has another shape than the model's input.
+        ValueError: the model has no such layers, or the image has another shape than the model's input.
     """
-    trunk = _trunk(model)
-    image = np.asarray(image)
-    if image.shape != tuple(trunk.image_shape):
-        raise ValueError(f"`image` must have the model's shape {tuple(trunk.image_shape)}, got {image.shape}.")
-    x = trunk.tokens(trunk.patch_embedding(ops.convert_to_tensor(image[None], trunk.compute_dtype)))
-    maps = []
-    for block in trunk.blocks:
-        x, scores = block(x, training=False, return_attention_scores=True)
-        maps.append(np.asarray(ops.convert_to_numpy(scores)[0], np.float32))
-    return np.stack(maps)
+    return np.stack(run_attention(model, image)[1])
 
 
 def attention_rollout(maps):
@@ -38,21 +85,30 @@ def attention_rollout(maps):
     results are multiplied from the first layer to the last.
 
     Args:
-        maps: `(layers, heads, tokens, tokens)` from `attention_maps`.
+        maps: `(layers, heads, tokens, tokens)` from `attention_maps`, or an iterable of `(heads, tokens, tokens)`.
 
     Returns:
-        `(tokens, tokens)`; each row sums to 1.
+        float64 `(tokens, tokens)`; each row sums to 1.
 
     Raises:
-        ValueError: `maps` has another rank.
+        ValueError: `maps` has another rank, or no layer.
     """
-    maps = np.asarray(maps)
-    if maps.ndim != 4 or maps.shape[2] != maps.shape[3]:
-        raise ValueError(f"`maps` must have shape (layers, heads, tokens, tokens), got {maps.shape}.")
-    identity = np.eye(maps.shape[2])
-    rollout = identity
-    for layer in maps.mean(axis=1):
-        rollout = (layer + identity) / 2 @ rollout
+    maps = list(maps)
+    if not maps or any(np.ndim(layer) != 3 or layer.shape[1] != layer.shape[2] for layer in maps):
+        raise ValueError(f"`maps` must have shape (layers, heads, tokens, tokens), got {np.shape(maps)}.")
+    return roll_out([with_residual(np.asarray(layer, np.float64)) for layer in maps])
+
+
+def with_residual(maps):
+    """One layer's maps `(heads, tokens, tokens)` averaged and mixed half and half with the identity."""
+    return (maps.mean(0) + np.eye(maps.shape[1], dtype=maps.dtype)) / 2
+
+
+def roll_out(mixed):
+    """The product of what `with_residual` made of each layer, the first layer rightmost."""
+    rollout = mixed[0]
+    for layer in mixed[1:]:
+        rollout = layer @ rollout
     return rollout
 
 
@@ -64,19 +120,112 @@ def token_attention(model, weights):
         weights: `(tokens, tokens)`, such as a rollout or one head's map.
 
     Returns:
-        `(rows, columns)` of the patches: the class token's row, or the mean over the patches where there is none.
+        `(rows, columns)` of the patches: the row of the token that the answer is read from, as the class token, or the
+        mean of the rows of several, as all patches where the model averages them.
+
+    Raises:
+        ValueError: the model has no `PatchEmbedding` and `MultiHeadSelfAttention` of this package.
     """
-    trunk = _trunk(model)
-    prefix = trunk.tokens.num_prefix_tokens
-    row = weights[0] if trunk.tokens.use_class_token else weights[prefix:].mean(axis=0)
-    return row[prefix:].reshape(patch_grid(trunk.image_shape, trunk.patch_size))
+    grid, _ = run_attention(model, np.zeros(image_shape(model), np.float32), keep=lambda maps: None)
+    return grid.of_answer(np.asarray(weights))
 
 
-def _trunk(model):
-    trunk = getattr(model, "backbone", model)
-    if not (hasattr(trunk, "patch_embedding") and hasattr(trunk, "tokens") and hasattr(trunk, "blocks")):
+def parts_of(model):
+    """The `ModelParts` of a model.
+
+    Raises:
+        ValueError: it has no attention of this package, or not one `PatchEmbedding`.
+    """
+    layers = list(model._flatten_layers()) if hasattr(model, "_flatten_layers") else []
+
+    def of_type(kind):
+        return [layer for layer in layers if isinstance(layer, kind)]
+
+    attentions, embeddings = of_type(MultiHeadSelfAttention), of_type(PatchEmbedding)
+    if not attentions or len(embeddings) != 1:
         raise ValueError(
-            "`model` must be a ViTBackbone, ViTImageClassifier or SimpleViT of this package, got "
-            f"{type(model).__name__}."
+            "`model` must have one PatchEmbedding and MultiHeadSelfAttention layers of keras_vit_plugin, as its "
+            f"ViTImageClassifier, ViTBackbone and SimpleViT have; got a {type(model).__name__} with {len(embeddings)} "
+            f"and {len(attentions)} of them."
         )
-    return trunk
+    tokens = next(iter(of_type(PrefixTokensAndPositions)), None)
+    prefix = 0 if tokens is None else tokens.num_prefix_tokens
+    return ModelParts(embeddings[0], tokens, tuple(attentions), prefix, *_read(tokens, prefix, of_type))
+
+
+def _read(tokens, prefix, of_type):
+    """`(tokens that the answer is read from, the same in words)`."""
+    names = []
+    if tokens is not None:
+        names += ["class token"] * tokens.use_class_token + ["distillation token"] * tokens.use_distillation_token
+    means, picked = of_type(MeanPooling), sorted(layer.index for layer in of_type(TokenPooling))
+    if not means and not picked and names:
+        picked = [0]  # a backbone, or a head of somebody's own
+    if means or not picked:
+        first = means[0].num_prefix_tokens if means else prefix
+        return slice(first, None), "mean over the patches" if first == prefix else "mean over the tokens"
+    words = [names[index] if index < len(names) else f"token {index + 1}" for index in picked]
+    return picked, " and ".join(words)
+
+
+def run_attention(model, image, keep=np.asarray):
+    """Runs a model on one image and keeps what its attention layers do.
+
+    Args:
+        model: as for `attention_maps`.
+        image: one normalized input `(H, W, C)`.
+        keep: what to keep of a layer's float32 maps `(heads, tokens, tokens)`; many layers of many tokens are large.
+
+    Returns:
+        `(the TokenGrid, a list of what was kept of each layer, in the order in which they ran)`.
+
+    Raises:
+        ValueError: as for `attention_maps`, or the tokens are not the patches and those in front of them.
+    """
+    parts = parts_of(model)
+    expected, image = image_shape(model), np.asarray(image)
+    if image.shape != tuple(expected):
+        raise ValueError(f"`image` must have the model's shape {tuple(expected)}, got {image.shape}.")
+    kept, sizes = [], []
+
+    def see_maps(layer, call, x, *args, **kwargs):
+        kwargs["return_attention_scores"], wanted = True, kwargs.get("return_attention_scores", False)
+        y, probabilities = call(x, *args, **kwargs)
+        maps = np.asarray(ops.convert_to_numpy(ops.cast(probabilities[0], "float32")))
+        sizes.append(maps.shape)
+        kept.append(keep(maps))
+        return (y, probabilities) if wanted else y
+
+    grids = []
+
+    def see_grid(layer, call, x, *args, **kwargs):
+        grids.append(patch_grid(tuple(x.shape[1:]), layer.patch_size))
+        return call(x, *args, **kwargs)
+
+    with contextlib.ExitStack() as watched:
+        watched.enter_context(_watching(parts.patch_embedding, see_grid))
+        for layer in parts.attentions:
+            watched.enter_context(_watching(layer, see_maps))
+        inputs = getattr(model, "inputs", None)
+        batch = np.repeat(image[None], batch_of(model) or 1, 0)
+        model(ops.convert_to_tensor(batch, inputs[0].dtype if inputs else "float32"), training=False)
+    rows, columns = grids[0]
+    wanted = parts.num_prefix_tokens + rows * columns
+    if len(set(sizes)) > 1 or sizes[0][2] != wanted:
+        raise ValueError(
+            f"The attention of this {type(model).__name__} cannot be laid over the image: its layers see "
+            f"{', '.join(sorted({f'{heads} heads of {count} tokens' for heads, count, _ in sizes}))}; one layer's "
+            f"{rows} x {columns} patches and {parts.num_prefix_tokens} tokens in front of them are {wanted}."
+        )
+    return TokenGrid(parts, rows, columns), kept
+
+
+@contextlib.contextmanager
+def _watching(layer, see):
+    """Within the context, `see(layer, call, *args, **kwargs)` is called for the layer's own `call`."""
+    call = layer.call
+    layer.call = lambda *args, **kwargs: see(layer, call, *args, **kwargs)
+    try:
+        yield
+    finally:
+        del layer.call

@@ -1,105 +1,308 @@
 """Pictures with matplotlib, which is an extra: pip install 'keras-vit-plugin[plots]'."""
 
-import io
+import textwrap
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from keras_vit_plugin.explain.attention import attention_maps, attention_rollout, token_attention
+from keras_vit_plugin.explain.attention import TokenGrid, attention_rollout, run_attention
+from keras_vit_plugin.explain.page import explanation_page
+from keras_vit_plugin.explain.panels import (
+    FILTERS,
+    POSITIONS,
+    heads_words,
+    layer_panels,
+    overview_panels,
+    share,
+)
+from keras_vit_plugin.explain.render import (
+    ATTENTION,
+    SIMILARITY,
+    filters_as_rgb,
+    mosaic,
+    of_largest,
+    photo_with,
+)
 from keras_vit_plugin.export.files import check_writable, write_atomically
+from keras_vit_plugin.plot_style import as_picture, legend, new_figure, paint, require_matplotlib, theme_of
+
+WIDTH = 8.3  # inches of 100 pixels: about the width of a README
+SMALL, USUAL = 8, 9  # points of text
 
 
-def draw_attention(model, image, picture, path):
-    """Draws a picture, its attention rollout over it, and the class token's attention per layer.
+def draw_attention(model, image, picture, path, theme="light"):
+    """Draws a picture, its attention rollout over it, and what the answer draws on in each layer.
 
     Args:
         model: a model `attention_maps` takes.
         image: one normalized input `(H, W, C)`.
         picture: the same as uint8 pixels `(H, W, C)`, to draw on.
         path: where to write the picture: a PNG, or what its suffix says.
+        theme: `"light"` or `"dark"`: the page that it is for.
     """
+    theme = theme_of(theme)
     check_writable(path)
-    maps = attention_maps(model, image)
-    panels = [("image", None), ("rollout", token_attention(model, attention_rollout(maps)))]
-    panels += [(f"layer {i + 1}", token_attention(model, layer.mean(axis=0))) for i, layer in enumerate(maps)]
-    columns = min(len(panels), 7)
-    rows = -(-len(panels) // columns)
-    figure, axes = _figure(rows, columns, 2.0, 2.3)
+    panels = attention_panels(*run_attention(model, image))
+    figure, axes = _grid_of_axes(theme, len(panels), 7, picture.shape[0] / picture.shape[1])
     for axis, (title, grid) in zip(axes, panels):
-        axis.imshow(np.squeeze(picture), cmap="gray")
-        axis.set_title(title, fontsize=9)
-        if grid is not None:
-            height, width = picture.shape[:2]
-            overlay = Image.fromarray(np.asarray(grid, np.float32)).resize((width, height), Image.Resampling.BICUBIC)
-            axis.imshow(np.asarray(overlay), cmap="inferno", alpha=0.6)
+        axis.imshow(photo_with(picture, grid))
+        axis.set_title(title, fontsize=USUAL)
     _save(figure, path)
 
 
-def draw_predictions(pictures, names, path, correct=None, columns=10):
+def attention_panels(grid: TokenGrid, maps):
+    """`[(title, map over the patches or None), ...]` that `draw_attention` draws.
+
+    Args:
+        grid: where the tokens lie.
+        maps: `(layers, heads, tokens, tokens)`.
+    """
+    layers = [(f"layer {number}", grid.of_answer(layer.mean(0))) for number, layer in enumerate(maps, start=1)]
+    return [("image", None), ("rollout", grid.of_answer(attention_rollout(maps))), *layers]
+
+
+def draw_predictions(pictures, names, path, correct=None, columns=10, theme="light"):
     """Draws pictures in a grid, each under the name of its prediction.
 
     Args:
         pictures: uint8 `(N, H, W, C)`.
         names: N titles.
         path: where to write the picture: a PNG, or what its suffix says.
-        correct: N booleans that colour the titles green or red; None leaves them black.
+        correct: N booleans: titles of the right ones are green, those of the wrong ones red and with a cross; None
+            leaves them without a colour.
         columns: pictures in a row.
+        theme: `"light"` or `"dark"`: the page that it is for.
     """
+    theme = theme_of(theme)
     check_writable(path)
-    columns = min(columns, len(pictures))
-    figure, axes = _figure(-(-len(pictures) // columns), columns, 1.0, 1.25)
-    colours = ["black"] * len(pictures) if correct is None else ["green" if right else "red" for right in correct]
-    for axis, picture, name, colour in zip(axes, pictures, names, colours):
-        axis.imshow(np.squeeze(picture), cmap="gray")
-        axis.set_title(name, fontsize=9, color=colour)
+    figure, axes = _grid_of_axes(theme, len(pictures), columns, pictures.shape[1] / pictures.shape[2])
+    colours = {None: theme.text, True: theme.right, False: theme.wrong}
+    for axis, picture, name, right in zip(axes, pictures, names, correct_or_none(correct, len(pictures))):
+        axis.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
+        axis.set_title(f"✗ {name}" if right is False else name, fontsize=10, color=colours[right])
     _save(figure, path)
 
 
-def draw_training_curves(history, path):
+def correct_or_none(correct, count):
+    """As many booleans as there are pictures, or as many None."""
+    return [None] * count if correct is None else [bool(right) for right in correct]
+
+
+def draw_training_curves(history, path, theme="light"):
     """Draws loss and accuracy over the epochs, training and validation.
 
     Args:
         history: the `History` that `fit` returns, or its dictionary.
         path: where to write the picture: a PNG, or what its suffix says.
+        theme: `"light"` or `"dark"`: the page that it is for.
 
     Raises:
         ValueError: the history holds no loss.
     """
+    theme = theme_of(theme)
     check_writable(path)
+    curves = training_curves(history)
+    figure = new_figure(theme, WIDTH / 2 * len(curves), 3)
+    axes = figure.subplots(1, len(curves), squeeze=False)[0]
+    for axis, (metric, lines) in zip(axes, curves.items()):
+        paint(axis, theme)
+        for (label, values), marker in zip(lines.items(), "os"):
+            axis.plot(np.arange(1, len(values) + 1), values, marker=marker, label=label)
+        axis.set_xlabel("epoch")
+        axis.set_ylabel(metric)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        legend(axis, theme)
+    _save(figure, path)
+
+
+def training_curves(history):
+    """`{"loss": {"training": values, "validation": values}, "accuracy": ...}`, without what the history does not hold.
+
+    Args:
+        history: the `History` that `fit` returns, or its dictionary.
+
+    Raises:
+        ValueError: the history holds no loss.
+    """
     values = getattr(history, "history", history)
     if "loss" not in values:
         raise ValueError(f"`history` must hold 'loss', got {sorted(values)}.")
     accuracy = next((name for name in values if "accuracy" in name and not name.startswith("val_")), None)
-    metrics = ["loss"] + ([accuracy] if accuracy else [])
-    figure, axes = _figure(1, len(metrics), 4.5, 3.2, frame=True)
-    epochs = np.arange(1, len(values["loss"]) + 1)
-    for axis, metric in zip(axes, metrics):
-        for name, label in ((metric, "training"), (f"val_{metric}", "validation")):
-            if name in values:
-                axis.plot(epochs, values[name], marker="o", label=label)
-        axis.set_xlabel("epoch")
-        axis.set_ylabel(metric.replace("sparse_categorical_", ""))
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        axis.grid(alpha=0.3)
-        axis.legend()
+    return {
+        metric.replace("sparse_categorical_", ""): {
+            label: list(values[name])
+            for label, name in (("training", metric), ("validation", f"val_{metric}"))
+            if name in values
+        }
+        for metric in ("loss", accuracy)
+        if metric
+    }
+
+
+def draw_explanation(explanation, title, path, theme="light"):
+    """Draws an `Explanation` as one tall picture.
+
+    Args:
+        explanation: an `Explanation`.
+        title: what is explained, such as the model and the photo.
+        path: where to write the picture: a PNG, or what its suffix says.
+        theme: `"light"` or `"dark"`: the page that it is for.
+    """
+    theme = theme_of(theme)
+    check_writable(path)
+    aspect = explanation.photo.shape[0] / explanation.photo.shape[1]
+    layers, heads = explanation.heads.shape[:2]
+    across = min(layers, 6 if layers <= 12 else 8)
+    parts = [
+        (_draw_overview, 0.9 + WIDTH / 3 * min(aspect, 2)),
+        (_draw_heads, 0.9 + heads * _cell(layers, aspect)),
+        (_draw_layers, 0.3 + -(-layers // across) * (0.25 + WIDTH / max(across, 4) * min(aspect, 2))),
+        (_draw_embeddings, 3.9),
+    ]
+    notes = textwrap.fill(" ".join(explanation.notes), 130)
+    foot = 0.2 + 0.16 * len(notes.splitlines())
+    heights = [height for _, height in parts] + [foot]
+    figure = new_figure(theme, WIDTH, sum(heights) + 0.4)
+    heading = (
+        title if not explanation.answer else f"{title}: {explanation.answer[0][0]}, {share(explanation.answer[0][1])}"
+    )
+    figure.suptitle(textwrap.fill(heading, 90), fontsize=12, color=theme.text)
+    rows = figure.subfigures(len(heights), 1, height_ratios=heights)
+    for row, (draw, _) in zip(rows, parts):
+        row.set_facecolor(theme.background)
+        draw(row, explanation, theme)
+    rows[-1].set_facecolor(theme.background)
+    rows[-1].text(0.01, 0.5, notes, fontsize=SMALL, color=theme.muted, va="center")
     _save(figure, path)
 
 
-def _figure(rows, columns, width, height, frame=False):
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("Pictures need: pip install 'keras-vit-plugin[plots]'") from error
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+def write_explanation(explanation, title, path, theme=None):
+    """Writes an `Explanation` as a page, where `path` ends in `.html`, or as a picture, a PNG or what its suffix says.
+
+    Args:
+        explanation, title: as for `draw_explanation`.
+        path: where to.
+        theme: of a picture, `"light"` (None too) or `"dark"`; a page follows the reader's system.
+
+    Raises:
+        ValueError: `path` cannot be written, `theme` is unknown, or a page has one.
+    """
+    check_explanation(path, theme)
+    if Path(path).suffix == ".html":
+        write_atomically(path, explanation_page(explanation, title).encode(errors="backslashreplace"))
+    else:
+        draw_explanation(explanation, title, path, theme or "light")
+
+
+def check_explanation(path, theme=None, suffixes=None, name="path"):
+    """Raises what `write_explanation` would, and `ValueError` for a path that ends in none of `suffixes`.
+
+    Args:
+        path, theme: as for `write_explanation`.
+        suffixes: such as `(".html", ".png")`; None takes all.
+        name: of the argument that `path` is.
+    """
+    require_matplotlib()
+    if suffixes and isinstance(path, (str, Path)) and Path(path).suffix not in suffixes:
+        raise ValueError(f"`{name}` must end in {' or '.join(suffixes)}, got {name}={str(path)!r}.")
+    check_writable(path, name=name)
+    if theme is not None and Path(path).suffix == ".html":
+        raise ValueError(f"`theme` is for a picture; a page follows the reader's system, got theme={theme!r}.")
+    theme_of(theme or "light")
+
+
+def _cell(layers, aspect):
+    """Inches of a head's map from top to bottom."""
+    return min(1.0, (WIDTH - 1) / layers) * min(aspect, 2)
+
+
+def _draw_overview(figure, explanation, theme):
+    panels = overview_panels(explanation)
+    for axis, (grid, words) in zip(figure.subplots(1, len(panels)), panels):
+        paint(axis, theme, frame=False)
+        axis.imshow(photo_with(explanation.photo, grid))
+        axis.set_title(textwrap.fill(words, 40), fontsize=USUAL)
+
+
+def _draw_layers(figure, explanation, theme):
+    panels = layer_panels(explanation)
+    across = min(len(panels), 6 if len(panels) <= 12 else 8)
+    down = -(-len(panels) // across)
+    figure.suptitle("Layer by layer, the mean over the heads", fontsize=USUAL, color=theme.text)
+    axes = figure.subplots(down, max(across, 4), squeeze=False)
+    for axis in axes.ravel():
+        paint(axis, theme, frame=False)
+    for axis, (grid, words) in zip(axes[:, :across].ravel(), panels):
+        axis.imshow(photo_with(explanation.photo, grid))
+        axis.set_title(words.split(":")[0], fontsize=SMALL)
+
+
+def _draw_heads(figure, explanation, theme):
+    layers, heads, rows, columns = explanation.heads.shape
+    figure.suptitle(textwrap.fill(heads_words(explanation), 110), fontsize=USUAL, color=theme.text)
+    axis = figure.subplots()
+    paint(axis, theme)
+    axis.grid(False)
+    tiles = mosaic(of_largest(explanation.heads.swapaxes(0, 1)))
+    height, width = explanation.photo.shape[0] / rows, explanation.photo.shape[1] / columns
+    shown = axis.imshow(tiles, cmap=ATTENTION, vmin=0, vmax=1, aspect=height / width, interpolation="nearest")
+    _number(axis.xaxis, layers, columns + 1, "layer")
+    _number(axis.yaxis, heads, rows + 1, "head")
+    _colour_bar(figure, shown, theme, [0, 1], ["0", "largest\nof the map"])
+
+
+def _number(axis, count, size, name):
+    """Ticks with the numbers of the tiles, at most 24 of them."""
+    step = -(-count // 24)
+    numbers = np.arange(0, count, step)
+    axis.set_ticks(numbers * size + (size - 2) / 2, labels=numbers + 1, fontsize=SMALL)
+    axis.set_tick_params(length=0)
+    axis.set_label_text(name, fontsize=USUAL)
+
+
+def _colour_bar(figure, shown, theme, ticks, labels):
+    bar = figure.colorbar(shown, ax=shown.axes, ticks=ticks, shrink=0.8, pad=0.01)
+    bar.ax.set_yticklabels(labels, fontsize=SMALL)
+    bar.ax.tick_params(colors=theme.muted, labelcolor=theme.text)
+    bar.outline.set_visible(False)
+
+
+def _draw_embeddings(figure, explanation, theme):
+    left, right = figure.subplots(1, 2)
+    for axis in (left, right):
+        paint(axis, theme, frame=False)
+    if explanation.positions is not None:
+        positions = explanation.positions
+        least = float(positions.min())
+        left.set_title("Position embeddings\n" + textwrap.fill(POSITIONS, 60), fontsize=SMALL)
+        shown = left.imshow(mosaic(positions), cmap=SIMILARITY, vmin=least, vmax=1, interpolation="nearest")
+        _colour_bar(figure, shown, theme, [least, 1], [f"{least:.2f}", "1"])
+    right.set_title("Patch filters\n" + textwrap.fill(FILTERS, 60), fontsize=SMALL)
+    right.imshow(_filter_tiles(explanation.filters), interpolation="nearest")
+
+
+def _filter_tiles(filters):
+    """Filters in rows of 7 as RGBA; gaps and what is missing in the last row are transparent."""
+    across = min(len(filters), 7)
+    down = -(-len(filters) // across)
+    rgb = filters_as_rgb(filters) / 255
+    missing = np.full((down * across - len(filters), *rgb.shape[1:]), np.nan)
+    tiles = mosaic(np.concatenate([rgb, missing]).reshape(down, across, *rgb.shape[1:]))
+    seen = ~np.isnan(tiles[..., :1])
+    return np.concatenate([np.nan_to_num(tiles), seen], -1)
+
+
+def _grid_of_axes(theme, count, columns, aspect):
+    """A figure and `count` axes without frames, in rows."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    side = min(WIDTH / columns, 2.4)
+    figure = new_figure(theme, columns * side, rows * (side * aspect + 0.25))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    if not frame:
-        for axis in axes:
-            axis.axis("off")
+    for axis in axes:
+        paint(axis, theme, frame=False)
     return figure, axes
 
 
 def _save(figure, path):
-    picture = io.BytesIO()
-    figure.savefig(picture, format=Path(path).suffix[1:] or "png", dpi=120)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, as_picture(figure, path))

@@ -1,0 +1,167 @@
+"""An `Explanation` as one HTML page that needs nothing beside it."""
+
+import base64
+import html
+import io
+
+import numpy as np
+from PIL import Image
+
+from keras_vit_plugin.explain.panels import (
+    FILTERS,
+    LAYERS,
+    POSITIONS,
+    ROLLOUT,
+    heads_words,
+    layer_panels,
+    overview_panels,
+    share,
+)
+from keras_vit_plugin.explain.render import (
+    SIMILARITY,
+    filters_as_rgb,
+    in_colour,
+    of_largest,
+    photo_with,
+    stretched,
+)
+from keras_vit_plugin.plot_style import PAGE_STYLE
+
+STYLE = (
+    PAGE_STYLE
+    + """
+.photos { display: grid; gap: .75rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); }
+.photos.large { grid-template-columns: repeat(auto-fit, minmax(min(16rem, 100%), 1fr)); }
+figure { margin: 0; } figure img { width: 100%; display: block; border-radius: .3rem; }
+.pixels { image-rendering: pixelated; }
+.scroll { overflow-x: auto; }
+.maps { display: grid; gap: 2px; align-items: center; width: max-content; }
+.maps img { width: 100%; display: block; }
+.maps span { font-size: .75rem; color: var(--muted); text-align: center; padding: 0 .25rem; white-space: nowrap; }
+.scale { display: flex; white-space: nowrap; align-items: center; gap: .5rem; font-size: .85rem; margin: .5rem 0; }
+.scale img { width: 8rem; height: .8rem; }
+.tiles-of-pixels { display: grid; gap: 3px; width: max-content; max-width: 100%; }
+.tiles-of-pixels img { width: 100%; display: block; }
+.answer td:last-child { text-align: right; }
+"""
+)
+
+
+def explanation_page(explanation, title):
+    """The page.
+
+    Args:
+        explanation: an `Explanation`.
+        title: what is explained, such as the model and the photo.
+
+    Returns:
+        HTML with all pictures inside.
+    """
+    photo = explanation.photo
+    overview = [_figure(photo_with(photo, grid), words) for grid, words in overview_panels(explanation)]
+    layers = [_figure(photo_with(photo, grid), words) for grid, words in layer_panels(explanation)]
+    sections = [
+        f"<h1>{html.escape(title)}</h1>",
+        _answer(explanation),
+        f'<h2>What the answer draws on</h2><div class="photos large">{"".join(overview)}</div>',
+        f'<p class="note">{ROLLOUT}</p>',
+        _heads(explanation),
+        f'<h2>Layer by layer</h2><p>{LAYERS}</p><div class="photos">{"".join(layers)}</div>',
+        _positions(explanation),
+        _filters(explanation),
+        _notes(explanation),
+    ]
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style>{''.join(sections)}</html>"
+    )
+
+
+def _answer(explanation):
+    rows = "".join(
+        f'<tr><td>{html.escape(label)}<td><div class="bar" style="width:{max(160 * probability, 1):.0f}px"></div>'
+        f"<td>{share(probability)}"
+        for label, probability in explanation.answer
+    )
+    return f'<h2>What the model says</h2><table class="answer">{rows}</table>' if rows else ""
+
+
+def _heads(explanation):
+    layers, heads = explanation.heads.shape[:2]
+    side = min(72, max(28, 800 // layers))
+    cells = ["<span></span>", *(f"<span>{layer + 1}</span>" for layer in range(layers))]
+    for head in range(heads):
+        cells.append(f"<span>head {head + 1}</span>")
+        for layer in range(layers):
+            grid = explanation.heads[layer, head]
+            name = f"layer {layer + 1}, head {head + 1}: at most {share(grid.max())} to a patch"
+            cells.append(_image(_png(in_colour(of_largest(grid))), name, "pixels"))
+    return (
+        f"<h2>Every layer and head</h2><p>{html.escape(heads_words(explanation))}</p>"
+        + _scale("nothing", "the largest of each map")
+        + f'<div class="scroll"><div class="maps" style="grid-template-columns:auto repeat({layers},{side}px)">'
+        + "".join(cells)
+        + "</div></div>"
+    )
+
+
+def _positions(explanation):
+    if explanation.positions is None:
+        return ""
+    similarity = explanation.positions
+    down, across = similarity.shape[:2]
+    colours = in_colour(stretched(similarity), SIMILARITY)
+    cells = "".join(
+        _image(_png(colours[row, column]), f"position {row + 1} down, {column + 1} across", "pixels")
+        for row in range(down)
+        for column in range(across)
+    )
+    return (
+        f"<h2>Position embeddings</h2><p>{POSITIONS}</p>"
+        + _scale(f"{similarity.min():.2f}", f"{similarity.max():.2f}", SIMILARITY)
+        + f'<div class="tiles-of-pixels" style="grid-template-columns:repeat({across},minmax(0,72px))">{cells}</div>'
+    )
+
+
+def _filters(explanation):
+    images = filters_as_rgb(explanation.filters)
+    across = min(len(images), 14)
+    cells = "".join(_image(_png(each), f"filter {number + 1}", "pixels") for number, each in enumerate(images))
+    return (
+        f"<h2>Patch filters</h2><p>{FILTERS}</p>"
+        f'<div class="tiles-of-pixels" style="grid-template-columns:repeat({across},minmax(0,60px))">{cells}</div>'
+    )
+
+
+def _notes(explanation):
+    return "".join(f'<p class="note">{html.escape(note)}</p>' for note in explanation.notes)
+
+
+def _scale(low, high, colour_map=None):
+    colours = in_colour(np.linspace(0, 1, 64)[None], *([colour_map] if colour_map else []))
+    return f'<div class="scale">{low}{_image(_png(colours), f"from {low} to {high}")}{high}</div>'
+
+
+def _figure(pixels, caption):
+    caption = html.escape(caption)
+    return f'<figure><img alt="{caption}" src="{_jpeg(pixels)}"><figcaption>{caption}</figcaption></figure>'
+
+
+def _image(source, name, css=""):
+    name = html.escape(name)
+    return f'<img class="{css}" alt="{name}" title="{name}" src="{source}">'
+
+
+def _png(pixels):
+    return "data:image/png;base64," + _encoded(pixels, format="png", optimize=True)
+
+
+def _jpeg(pixels):
+    return "data:image/jpeg;base64," + _encoded(pixels, format="jpeg", quality=85)
+
+
+def _encoded(pixels, **options):
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, **options)
+    return base64.b64encode(stream.getvalue()).decode()
