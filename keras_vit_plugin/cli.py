@@ -509,7 +509,7 @@ def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixel
         resize,
         interpolation,
     )
-    kv.explain.write_explanation(explanation, f"{in_one_line(model)} on {in_one_line(photo)}", out, theme)
+    kv.explain.write_explanation(explanation, in_one_line(f"{Path(model).name} on {Path(photo).name}"), out, theme)
     if as_json:
         print_json({"out": out, **explanation.to_dict()})
         return

@@ -12,6 +12,7 @@ from keras_vit_plugin.explain.panels import (
     LAYERS,
     POSITIONS,
     ROLLOUT,
+    head_tiles,
     heads_words,
     layer_panels,
     overview_panels,
@@ -59,14 +60,16 @@ def explanation_page(explanation, title):
     """
     photo = explanation.photo
     overview = [_figure(photo_with(photo, grid), words) for grid, words in overview_panels(explanation)]
-    layers = [_figure(photo_with(photo, grid), words) for grid, words in layer_panels(explanation)]
+    layers = "".join(_figure(photo_with(photo, grid), words) for grid, words in layer_panels(explanation))
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         _answer(explanation),
         f'<h2>What the answer draws on</h2><div class="photos large">{"".join(overview)}</div>',
         f'<p class="note">{ROLLOUT}</p>',
         _heads(explanation),
-        f'<h2>Layer by layer</h2><p>{LAYERS}</p><div class="photos">{"".join(layers)}</div>',
+        f'<h2>Layer by layer</h2><p>{LAYERS}</p><div class="photos">{layers}</div>'
+        if len(explanation.heads) > 1
+        else "",
         _positions(explanation),
         _filters(explanation),
         _notes(explanation),
@@ -88,22 +91,28 @@ def _answer(explanation):
 
 
 def _heads(explanation):
-    layers, heads = explanation.heads.shape[:2]
-    side = min(72, max(28, 800 // layers))
-    cells = ["<span></span>", *(f"<span>{layer + 1}</span>" for layer in range(layers))]
-    for head in range(heads):
-        cells.append(f"<span>head {head + 1}</span>")
-        for layer in range(layers):
-            grid = explanation.heads[layer, head]
-            name = f"layer {layer + 1}, head {head + 1}: at most {share(grid.max())} to a patch"
+    tiles, down_name, across_name = head_tiles(explanation)
+    down, across = tiles.shape[:2]
+    side = min(72, max(28, 800 // across))
+    cells = ["<span></span>", *(f"<span>{_named(across_name, place, across)}</span>" for place in range(across))]
+    for row in range(down):
+        cells.append(f"<span>{down_name} {row + 1}</span>")
+        for place in range(across):
+            grid = tiles[row, place]
+            name = f"{down_name} {row + 1}, {across_name} {place + 1}: at most {share(grid.max())} to a patch"
             cells.append(_image(_png(in_colour(of_largest(grid))), name, "pixels"))
     return (
         f"<h2>Every layer and head</h2><p>{html.escape(heads_words(explanation))}</p>"
         + _scale("nothing", "the largest of each map")
-        + f'<div class="scroll"><div class="maps" style="grid-template-columns:auto repeat({layers},{side}px)">'
+        + f'<div class="scroll"><div class="maps" style="grid-template-columns:auto repeat({across},{side}px)">'
         + "".join(cells)
         + "</div></div>"
     )
+
+
+def _named(name, place, count):
+    """The number of a column, with its name where there is room."""
+    return f"{name} {place + 1}" if count <= 12 else f"{place + 1}"
 
 
 def _positions(explanation):

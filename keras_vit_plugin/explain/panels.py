@@ -14,6 +14,8 @@ FILTERS = (
     "is scaled by its own largest weight."
 )
 
+NEARLY_EVEN = 1.1  # the largest value over the least, up to which the colours show next to nothing
+
 
 def share(value):
     """A share 0..1 in percent, with two digits that count."""
@@ -26,27 +28,36 @@ def overview_panels(explanation):
     height, width = explanation.photo.shape[:2]
     last, rollout = explanation.layers[-1], explanation.rollout
     return [
-        (None, f"What the model sees: the photo at {height} x {width} pixels"),
-        (last, f"Attention in the last layer ({explanation.reader}): at most {share(last.max())} to a patch"),
-        (
-            rollout,
-            f"Rollout through all layers: {share(rollout.min())} (grey) to {share(rollout.max())} (bright) of it from "
-            f"a patch, {share(rollout.mean())} on average",
-        ),
+        (None, f"What the model sees: the photo at {height}\u00a0x\u00a0{width} pixels"),
+        (last, f"Attention in the last layer ({explanation.reader}): {range_words(last)}"),
+        (rollout, f"Rollout through all layers: {range_words(rollout)}"),
     ]
 
 
 def layer_panels(explanation):
     """`[(grid over the photo, caption), ...]`, one for each layer."""
-    return [
-        (grid, f"layer {number}: at most {share(grid.max())}")
-        for number, grid in enumerate(explanation.layers, start=1)
-    ]
+    return [(grid, f"layer {number}: {range_words(grid)}") for number, grid in enumerate(explanation.layers, start=1)]
+
+
+def range_words(grid):
+    """What the colours of a map stand for, which run from its least value to its largest."""
+    least, most = float(grid.min()), float(grid.max())
+    if most <= NEARLY_EVEN * least:
+        return f"nearly even, {share(float(grid.mean()))} to each patch"
+    return f"{share(least)} (grey) to {share(most)} (bright) to a patch"
+
+
+def head_tiles(explanation):
+    """`(tiles (down, across, rows, columns), what goes down, what goes across)`: the longer of the two across."""
+    layers, heads = explanation.heads.shape[:2]
+    if layers >= heads:
+        return explanation.heads.swapaxes(0, 1), "head", "layer"
+    return explanation.heads, "layer", "head"
 
 
 def heads_words(explanation):
     """What the grid of layers and heads shows."""
     return (
-        f"What each head attends to ({explanation.reader}): layers from left to right, heads from top to bottom. Each "
-        "small map lies over the photo, one square a patch."
+        f"What each head of each layer attends to ({explanation.reader}). Each small map lies over the photo, one "
+        "square a patch."
     )

@@ -10,6 +10,7 @@ from keras_vit_plugin.explain.page import explanation_page
 from keras_vit_plugin.explain.panels import (
     FILTERS,
     POSITIONS,
+    head_tiles,
     heads_words,
     layer_panels,
     overview_panels,
@@ -150,15 +151,17 @@ def draw_explanation(explanation, title, path, theme="light"):
     """
     theme = theme_of(theme)
     check_writable(path)
-    aspect = explanation.photo.shape[0] / explanation.photo.shape[1]
-    layers, heads = explanation.heads.shape[:2]
-    across = min(layers, 6 if layers <= 12 else 8)
+    aspect = min(explanation.photo.shape[0] / explanation.photo.shape[1], 2)
+    down, across = head_tiles(explanation)[0].shape[:2]
+    layer_rows, layer_columns = _layer_places(explanation)
     parts = [
-        (_draw_overview, 0.9 + WIDTH / 3 * min(aspect, 2)),
-        (_draw_heads, 0.9 + heads * _cell(layers, aspect)),
-        (_draw_layers, 0.3 + -(-layers // across) * (0.25 + WIDTH / max(across, 4) * min(aspect, 2))),
+        (_draw_overview, 0.7 + WIDTH / 3 * aspect),
+        (_draw_heads, 0.9 + down * min(1.0, (WIDTH - 1.5) / across) * aspect),
+        (_draw_layers, 0.3 + layer_rows * (0.25 + WIDTH / layer_columns * aspect)),
         (_draw_embeddings, 3.9),
     ]
+    if len(explanation.heads) == 1:  # the last layer, which is shown already
+        parts = [each for each in parts if each[0] is not _draw_layers]
     notes = textwrap.fill(" ".join(explanation.notes), 130)
     foot = 0.2 + 0.16 * len(notes.splitlines())
     heights = [height for _, height in parts] + [foot]
@@ -211,9 +214,11 @@ def check_explanation(path, theme=None, suffixes=None, name="path"):
     theme_of(theme or "light")
 
 
-def _cell(layers, aspect):
-    """Inches of a head's map from top to bottom."""
-    return min(1.0, (WIDTH - 1) / layers) * min(aspect, 2)
+def _layer_places(explanation):
+    """Rows and columns of the layers' panels."""
+    layers = len(explanation.layers)
+    columns = 8 if layers > 12 else 6 if layers > 4 else 4
+    return -(-layers // columns), columns
 
 
 def _draw_overview(figure, explanation, theme):
@@ -226,28 +231,27 @@ def _draw_overview(figure, explanation, theme):
 
 def _draw_layers(figure, explanation, theme):
     panels = layer_panels(explanation)
-    across = min(len(panels), 6 if len(panels) <= 12 else 8)
-    down = -(-len(panels) // across)
     figure.suptitle("Layer by layer, the mean over the heads", fontsize=USUAL, color=theme.text)
-    axes = figure.subplots(down, max(across, 4), squeeze=False)
-    for axis in axes.ravel():
+    axes = figure.subplots(*_layer_places(explanation), squeeze=False).ravel()
+    for axis in axes:
         paint(axis, theme, frame=False)
-    for axis, (grid, words) in zip(axes[:, :across].ravel(), panels):
+    for axis, (grid, words) in zip(axes, panels):
         axis.imshow(photo_with(explanation.photo, grid))
         axis.set_title(words.split(":")[0], fontsize=SMALL)
 
 
 def _draw_heads(figure, explanation, theme):
-    layers, heads, rows, columns = explanation.heads.shape
+    tiles, down_name, across_name = head_tiles(explanation)
+    down, across, rows, columns = tiles.shape
     figure.suptitle(textwrap.fill(heads_words(explanation), 110), fontsize=USUAL, color=theme.text)
     axis = figure.subplots()
     paint(axis, theme)
     axis.grid(False)
-    tiles = mosaic(of_largest(explanation.heads.swapaxes(0, 1)))
+    values, repeats = mosaic(of_largest(tiles))
     height, width = explanation.photo.shape[0] / rows, explanation.photo.shape[1] / columns
-    shown = axis.imshow(tiles, cmap=ATTENTION, vmin=0, vmax=1, aspect=height / width, interpolation="nearest")
-    _number(axis.xaxis, layers, columns + 1, "layer")
-    _number(axis.yaxis, heads, rows + 1, "head")
+    shown = axis.imshow(values, cmap=ATTENTION, vmin=0, vmax=1, aspect=height / width, interpolation="nearest")
+    _number(axis.xaxis, across, columns * repeats + 1, across_name)
+    _number(axis.yaxis, down, rows * repeats + 1, down_name)
     _colour_bar(figure, shown, theme, [0, 1], ["0", "largest\nof the map"])
 
 
@@ -261,21 +265,21 @@ def _number(axis, count, size, name):
 
 
 def _colour_bar(figure, shown, theme, ticks, labels):
-    bar = figure.colorbar(shown, ax=shown.axes, ticks=ticks, shrink=0.8, pad=0.01)
+    bar = figure.colorbar(shown, cax=shown.axes.inset_axes((1.02, 0.1, 0.025, 0.8)), ticks=ticks)
     bar.ax.set_yticklabels(labels, fontsize=SMALL)
     bar.ax.tick_params(colors=theme.muted, labelcolor=theme.text)
     bar.outline.set_visible(False)
 
 
 def _draw_embeddings(figure, explanation, theme):
-    left, right = figure.subplots(1, 2)
-    for axis in (left, right):
+    *left, right = figure.subplots(1, 1 if explanation.positions is None else 2, squeeze=False)[0]
+    for axis in (*left, right):
         paint(axis, theme, frame=False)
-    if explanation.positions is not None:
+    for axis in left:
         positions = explanation.positions
         least = float(positions.min())
-        left.set_title("Position embeddings\n" + textwrap.fill(POSITIONS, 60), fontsize=SMALL)
-        shown = left.imshow(mosaic(positions), cmap=SIMILARITY, vmin=least, vmax=1, interpolation="nearest")
+        axis.set_title("Position embeddings\n" + textwrap.fill(POSITIONS, 60), fontsize=SMALL)
+        shown = axis.imshow(mosaic(positions)[0], cmap=SIMILARITY, vmin=least, vmax=1, interpolation="nearest")
         _colour_bar(figure, shown, theme, [least, 1], [f"{least:.2f}", "1"])
     right.set_title("Patch filters\n" + textwrap.fill(FILTERS, 60), fontsize=SMALL)
     right.imshow(_filter_tiles(explanation.filters), interpolation="nearest")
@@ -287,7 +291,7 @@ def _filter_tiles(filters):
     down = -(-len(filters) // across)
     rgb = filters_as_rgb(filters) / 255
     missing = np.full((down * across - len(filters), *rgb.shape[1:]), np.nan)
-    tiles = mosaic(np.concatenate([rgb, missing]).reshape(down, across, *rgb.shape[1:]))
+    tiles, _ = mosaic(np.concatenate([rgb, missing]).reshape(down, across, *rgb.shape[1:]))
     seen = ~np.isnan(tiles[..., :1])
     return np.concatenate([np.nan_to_num(tiles), seen], -1)
 

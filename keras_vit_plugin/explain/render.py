@@ -4,7 +4,9 @@ import numpy as np
 from PIL import Image
 
 ATTENTION, SIMILARITY = "inferno", "viridis"  # colour maps of matplotlib, even to the eye and for the colour-blind
-LEAST_SIDE = 224  # pixels, to which small photos are enlarged
+LEAST_SIDE, MOST_SIDE = 224, 448  # pixels of the longer side of a photo, so that a page is small
+COARSE = 7  # with fewer patches in a row or column their edges are shown
+TILE = 16  # values of the shorter side of a tile, at least, so that gaps are thin beside it
 
 
 def in_colour(values, colour_map=ATTENTION):
@@ -31,7 +33,11 @@ def as_rgb(photo):
     """A photo, uint8 `(H, W, C)`, as RGB; of other channels than one or three their mean."""
     if photo.shape[-1] != 3:
         photo = photo.mean(-1, keepdims=True).round().astype(np.uint8).repeat(3, -1)
-    factor = -(-LEAST_SIDE // min(photo.shape[:2]))
+    longer = max(photo.shape[:2])
+    if longer > MOST_SIDE:
+        height, width = (max(round(side * MOST_SIDE / longer), 1) for side in photo.shape[:2])
+        return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))
+    factor = -(-LEAST_SIDE // longer)
     return photo.repeat(factor, 0).repeat(factor, 1)
 
 
@@ -43,14 +49,15 @@ def photo_with(photo, grid):
         grid: `(rows, columns)`; None leaves the photo as it is.
 
     Returns:
-        uint8 RGB, at least `LEAST_SIDE` pixels high and wide.
+        uint8 RGB whose longer side has `LEAST_SIDE` to `MOST_SIDE` pixels.
     """
     if grid is None:
         return as_rgb(photo)
     grey = as_rgb(photo).mean(-1, keepdims=True)
     height, width = grey.shape[:2]
     small = Image.fromarray(stretched(grid).astype(np.float32))
-    heat = np.clip(np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)), 0, 1)
+    method = Image.Resampling.NEAREST if min(grid.shape) < COARSE else Image.Resampling.BICUBIC
+    heat = np.clip(np.asarray(small.resize((width, height), method)), 0, 1)
     share = 0.2 + 0.6 * heat[..., None]
     return ((1 - share) * grey + share * in_colour(heat)).round().astype(np.uint8)
 
@@ -61,17 +68,19 @@ def filters_as_rgb(filters):
     return np.broadcast_to(pixels, (*pixels.shape[:-1], 3))
 
 
-def mosaic(tiles, gap=1):
+def mosaic(tiles):
     """Tiles side by side with gaps of NaN.
 
     Args:
         tiles: `(down, across, height, width)` or, in colour, `(down, across, height, width, 3)`.
-        gap: in values.
 
     Returns:
-        float64 `(down * (height + gap) - gap, across * (width + gap) - gap)`, with the 3 behind if there was one.
+        `(values, repeats)`: float64 `(down * (height * repeats + 1) - 1, across * (width * repeats + 1) - 1)`, with the
+        3 behind if there was one, where each value stands `repeats` times in both directions.
     """
-    down, across, height, width, *channels = np.shape(tiles)
-    framed = np.full((down, height + gap, across, width + gap, *channels), np.nan)
+    repeats = -(-TILE // min(np.shape(tiles)[2:4]))
+    tiles = np.repeat(np.repeat(tiles, repeats, 2), repeats, 3)
+    down, across, height, width, *channels = tiles.shape
+    framed = np.full((down, height + 1, across, width + 1, *channels), np.nan)
     framed[:, :height, :, :width] = np.swapaxes(tiles, 1, 2)
-    return framed.reshape(down * (height + gap), across * (width + gap), *channels)[: -gap or None, : -gap or None]
+    return framed.reshape(down * (height + 1), across * (width + 1), *channels)[:-1, :-1], repeats
