@@ -1,6 +1,6 @@
 """A `DebugReport` as a picture."""
 
-import io
+from keras_vit_plugin.plot_style import LIGHT, as_picture, legend, new_figure, paint
 
 from .files import write_atomically
 
@@ -14,10 +14,10 @@ def draw(report, path):
         report: a `DebugReport`.
         path: where to, ending in `.png`.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 9), layout="constrained")
+    figure = new_figure(LIGHT, 8.3, 9)
     curve, shares, saturated = figure.subplots(3, sharex=True)
+    for axis in (curve, shares, saturated):
+        paint(axis, LIGHT)
     places = report.by("place")
     names = list(places)
 
@@ -34,13 +34,9 @@ def draw(report, path):
         shares.bar(names, heights, bottom=below, label=kind)
         below = [low + height for low, height in zip(below, heights)]
     shares.set_ylabel("share of the logits' error, %")
-    shares.legend(fontsize=8)
+    legend(shares, LIGHT, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
-    saturated.bar(names, [100 * max(op.saturated for op in ops) for ops in places.values()], color="tab:red")
+    saturated.bar(names, [100 * max(op.saturated for op in ops) for ops in places.values()], color=LIGHT.series[1])
     saturated.set_ylabel("most saturated tensor, % of values")
     saturated.tick_params(axis="x", rotation=45)
-    for axis in (curve, shares, saturated):
-        axis.grid(alpha=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=110)
-    write_atomically(path, picture.getvalue())
+    write_atomically(path, as_picture(figure))

@@ -6,23 +6,25 @@ import io
 
 from PIL import Image
 
+from keras_vit_plugin.plot_style import DARK, LIGHT, PAGE_STYLE, as_picture, legend, new_figure, paint
+
 from .answers import MULTI_LABEL
 from .classify import class_names
 
 SHOWN_IMAGES = 5
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; color: #222; }
-h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; }
-td, th { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; overflow-wrap: anywhere; }
+STYLE = (
+    PAGE_STYLE
+    + """
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; }
-.tile { background: #f3f5f7; border-radius: .5rem; padding: .75rem; } .tile b { display: block; font-size: 1.35rem; }
-.bar { background: #4c78a8; height: .8rem; border-radius: .2rem; } .outside .bar { background: #e45756; }
+.tile { background: var(--panel); border-radius: .5rem; padding: .75rem; }
+.tile b { display: block; font-size: 1.35rem; }
+.outside .bar { background: var(--warn); } .scroll { overflow-x: auto; }
 .changed { display: flex; flex-wrap: wrap; gap: 1rem; } .changed figure { margin: 0; width: 10.5rem; }
-.changed img { width: 100%; border-radius: .3rem; image-rendering: auto; } figcaption, .note { font-size: .85rem; }
-pre { background: #f3f5f7; border-radius: .5rem; padding: .75rem; overflow-x: auto; font-size: .85rem; }
-img.plot { max-width: 100%; } .failed { background: #fde8e8; }
+.changed img { width: 100%; border-radius: .3rem; }
+pre { background: var(--panel); border-radius: .5rem; padding: .75rem; overflow-x: auto; font-size: .85rem; }
+img.plot { width: 100%; max-width: 52rem; } .failed { border: 2px solid var(--wrong); }
 """
+)
 
 
 def as_page(report, images, labels):
@@ -92,31 +94,32 @@ def _choice_section(report):
     names = "tried", "MB", "same answers", "at least, 90 % certain", "top-1, points", "relative error", "SNR dB"
     heads = "".join(f"<th>{name}" for name in names)
     rows = "".join(map(row, report.tried))
-    return f"<h2>Why this file</h2><p>{html.escape(report.choice)}</p><table><tr>{heads}{rows}</table>"
+    table = f'<div class="scroll"><table><tr>{heads}{rows}</table></div>'
+    return f"<h2>Why this file</h2><p>{html.escape(report.choice)}</p>{table}"
 
 
 def _block_section(report):
     if not report.block_snr_db:
         return ""
-    picture = _png(_draw_blocks(report.block_snr_db, report.parity.snr_db))
-    return f'<h2>Where the error enters</h2><img class="plot" alt="SNR after each block" src="{picture}">'
+    light, dark = (_png(_draw_blocks(report.block_snr_db, report.parity.snr_db, theme)) for theme in (LIGHT, DARK))
+    return (
+        '<h2>Where the error enters</h2><picture><source media="(prefers-color-scheme: dark)" '
+        f'srcset="{dark}"><img class="plot" alt="SNR after each block" src="{light}"></picture>'
+    )
 
 
-def _draw_blocks(block_snr_db, logits_snr_db):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 3), layout="constrained")
+def _draw_blocks(block_snr_db, logits_snr_db, theme):
+    figure = new_figure(theme, 8.3, 3)
     axis = figure.subplots()
-    axis.plot(range(1, len(block_snr_db) + 1), block_snr_db, marker="o", label="tokens after the block")
-    axis.axhline(logits_snr_db, color="#e45756", linestyle="--", label="logits")
+    paint(axis, theme)
+    blocks = range(1, len(block_snr_db) + 1)
+    axis.plot(blocks, block_snr_db, marker="o", label="tokens after the block")
+    axis.axhline(logits_snr_db, color=theme.series[1], linestyle="--", label="logits")
     axis.set_xlabel("block")
     axis.set_ylabel("SNR against Keras, dB")
-    axis.set_xticks(range(1, len(block_snr_db) + 1))
-    axis.grid(alpha=0.3)
-    axis.legend()
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return stream.getvalue()
+    axis.set_xticks(blocks[:: -(-len(blocks) // 24)])
+    legend(axis, theme)
+    return as_picture(figure)
 
 
 def _changed_section(report, images, labels):
@@ -156,7 +159,7 @@ def _ops_section(file):
 
     rows = "".join(row(name, count) for name, count in file.ops.items())
     summary = f"{sum(file.ops.values())} ops, {file.delegate_partitions} XNNPACK partition(s)"
-    return f"<h2>What is in the file: {summary}</h2><table>{rows}</table>"
+    return f'<h2>What is in the file: {summary}</h2><div class="scroll"><table>{rows}</table></div>'
 
 
 def _rewrites_section(report):

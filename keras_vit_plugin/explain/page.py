@@ -19,6 +19,7 @@ from keras_vit_plugin.explain.panels import (
     share,
 )
 from keras_vit_plugin.explain.render import (
+    ATTENTION,
     SIMILARITY,
     filters_as_rgb,
     in_colour,
@@ -28,6 +29,7 @@ from keras_vit_plugin.explain.render import (
 )
 from keras_vit_plugin.plot_style import PAGE_STYLE
 
+COLOURS = 64  # of a map's colour scale
 STYLE = (
     PAGE_STYLE
     + """
@@ -100,7 +102,7 @@ def _heads(explanation):
         for place in range(across):
             grid = tiles[row, place]
             name = f"{down_name} {row + 1}, {across_name} {place + 1}: at most {share(grid.max())} to a patch"
-            cells.append(_image(_png(in_colour(of_largest(grid))), name, "pixels"))
+            cells.append(_image(_map_png(of_largest(grid)), name, "pixels"))
     return (
         f"<h2>Every layer and head</h2><p>{html.escape(heads_words(explanation))}</p>"
         + _scale("nothing", "the largest of each map")
@@ -120,9 +122,9 @@ def _positions(explanation):
         return ""
     similarity = explanation.positions
     down, across = similarity.shape[:2]
-    colours = in_colour(stretched(similarity), SIMILARITY)
+    values = stretched(similarity)
     cells = "".join(
-        _image(_png(colours[row, column]), f"position {row + 1} down, {column + 1} across", "pixels")
+        _image(_map_png(values[row, column], SIMILARITY), f"position {row + 1} down, {column + 1} across", "pixels")
         for row in range(down)
         for column in range(across)
     )
@@ -162,15 +164,22 @@ def _image(source, name, css=""):
     return f'<img class="{css}" alt="{name}" title="{name}" src="{source}">'
 
 
+def _map_png(values, colour_map=ATTENTION):
+    """Values 0..1 `(rows, columns)` as a picture of `COLOURS` colours: a page of a large model has hundreds of them."""
+    image = Image.fromarray((np.asarray(values) * (COLOURS - 1)).round().astype(np.uint8))
+    image.putpalette(in_colour(np.linspace(0, 1, COLOURS), colour_map).tobytes())
+    return _encoded(image, "png", optimize=True)
+
+
 def _png(pixels):
-    return "data:image/png;base64," + _encoded(pixels, format="png", optimize=True)
+    return _encoded(Image.fromarray(np.ascontiguousarray(pixels)), "png", optimize=True)
 
 
 def _jpeg(pixels):
-    return "data:image/jpeg;base64," + _encoded(pixels, format="jpeg", quality=85)
+    return _encoded(Image.fromarray(np.ascontiguousarray(pixels)), "jpeg", quality=85)
 
 
-def _encoded(pixels, **options):
+def _encoded(image, kind, **options):
     stream = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, **options)
-    return base64.b64encode(stream.getvalue()).decode()
+    image.save(stream, kind, **options)
+    return f"data:image/{kind};base64," + base64.b64encode(stream.getvalue()).decode()

@@ -69,7 +69,7 @@ def test_errors():
     model = kv.build("vit_test")
     with pytest.raises(ValueError, match=r"model's shape \(16, 16, 3\), got \(8, 8, 3\)"):
         explain.attention_maps(model, np.zeros((8, 8, 3)))
-    with pytest.raises(ValueError, match="got Sequential"):
+    with pytest.raises(ValueError, match="got a Sequential"):
         explain.attention_maps(keras.Sequential(), np.zeros((8, 8, 3)))
     with pytest.raises(ValueError, match="layers, heads, tokens, tokens"):
         explain.attention_rollout(np.zeros((5, 5)))

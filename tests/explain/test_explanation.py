@@ -1,0 +1,257 @@
+"""What `keras-vit explain` shows: the arrays before drawing, the page, the picture, and what is refused."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from conftest import functional_model, pixels, randomize
+from PIL import Image
+
+import keras_vit_plugin as kv
+from keras_vit_plugin import explain
+from keras_vit_plugin.cli import main
+from keras_vit_plugin.explain import panels, render
+from keras_vit_plugin.explain.attention import run_attention
+from keras_vit_plugin.explain.pictures import attention_panels
+
+
+def photo_of(model):
+    return pixels(model.image_shape, 1)[0]
+
+
+def of(model, **options):
+    return explain.explanation_of(model, photo_of(model), 1 / 255, 0.0, **options)
+
+
+def made_up(layers=2, heads=3, rows=2, columns=3, shape=(16, 24, 3), **changes):
+    """An explanation of random arrays."""
+    generator = np.random.default_rng(0)
+    values = {
+        "photo": pixels(shape, 1)[0],
+        "answer": (("<b>cat</b> & dog", 0.75), ("dog", 0.25)),
+        "reader": "class token",
+        "heads": generator.random((layers, heads, rows, columns)),
+        "rollout": generator.random((rows, columns)),
+        "positions": generator.uniform(-1, 1, (rows, columns, rows, columns)),
+        "filters": generator.uniform(-1, 1, (4, 3, 2, 3)),
+        "notes": ("A note <i>.",),
+    }
+    return explain.Explanation(**{**values, **changes})
+
+
+@pytest.fixture(scope="module")
+def distilled():
+    keras.utils.set_random_seed(0)
+    model = kv.build("deit_distilled_test")
+    randomize(model)
+    return model
+
+
+def test_maps_are_those_of_the_tokens_that_the_answer_is_read_from(tiny_model):
+    shown = of(tiny_model)
+    maps = explain.attention_maps(tiny_model, (photo_of(tiny_model) / 255).astype("float32"))
+    trunk = getattr(tiny_model, "backbone", tiny_model)
+    prefix = trunk.tokens.num_prefix_tokens
+    if getattr(tiny_model, "pooling", None) != "token":
+        expected, reader = maps[:, :, prefix:].mean(2), "mean over the patches"
+    elif trunk.use_distillation_token:
+        expected, reader = maps[:, :, :2].mean(2), "class token and distillation token"
+    else:
+        expected, reader = maps[:, :, 0], "class token"
+    np.testing.assert_allclose(shown.heads.reshape(*maps.shape[:2], -1), expected[..., prefix:], rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(shown.layers, shown.heads.mean(1))
+    assert shown.reader == reader
+
+
+def test_rollout_is_that_of_all_layers(distilled):
+    shown = of(distilled)
+    maps = explain.attention_maps(distilled, (photo_of(distilled) / 255).astype("float32"))
+    expected = explain.attention_rollout(maps)[:2, 2:].mean(0).reshape(4, 4)
+    np.testing.assert_allclose(shown.rollout, expected, rtol=1e-4)
+    assert np.abs(shown.rollout - explain.attention_rollout(maps[-1:])[:2, 2:].mean(0).reshape(4, 4)).max() > 1e-3
+    grids = [grid for grid, _ in panels.overview_panels(shown)]
+    assert grids[0] is None and grids[2] is shown.rollout
+    np.testing.assert_array_equal(grids[1], shown.layers[-1])
+
+
+def test_drawn_panels_of_attention_are_rollout_and_layers(distilled):
+    grid, maps = run_attention(distilled, np.zeros(distilled.image_shape, np.float32))
+    drawn = dict(attention_panels(grid, maps))
+    assert list(drawn) == ["image", "rollout", "layer 1", "layer 2"] and drawn["image"] is None
+    np.testing.assert_allclose(drawn["rollout"], explain.token_attention(distilled, explain.attention_rollout(maps)))
+    np.testing.assert_allclose(drawn["layer 1"], explain.token_attention(distilled, maps[0].mean(0)))
+    assert np.abs(drawn["rollout"] - drawn["layer 2"]).max() > 1e-3
+
+
+def test_a_model_of_ones_own_is_explained_and_left_as_it_was():
+    model = functional_model()
+    image = pixels((16, 16, 3), 1)[0]
+    before = model(image[None].astype("float32"))
+    shown = explain.explanation_of(model, image, 1.0, 0.0)
+    assert shown.heads.shape == (1, 2, 4, 4) and shown.reader == "class token"
+    np.testing.assert_array_equal(before, model(image[None].astype("float32")))
+    assert not [layer.name for layer in model._flatten_layers() if "call" in vars(layer)]
+
+
+def test_answer_names_the_most_likely_classes(distilled):
+    count = distilled.num_classes
+    shown = of(distilled, labels=[f"name {index}" for index in range(count)])
+    logits = np.asarray(distilled(photo_of(distilled)[None] / 255))[0]
+    assert shown.answer[0][0] == f"name {logits.argmax()}"
+    assert [share for _, share in shown.answer] == sorted((share for _, share in shown.answer), reverse=True)
+    np.testing.assert_allclose(shown.answer[0][1], np.exp(logits).max() / np.exp(logits).sum(), rtol=1e-4)
+    with pytest.raises(ValueError, match="`labels` must hold one name per class"):
+        of(distilled, labels=["one"])
+
+
+def test_position_similarity_is_the_cosine_of_the_patches_positions(distilled):
+    similarity = explain.position_similarity(distilled)
+    rows = np.asarray(distilled.backbone.tokens.position_embedding)[0, 2:].reshape(4, 4, -1)
+    one, other = rows[1, 2], rows[3, 0]
+    expected = one @ other / np.linalg.norm(one) / np.linalg.norm(other)
+    np.testing.assert_allclose(similarity[1, 2, 3, 0], expected, rtol=1e-4)
+    np.testing.assert_allclose(similarity[1, 2, 1, 2], 1, rtol=1e-5)
+
+
+def test_positions_that_are_zero_are_said_and_not_compared():
+    model = kv.build("simple_vit_test")
+    shown = of(model)
+    assert shown.positions is None and any("are zero" in note for note in shown.notes)
+    assert any("no class token" in note for note in shown.notes)
+    with pytest.raises(ValueError, match="nothing to compare. All position embeddings are zero"):
+        explain.position_similarity(model)
+    assert "Position embeddings" not in explain.explanation_page(shown, "x")
+
+
+def test_patch_filters_are_principal_components():
+    model = kv.build("vit_test")
+    kernel = np.asarray(model.backbone.patch_embedding.projection.kernel)
+    direction = np.random.default_rng(0).normal(size=kernel.shape[:3])
+    strength = np.random.default_rng(1).normal(size=kernel.shape[3])
+    model.backbone.patch_embedding.projection.kernel.assign(direction[..., None] * strength + kernel / 1000)
+    first = explain.patch_filters(model, most=3)
+    assert first.shape == (3, *kernel.shape[:3]) and np.abs(first).max() == 1
+    assert abs(np.corrcoef(first[0].ravel(), direction.ravel())[0, 1]) > 0.999
+
+
+def test_validation_curves_are_validation_values():
+    history = {"loss": [3, 2], "val_loss": [4, 5], "sparse_categorical_accuracy": [0.1, 0.2], "val_loss2": [9]}
+    assert explain.training_curves(history) == {
+        "loss": {"training": [3, 2], "validation": [4, 5]},
+        "accuracy": {"training": [0.1, 0.2]},
+    }
+
+
+def test_the_photo_is_grey_where_the_map_is_least_and_bright_where_it_is_largest():
+    photo = np.full((32, 64, 3), 100, np.uint8)
+    shown = render.photo_with(photo, np.array([[0.1, 0.9]])).astype(int)
+    left, right = shown[:, : shown.shape[1] // 2], shown[:, shown.shape[1] // 2 :]
+    assert right.sum() > 1.5 * left.sum() and max(shown.shape) >= render.LEAST_SIDE
+    np.testing.assert_array_equal(render.photo_with(photo, None), render.as_rgb(photo))
+    np.testing.assert_array_equal(render.stretched(np.full((2, 2), 7.0)), np.full((2, 2), 0.5))
+
+
+def test_mosaic_places_every_tile():
+    tiles = np.arange(2 * 3 * 16 * 16).reshape(2, 3, 16, 16)
+    values, repeats = render.mosaic(tiles)
+    assert values.shape == (33, 50) and repeats == 1 and np.isnan(values[16]).all() and np.isnan(values[:, 16]).all()
+    np.testing.assert_array_equal(values[17:, 34:], tiles[1, 2])
+
+
+def test_the_longer_of_layers_and_heads_goes_across():
+    many_layers, many_heads = made_up(layers=5, heads=2), made_up(layers=1, heads=4)
+    tiles, down, across = panels.head_tiles(many_layers)
+    assert tiles.shape[:2] == (2, 5) and (down, across) == ("head", "layer")
+    np.testing.assert_array_equal(tiles[1, 3], many_layers.heads[3, 1])
+    assert panels.head_tiles(many_heads)[0].shape[:2] == (1, 4) and panels.head_tiles(many_heads)[1:] == (
+        "layer",
+        "head",
+    )
+
+
+def test_maps_that_show_nothing_say_so():
+    assert "nearly even, 25\u00a0% to each" in panels.range_words(np.array([[0.25, 0.26], [0.25, 0.24]]))
+    assert panels.range_words(np.array([[0.01, 0.5]])) == "1\u00a0% (grey) to 50\u00a0% (bright) to a patch"
+
+
+def test_the_page_needs_nothing_beside_it_and_escapes_names():
+    page = explain.explanation_page(made_up(), "<script>alert(1)</script>")
+    assert set(re.findall(r'src="(\w+:\w+/\w+)', page)) == {"data:image/png", "data:image/jpeg"}
+    assert "http" not in page and "<script" not in page and "<b>cat" not in page and "<i>" not in page
+    assert "&lt;b&gt;cat&lt;/b&gt; &amp; dog" in page and "prefers-color-scheme: dark" in page
+    assert page.count("<figure>") == 3 + 2 and page.count('title="layer') == 6
+    assert "width=device-width" in page
+
+
+def test_a_page_of_many_layers_stays_small():
+    photo = np.indices((384, 384)).sum(0)[..., None].repeat(3, 2).astype(np.uint8)
+    page = explain.explanation_page(made_up(24, 16, 24, 24, photo=photo), "large")
+    assert page.count('title="head') == 24 * 16 and page.count("<figure>") == 3 + 24
+    assert len(page) < 2e6
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": 2, "columns": 12, "shape": (16, 96, 3)},
+        {"layers": 1, "heads": 1, "positions": None, "shape": (16, 24, 1)},
+        {"layers": 14, "heads": 1, "shape": (96, 16, 5), "answer": (), "notes": ()},
+    ],
+)
+def test_pictures_of_odd_shapes(changes, tmp_path):
+    shown = made_up(**changes)
+    explain.write_explanation(shown, "odd", tmp_path / "o.png", "dark")
+    picture = np.asarray(Image.open(tmp_path / "o.png").convert("RGB"))
+    assert picture.std() > 5 and tuple(picture[0, 0]) == (13, 17, 23)  # the dark page's colour
+    assert "<figure>" in explain.explanation_page(shown, "odd")
+
+
+def test_models_that_cannot_be_explained_are_refused_in_a_sentence():
+    with pytest.raises(ValueError, match="must have one PatchEmbedding and .* got a Sequential with 0 and 0 of them"):
+        explain.explain_photo(keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()]), "x.png")
+    images = keras.Input((16, 16, 3))
+    x = kv.layers.PatchEmbedding(4, 16)(images)
+    x = keras.layers.AveragePooling1D(2)(kv.layers.EncoderBlock(2, 32)(x))
+    model = keras.Model(images, kv.layers.MeanPooling()(kv.layers.EncoderBlock(2, 32)(x)))
+    with pytest.raises(ValueError, match="cannot be laid over the image: its layers see 2 heads of 16 tokens, 2 heads"):
+        explain.attention_maps(model, np.zeros((16, 16, 3)))
+
+
+def command(*arguments, code=0):
+    result = CliRunner().invoke(main, ["explain", *map(str, arguments)])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_the_command_writes_a_page_and_a_picture(tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(pixels((40, 90, 3), 1)[0]).save(photo)  # a wide one
+    told = json.loads(command("vit_digits", photo, "--out", tmp_path / "p.html", "--json"))
+    assert told["answer"][0]["label"] in "0123456789" and told["heads"] == 4 and len(told["layers"]) == 4
+    page = (tmp_path / "p.html").read_text()
+    assert "vit_digits on photo.png" in page
+    assert "Written" in command("vit_digits", photo, "--out", tmp_path / "p.png", "--theme", "dark")
+    assert Image.open(tmp_path / "p.png").size[0] > 1000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("photo.png", "--out", "x.gif"), "`out` must end in .html or .png, got out='x.gif'"),
+        (("photo.png", "--out", "no/x.png"), "`out` cannot be written"),
+        (("none.png", "--out", "x.png"), "No photo: 'none.png'"),
+        (("text.png", "--out", "x.png"), "text.png is no image that can be read"),
+        (("photo.png", "--out", "x.png", "--theme", "blue"), "`theme` must be one of light, dark, got theme='blue'"),
+        (("photo.png", "--out", "x.html", "--theme", "dark"), "`theme` is for a picture"),
+    ],
+)
+def test_the_command_refuses_in_a_sentence(arguments, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("no picture")
+    Image.fromarray(pixels((8, 8, 3), 1)[0]).save("photo.png")
+    said = command("vit_digits", *arguments, code=1)
+    assert sentence in said and "Traceback" not in said
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("x.")]
