@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz fuzz-files notebook lint benchmark matrix hashes clean
+.PHONY: demo web test test-long fuzz fuzz-files notebook lint benchmark matrix pictures hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -80,6 +80,10 @@ matrix: .venv/installed .venv-device/installed $(LITERT_JS)
 	.venv-benchmark/bin/python $(PINNED) hashes/benchmark.txt
 	.venv-benchmark/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
+
+# The pictures of README and docs but docs/benchmark.png, in light and dark.
+pictures: .venv/installed
+	.venv/bin/python docs/draw_pictures.py
 
 # After a change of versions in `constraints*.txt`: the hashes of their files, for every platform, which `pip` checks.
 hashes:

@@ -36,7 +36,7 @@ def draw(report, path):
     shares.set_ylabel("share of the logits' error, %")
     legend(shares, LIGHT, fontsize=9, loc="upper left", bbox_to_anchor=(1, 1))
 
-    saturated.bar(names, [100 * max(op.saturated for op in ops) for ops in places.values()], color=LIGHT.series[1])
+    saturated.bar(names, [100 * max(op.saturated for op in ops) for ops in places.values()], color=LIGHT.series[-1])
     saturated.set_ylabel("most saturated tensor, % of values")
     saturated.tick_params(axis="x", rotation=45)
     write_atomically(path, as_picture(figure))

@@ -18,11 +18,11 @@ STYLE = (
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .75rem; }
 .tile { background: var(--panel); border-radius: .5rem; padding: .75rem; }
 .tile b { display: block; font-size: 1.35rem; }
-.outside .bar { background: var(--warn); } .scroll { overflow-x: auto; }
+.outside .bar { background: var(--warn); }
 .changed { display: flex; flex-wrap: wrap; gap: 1rem; } .changed figure { margin: 0; width: 10.5rem; }
 .changed img { width: 100%; border-radius: .3rem; }
 pre { background: var(--panel); border-radius: .5rem; padding: .75rem; overflow-x: auto; font-size: .85rem; }
-img.plot { width: 100%; max-width: 52rem; } .failed { border: 2px solid var(--wrong); }
+img.plot { width: 100%; min-width: 34rem; max-width: 52rem; } .failed { border: 2px solid var(--wrong); }
 """
 )
 
@@ -103,8 +103,8 @@ def _block_section(report):
         return ""
     light, dark = (_png(_draw_blocks(report.block_snr_db, report.parity.snr_db, theme)) for theme in (LIGHT, DARK))
     return (
-        '<h2>Where the error enters</h2><picture><source media="(prefers-color-scheme: dark)" '
-        f'srcset="{dark}"><img class="plot" alt="SNR after each block" src="{light}"></picture>'
+        '<h2>Where the error enters</h2><div class="scroll"><picture><source media="(prefers-color-scheme: dark)" '
+        f'srcset="{dark}"><img class="plot" alt="SNR after each block" src="{light}"></picture></div>'
     )
 
 
@@ -168,7 +168,7 @@ def _rewrites_section(report):
     rows = "".join(
         f"<tr><td>{name}<td>{html.escape(change or report.reasons[name])}" for name, change in report.changes.items()
     )
-    return f"<h2>Rewrites of the graph</h2><table>{rows}</table>"
+    return f'<h2>Rewrites of the graph</h2><div class="scroll"><table>{rows}</table></div>'
 
 
 def _picture(image, number):

@@ -125,10 +125,11 @@ PAGE_STYLE = f"""
 :root {{ color-scheme: light dark; {_variables(LIGHT)} }}
 @media (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}
 body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem;
-  color: var(--text); background: var(--background); overflow-wrap: anywhere; }}
+  color: var(--text); background: var(--background); overflow-wrap: break-word; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2rem; }}
 table {{ border-collapse: collapse; }}
-td, th {{ padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; }}
+td, th {{ padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top; max-width: 34rem; }}
+.scroll {{ overflow-x: auto; }}
 figcaption, .note {{ font-size: .85rem; color: var(--muted); }}
 .bar {{ background: var(--bar); height: .8rem; border-radius: .2rem; margin-top: .35rem; }}
 """

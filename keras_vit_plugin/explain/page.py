@@ -37,7 +37,6 @@ STYLE = (
 .photos.large { grid-template-columns: repeat(auto-fit, minmax(min(16rem, 100%), 1fr)); }
 figure { margin: 0; } figure img { width: 100%; display: block; border-radius: .3rem; }
 .pixels { image-rendering: pixelated; }
-.scroll { overflow-x: auto; }
 .maps { display: grid; gap: 2px; align-items: center; width: max-content; }
 .maps img { width: 100%; display: block; }
 .maps span { font-size: .75rem; color: var(--muted); text-align: center; padding: 0 .25rem; white-space: nowrap; }

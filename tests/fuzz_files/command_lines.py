@@ -35,6 +35,7 @@ KERAS_VIT = {
     "export": "seeds/dense.keras out.tflite",
     "verify": "seeds/dense.keras seeds/dense.tflite --images seeds/photos",
     "debug": "seeds/vit.keras seeds/vit.tflite --images seeds/photos",
+    "explain": "seeds/vit.keras seeds/photos/0.png --out out.png",
     "run": "seeds/dense.tflite seeds/photos/0.png",
     "inspect": "seeds/dense.tflite",
     "list": "",
@@ -96,7 +97,7 @@ def command_line(random):
         if option in argv:
             del argv[argv.index(option) : argv.index(option) + 2]
     else:
-        command = random.choices(list(KERAS_VIT), (6, 3, 1, 4, 2, 1))[0]
+        command = random.choices(list(KERAS_VIT), (6, 3, 1, 1, 4, 2, 1))[0]
         base = QUANTIZED if command == "export" and random.random() < 0.2 else KERAS_VIT[command]
         argv = ["keras-vit", command, *base.split()]
         option, number = random.choice(options()[command] or (("", False),))
