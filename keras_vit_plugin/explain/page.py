@@ -21,6 +21,7 @@ from keras_vit_plugin.explain.panels import (
 from keras_vit_plugin.explain.render import (
     ATTENTION,
     SIMILARITY,
+    SMALL_SIDE,
     filters_as_rgb,
     in_colour,
     of_largest,
@@ -61,7 +62,7 @@ def explanation_page(explanation, title):
     """
     photo = explanation.photo
     overview = [_figure(photo_with(photo, grid), words) for grid, words in overview_panels(explanation)]
-    layers = "".join(_figure(photo_with(photo, grid), words) for grid, words in layer_panels(explanation))
+    layers = "".join(_figure(photo_with(photo, grid, SMALL_SIDE), words) for grid, words in layer_panels(explanation))
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         _answer(explanation),

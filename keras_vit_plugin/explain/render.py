@@ -4,7 +4,8 @@ import numpy as np
 from PIL import Image
 
 ATTENTION, SIMILARITY = "inferno", "viridis"  # colour maps of matplotlib, even to the eye and for the colour-blind
-LEAST_SIDE, MOST_SIDE = 224, 448  # pixels of the longer side of a photo, so that a page is small
+LEAST_SIDE, MOST_SIDE = 224, 448  # pixels of the longer side of a photo, so that a page is small;
+SMALL_SIDE = 288  # of a photo in a row of many
 COARSE = 7  # with fewer patches in a row or column their edges are shown
 TILE = 16  # values of the shorter side of a tile, at least, so that gaps are thin beside it
 
@@ -29,31 +30,32 @@ def of_largest(maps):
     return maps / np.maximum(maps.max((-2, -1), keepdims=True), 1e-30)
 
 
-def as_rgb(photo):
+def as_rgb(photo, longest=MOST_SIDE):
     """A photo, uint8 `(H, W, C)`, as RGB; of other channels than one or three their mean."""
     if photo.shape[-1] != 3:
         photo = photo.mean(-1, keepdims=True).round().astype(np.uint8).repeat(3, -1)
     longer = max(photo.shape[:2])
-    if longer > MOST_SIDE:
-        height, width = (max(round(side * MOST_SIDE / longer), 1) for side in photo.shape[:2])
+    if longer > longest:
+        height, width = (max(round(side * longest / longer), 1) for side in photo.shape[:2])
         return np.asarray(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))
     factor = -(-LEAST_SIDE // longer)
     return photo.repeat(factor, 0).repeat(factor, 1)
 
 
-def photo_with(photo, grid):
+def photo_with(photo, grid, longest=MOST_SIDE):
     """A grid over the grey photo, from its least value, which leaves the photo grey, to its largest, which is bright.
 
     Args:
         photo: uint8 `(H, W, C)`.
         grid: `(rows, columns)`; None leaves the photo as it is.
+        longest: pixels of the longer side, at most.
 
     Returns:
-        uint8 RGB whose longer side has `LEAST_SIDE` to `MOST_SIDE` pixels.
+        uint8 RGB whose longer side has `LEAST_SIDE` to `longest` pixels.
     """
     if grid is None:
-        return as_rgb(photo)
-    grey = as_rgb(photo).mean(-1, keepdims=True)
+        return as_rgb(photo, longest)
+    grey = as_rgb(photo, longest).mean(-1, keepdims=True)
     height, width = grey.shape[:2]
     small = Image.fromarray(stretched(grid).astype(np.float32))
     method = Image.Resampling.NEAREST if min(grid.shape) < COARSE else Image.Resampling.BICUBIC
