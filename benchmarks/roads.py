@@ -60,9 +60,9 @@ def ours(model, folder, calibration):
 
 
 def keras_litert(model, folder, calibration, normalize):
-    """(a) KerasHub's ViT with Keras's LiteRT export, and (b) ai-edge-quantizer's stock recipes on its float file."""
+    """(a) KerasHub's ViT with Keras's LiteRT export, and (b) litert-quantizer's stock recipes on its float file."""
     import tensorflow as tf
-    from ai_edge_quantizer import quantizer, recipe
+    from litert_quantizer import quantizer, recipe
 
     hub = kerashub_twin(model)
 
@@ -95,7 +95,7 @@ def keras_litert(model, folder, calibration, normalize):
             ranges = engine.calibrate({"serving_default": data})
         path = folder / f"aeq_{mode}.tflite"
         path.write_bytes(engine.quantize(ranges).quantized_model)
-        yield _tflite("(b) ai-edge-quantizer", mode, path, normalize)
+        yield _tflite("(b) litert-quantizer", mode, path, normalize)
 
 
 def onnx_runtime(model, folder, calibration, normalize):

@@ -198,7 +198,7 @@ def measured_images(graph, images):
 
 
 def quantizer_ranges(graph, ranges):
-    """Ranges in the form that ai-edge-quantizer's `quantize` takes.
+    """Ranges in the form that litert-quantizer's `quantize` takes.
 
     Args:
         graph: the `Graph` of the float file.

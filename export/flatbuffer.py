@@ -354,7 +354,7 @@ def operator_code(model, name):
 def name_outputs(content, in_float):
     """Lets the signature and the graph have the same outputs.
 
-    Behind an op that it does not know, ai-edge-quantizer makes what QUANTIZE gives the output, and the signature keeps
+    Behind an op that it does not know, litert-quantizer makes what QUANTIZE gives the output, and the signature keeps
     what goes in.
 
     Args:

@@ -22,7 +22,7 @@ CONSTANTS = {  # the types whose values NumPy reads as they are stored
 class Graph:
     """The first subgraph of a file with its producers and consumers.
 
-    Tensors are indices; `name` gives what ai-edge-quantizer calls them.
+    Tensors are indices; `name` gives what litert-quantizer calls them.
     """
 
     def __init__(self, content):

@@ -19,7 +19,7 @@ from .loadable import loadable
 from .prepare import prepared
 from .round_weights import rounded_kernels, with_kernels
 
-# Ops that the runtimes compute in integer and ai-edge-quantizer does not know.
+# Ops that the runtimes compute in integer and litert-quantizer does not know.
 UNKNOWN_TO_THE_QUANTIZER = ("EXP", "REDUCE_MAX")
 TABLES = ("EXP", "GELU", "LOG", "LOGISTIC", "RSQRT", "SOFTMAX", "SQRT", "TANH")  # of 513 values in int16
 HEADROOM = {8: 1.25, 16: 2.0}  # of a range, by bits: clipping costs more than coarser steps
@@ -43,7 +43,7 @@ def quantize_integer_only(
         The file as bytes. An operator that the runtime does not load in integer stays in float, where
         `check_integer_only` finds it.
     """
-    from ai_edge_quantizer import quantizer
+    from litert_quantizer import quantizer
 
     content = prepared(content)
     graph = Graph(content)

@@ -69,7 +69,7 @@ class Int4:
             snr_db: signal-to-noise ratio of the logits, in dB, from which on no more layers go back to 8 bits.
             extra_size: most weights in 8 bits, as a share of all.
         """
-        from ai_edge_quantizer import quantizer
+        from litert_quantizer import quantizer
 
         kept = self._worth_eight_bits(snr_db, extra_size)
         kernels = self.four | {tensor: self.eight[tensor] for tensor in kept}

@@ -213,7 +213,7 @@ def _quantize(engine, graph, ranges, plan):
         ranges: of `quantizer_ranges`.
         plan: `{level: operators}`.
     """
-    from ai_edge_quantizer import quantizer
+    from litert_quantizer import quantizer
 
     fixed = plan.get(FIXED, [])
     moves = []

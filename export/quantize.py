@@ -71,7 +71,7 @@ def quantize(
 
 def _float16(content):
     """Weights in float16, dequantized when the file is loaded."""
-    from ai_edge_quantizer import quantizer
+    from litert_quantizer import quantizer
 
     with recipes.silence():
         engine = quantizer.Quantizer(content)
@@ -82,7 +82,7 @@ def _float16(content):
 
 def _dynamic(content, images):
     """Weights in int8 per channel, activations quantized on the fly; in float what the runtime does not load so."""
-    from ai_edge_quantizer import quantizer, recipe
+    from litert_quantizer import quantizer, recipe
 
     content = _rounded(content, images)
     graph = Graph(content)
@@ -102,7 +102,7 @@ def _dynamic(content, images):
 
 def _int8_weights(content, images):
     """Weights in int8 per channel, dequantized when the file is loaded."""
-    from ai_edge_quantizer import quantizer
+    from litert_quantizer import quantizer
 
     content = _rounded(content, images)
     with recipes.silence():

@@ -1,4 +1,4 @@
-"""What ai-edge-quantizer is told: how an op is quantized, and which op."""
+"""What litert-quantizer is told: how an op is quantized, and which op."""
 
 import contextlib
 import re
@@ -35,7 +35,7 @@ def silence():
 
 def dynamic(weight_bits=8, block_size=None):
     """Weights of 8 or 4 bits per channel, or per block of its inputs, activations quantized on the fly."""
-    from ai_edge_quantizer import qtyping
+    from litert_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
         weight_tensor_config=_weights(weight_bits, block_size), compute_precision=qtyping.ComputePrecision.INTEGER
@@ -47,7 +47,7 @@ def static(activation_bits=8, per_tensor=False):
 
     `per_tensor` weights are for BATCH_MATMUL, whose integer kernels read the first scale only.
     """
-    from ai_edge_quantizer import qtyping
+    from litert_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
         activation_tensor_config=qtyping.TensorQuantizationConfig(
@@ -60,7 +60,7 @@ def static(activation_bits=8, per_tensor=False):
 
 def float16_weights():
     """Weights in float16, dequantized when the file is loaded."""
-    from ai_edge_quantizer import qtyping
+    from litert_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
         weight_tensor_config=qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT),
@@ -71,7 +71,7 @@ def float16_weights():
 
 def int8_weights():
     """Weights in int8 per channel, dequantized when the file is loaded."""
-    from ai_edge_quantizer import qtyping
+    from litert_quantizer import qtyping
 
     return qtyping.OpQuantizationConfig(
         weight_tensor_config=_weights(8), compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
@@ -80,7 +80,7 @@ def int8_weights():
 
 def engine(content):
     """The quantizer of a float file."""
-    from ai_edge_quantizer import quantizer
+    from litert_quantizer import quantizer
 
     with silence():
         return quantizer.Quantizer(content)
@@ -92,7 +92,7 @@ def scope(graph, operator):
 
 
 def _weights(bits, block_size=None, per_tensor=False):
-    from ai_edge_quantizer import qtyping
+    from litert_quantizer import qtyping
 
     granularity = "CHANNELWISE" if block_size is None else f"BLOCKWISE_{block_size}"
     granularity = "TENSORWISE" if per_tensor else granularity
