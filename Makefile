@@ -67,8 +67,8 @@ lint: .venv/installed
 	.venv-device/bin/python $(PINNED) hashes/device.txt
 	touch $@
 
-# The peers and this package, side by side; needs the real data (KERAS_VIT_DATA) and writes docs/benchmark.*.
-benchmark: .venv-benchmark/installed
+# The peers and this package, side by side; needs the real data (KERAS_VIT_DATA) and writes docs/benchmark*.
+benchmark: .venv-benchmark/installed .venv-torch/installed
 	.venv-benchmark/bin/python benchmarks/compare.py
 
 # Every mode on every runtime; takes the real data where KERAS_VIT_DATA has it, and writes docs/matrix.*.
@@ -81,17 +81,24 @@ matrix: .venv/installed .venv-device/installed $(LITERT_JS)
 	.venv-benchmark/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The pictures of README and docs but docs/benchmark.png, in light and dark.
+# The pictures of README and docs but those of the benchmark and of the web page, in light and dark.
 pictures: .venv/installed
 	.venv/bin/python docs/draw_pictures.py
+
+# PyTorch, litert-torch and ExecuTorch want other versions than the peers beside them. It takes 6 GB: PyTorch's build for
+# Linux loads CUDA's libraries, used or not.
+.venv-torch/installed: hashes/torch.txt
+	$(PYTHON) -m venv .venv-torch
+	.venv-torch/bin/python $(PIP) --no-deps --require-hashes --requirement hashes/torch.txt
+	touch $@
 
 # After a change of versions in `constraints*.txt`: the hashes of their files, for every platform, which `pip` checks.
 hashes:
 	$(PYTHON) -m venv .venv-uv
 	.venv-uv/bin/python $(PIP) uv==0.13.9
-	for name in main device benchmark node; do .venv-uv/bin/uv pip compile --quiet --no-header --no-annotate --no-deps \
+	for name in main device benchmark torch node; do .venv-uv/bin/uv pip compile --quiet --no-header --no-annotate --no-deps \
 		--generate-hashes --python-version 3.11 --output-file hashes/$$name.txt \
 		constraints$$(test $$name = main || echo -$$name).txt || exit 1; done
 
 clean:
-	rm -rf .venv .venv-device .venv-benchmark .venv-node .venv-uv demo-output cifar10-output examples/web/site examples/web/node_modules
+	rm -rf .venv .venv-device .venv-benchmark .venv-torch .venv-node .venv-uv demo-output cifar10-output examples/web/site examples/web/node_modules

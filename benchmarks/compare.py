@@ -1,122 +1,209 @@
 """Side by side against the peers: the same DeiT-tiny weights and photos through every road, in one run.
 
     python benchmarks/compare.py --data DATA --output docs
+    python benchmarks/compare.py --draw docs
 
-DATA holds `weights/deit_tiny_patch16_224_in1k.npz`, `imagenet_calibration` and `imagenet_eval`. Writes
-`benchmark.json`, `benchmark.md` and `benchmark.png`. The rounds are interleaved, so a busy moment hits every road;
-medians are over at least 50 rounds. Where qemu is installed, the ARM instructions of every `.tflite` are counted too.
+DATA holds `weights/deit_tiny_patch16_224_in1k.npz`, `imagenet_calibration`, `imagenet_eval` and `imagenet_test`. Writes
+`benchmark.json`, and from it the page and the pictures; `--draw` writes these two again. The rounds are interleaved, so
+a busy moment hits every road; medians are over at least 50 rounds. Where qemu is installed, the ARM instructions of
+every `.tflite` are counted too.
 """
 
 import argparse
 import json
 import os
 import platform
+import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-import arm
 import numpy as np
-import roads
-
-import keras_vit_plugin as kv
-from keras_vit_plugin.export.images import gather_images, gather_labelled
-from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.progress import track
-from keras_vit_plugin.export.verify import compare, keras_logits
+import page
+import picture
 
 CALIBRATION_IMAGES = 64
+SETS = ("imagenet_eval", "imagenet_test")  # methods were chosen on the first; the second is for figures only
 THREADS = (1, 2)
 OPENINGS = 6  # every file is loaded anew so often: where its memory lies changes its speed by some percent
+LEAST_ROUNDS = 50  # for a median to quote
 
 
 def main():
+    arguments = parsed()
+    if arguments.draw:
+        write(json.loads((arguments.draw / "benchmark.json").read_text()), arguments.draw)
+        return
+
+    import roads
+
+    import keras_vit_plugin as kv
+    from keras_vit_plugin.export.progress import print_lines
+
+    weights = arguments.data / "weights" / "deit_tiny_patch16_224_in1k.npz"
+    with print_lines(), tempfile.TemporaryDirectory() as name:
+        model = kv.build(roads.PRESET, weights=weights)
+        sets = photos(model, arguments.data, arguments.photos)
+        image = next(iter(sets.values()))[0][0]
+        candidates, failures = make(model, weights, arguments, Path(name))
+        instructions = count_on_arm(candidates, image, arguments.arm)
+        judged = judge(candidates, sets)
+        medians = {threads: time_interleaved(candidates, image, threads, arguments.rounds) for threads in THREADS}
+    measured = {
+        "commit": commit(),
+        "cpu": processor(),
+        "rounds": arguments.rounds,
+        "photos": {name: len(images) for name, (images, *_) in sets.items()},
+        "keras_top1": {name: float((logits.argmax(-1) == labels).mean()) for name, (_, labels, logits) in sets.items()},
+        "rows": [
+            {
+                "road": candidate.road,
+                "mode": candidate.mode,
+                "made_by": candidate.made_by,
+                "milliseconds": {str(threads): round(medians[threads][i], 3) for threads in THREADS},
+                "judged": judged[i],
+                "size_bytes": candidate.size_bytes,
+            }
+            for i, candidate in enumerate(candidates)
+        ],
+        "failures": [vars(failure) for failure in failures],
+        "arm": instructions,
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "benchmark.json").write_text(json.dumps(measured, indent=1) + "\n")
+    write(measured, arguments.output)
+
+
+def parsed():
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     default = Path(__file__).parents[2] / "shared" / "data"
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("KERAS_VIT_DATA", default)))
-    parser.add_argument("--output", type=Path, default=Path("docs"))
+    parser.add_argument("--output", type=Path, help="a folder; docs, if nothing is left out")
     parser.add_argument("--rounds", type=int, default=90)
+    parser.add_argument("--photos", type=int, default=500, help="of each set")
+    parser.add_argument("--only", help="roads whose name has this in it, such as (c); needs --output")
     parser.add_argument("--arm", type=Path, default=Path(".arm"), help="where the ARM userland is unpacked, once")
+    parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write page and pictures of FOLDER/benchmark.json")
     arguments = parser.parse_args()
-    if arguments.rounds < 50:
-        parser.error(f"--rounds must be at least 50 for a median to quote, got {arguments.rounds}")
+    for name, value in (("--rounds", arguments.rounds), ("--photos", arguments.photos)):
+        if value < 1:
+            parser.error(f"{name} must be at least 1, got {value}")
+    partial = arguments.only or arguments.rounds < LEAST_ROUNDS or arguments.photos < 500
+    if partial and not arguments.output:
+        parser.error(f"--only, fewer than {LEAST_ROUNDS} rounds or 500 photos are for trying: they need an --output")
+    arguments.output = arguments.output or Path("docs")
+    return arguments
 
-    model = kv.build(roads.PRESET, weights=arguments.data / "weights" / "deit_tiny_patch16_224_in1k.npz")
-    preprocessing = preprocessing_of(model)
-    calibration = gather_images(
-        arguments.data / "imagenet_calibration", preprocessing, "calibration", CALIBRATION_IMAGES
-    )
-    images, labels = gather_labelled(arguments.data / "imagenet_eval", None, preprocessing, (), model.num_classes)
-    reference = keras_logits(model, images, *pixel_normalization(model, 3))
+
+def photos(model, data, count):
+    """`{set: (uint8 images, labels, the Keras model's logits)}`."""
+    from keras_vit_plugin.export.images import gather_labelled
+    from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
+    from keras_vit_plugin.export.verify import keras_logits
+
+    sets = {}
+    for name in SETS:
+        images, labels = gather_labelled(data / name, None, preprocessing_of(model), (), model.num_classes)
+        images, labels = images[:count], labels[:count]
+        sets[name] = images, labels, keras_logits(model, images, *pixel_normalization(model, 3))
+    return sets
+
+
+def make(model, weights, arguments, folder):
+    """The files of every road that `--only` leaves: candidates, and failures with their reason."""
+    import roads
+
+    from keras_vit_plugin.export.images import gather_images
+    from keras_vit_plugin.export.preprocessing import preprocessing_of
+
+    photos = arguments.data / "imagenet_calibration"
+    images = gather_images(photos, preprocessing_of(model), "calibration", CALIBRATION_IMAGES)
     normalize = roads.normalizer(model)
-
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        candidates = [
-            *roads.keras_litert(model, folder, calibration, normalize),
-            *roads.onnx_runtime(model, folder, calibration, normalize),
-            *roads.openvino(model, folder, calibration, normalize),
-            *roads.ours(model, folder, arguments.data / "imagenet_calibration"),
-        ]
-        instructions = count_on_arm(candidates, images[0], arguments.arm)
-        parities = [judge(candidate, images, labels, reference) for candidate in candidates]
-        medians = {threads: time_interleaved(candidates, images[0], threads, arguments.rounds) for threads in THREADS}
-
-    rows = [
-        {
-            "road": candidate.road,
-            "mode": candidate.mode,
-            "threads": threads,
-            "median_ms": round(medians[threads][i], 3),
-            "agreement": parity.agreement,
-            "snr_db": round(parity.snr_db, 2),
-            "top1": parity.top1_accuracy_tflite,
-            "size_bytes": candidate.size_bytes,
-        }
-        for threads in THREADS
-        for i, (candidate, parity) in enumerate(zip(candidates, parities))
-    ]
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    (arguments.output / "benchmark.json").write_text(json.dumps(rows, indent=1) + "\n")
-    table = as_markdown(rows, len(images), arguments.rounds)
-    (arguments.output / "benchmark.md").write_text(table + arm_as_markdown(instructions))
-    (arguments.output / "benchmark_arm.json").write_text(json.dumps(instructions, indent=1) + "\n")
-    draw(rows, arguments.output / "benchmark.png")
+    ways = {
+        "(a) KerasHub + Keras export, (b) litert-quantizer": lambda: roads.keras_litert(
+            model, folder, images, normalize
+        ),
+        "(c) ONNX Runtime": lambda: roads.onnx_runtime(weights, folder, images, normalize),
+        "(d) OpenVINO + NNCF": lambda: roads.openvino(model, folder, images, normalize),
+        "(e) keras-vit-plugin": lambda: roads.ours(model, folder, photos),
+        "(f) litert-torch": lambda: roads.litert_torch(weights, folder, images, normalize),
+        "(g) ExecuTorch + XNNPACK": lambda: roads.executorch(weights, folder, images, normalize),
+    }
+    made = []
+    for name, way in ways.items():
+        if not arguments.only or arguments.only.lower() in name.lower():
+            started = time.monotonic()
+            for each in way():
+                made.append(each)
+                print(f"{each.road}: {each.mode}, {time.monotonic() - started:.0f} s", flush=True)
+    failures = [each for each in made if isinstance(each, roads.Failure)]
+    return [each for each in made if each not in failures], failures
 
 
-def judge(candidate, images, labels, reference):
-    """A `ParityReport` of the candidate on all images."""
-    run = candidate.open(max(THREADS))
-    logits = [run(candidate.prepare(image[None])) for image in track(images, f"{candidate.road}: {candidate.mode}")]
-    return compare(reference, np.stack(logits).astype(np.float32), labels)
+def judge(candidates, sets):
+    """`{set: {agreement, snr_db, top1}}` of each candidate; two are judged at a time, on a thread each."""
+    from keras_vit_plugin.export.progress import track
+    from keras_vit_plugin.export.verify import compare
+
+    def judged(candidate, name):
+        images, labels, reference = sets[name]
+        run = candidate.open(1)
+        logits = np.stack([run(candidate.prepare(image[None])) for image in images]).astype(np.float32)
+        parity = compare(reference, logits, labels)
+        return {"agreement": parity.agreement, "snr_db": round(parity.snr_db, 2), "top1": parity.top1_accuracy_tflite}
+
+    with ThreadPoolExecutor(2) as pool:
+        # The slowest, int16x8, first: it takes as long as all others.
+        order = sorted(range(len(candidates)), key=lambda i: candidates[i].mode != "int16x8")
+        tasks = {pool.submit(judged, candidates[i], name): (i, name) for i in order for name in sets}
+        answers = {tasks[done]: done.result() for done in track(as_completed(tasks), "Judging", len(tasks))}
+    return [{name: answers[i, name] for name in sets} for i in range(len(candidates))]
 
 
 def time_interleaved(candidates, image, threads, rounds):
     """Median milliseconds of one image per candidate, the candidates taking turns, pinned to `threads` cores."""
+    from keras_vit_plugin.export.progress import track
+
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:threads])
     try:
         times = np.zeros((rounds, len(candidates)))
-        for opening in np.array_split(times, OPENINGS):
+        taken = iter(track(range(rounds), f"Timing on {threads} thread{'s' if threads > 1 else ''}"))
+        for opening in np.array_split(times, min(OPENINGS, rounds)):
             runs = [(candidate.open(threads), candidate.prepare(image[None])) for candidate in candidates]
             for run, pixels in runs:  # warm up
                 for _ in range(3):
                     run(pixels)
-            for row in track(opening, f"{threads} thread(s)"):
+            for row in opening:
+                next(taken)
                 for i, (run, pixels) in enumerate(runs):
-                    started = time.perf_counter()
-                    run(pixels)
-                    row[i] = (time.perf_counter() - started) * 1000
+                    row[i] = seconds(run, pixels) * 1000
             del runs
+        next(taken, None)
     finally:
         os.sched_setaffinity(0, cores)
     return np.median(times, axis=0).tolist()
 
 
+def seconds(run, pixels):
+    """The seconds of one inference; a worker takes them itself."""
+    if hasattr(run, "seconds"):
+        return run.seconds(pixels)
+    started = time.perf_counter()
+    run(pixels)
+    return time.perf_counter() - started
+
+
 def count_on_arm(candidates, image, folder):
     """Instructions per inference of every `.tflite` on every ARM CPU; none, and a word why, where that cannot be."""
+    import arm
+
+    from keras_vit_plugin.export.progress import track
+
     if missing := arm.missing_tools():
         print(f"ARM instructions are not counted: {missing}.")
         return []
@@ -131,65 +218,6 @@ def count_on_arm(candidates, image, folder):
     return rows
 
 
-def arm_as_markdown(rows):
-    """The ARM part of the page."""
-    if not rows:
-        return ""
-    base = {
-        row["cpu"]: row["instructions"] for row in rows if row["road"].startswith("(a)") and row["mode"] == "dynamic"
-    }
-    lines = [
-        "",
-        "## ARM",
-        "",
-        "Millions of instructions of one inference, counted by qemu with one thread, and their ratio to (a) dynamic.",
-        "Counts of two runs differ by less than 1 %.",
-        "",
-        "| road | mode | " + " | ".join(f"{cpu} | / (a) dynamic" for cpu in base) + " |",
-        "|---|---|" + "---|---|" * len(base),
-    ]
-    for road, mode in dict.fromkeys((row["road"], row["mode"]) for row in rows):
-        counts = {row["cpu"]: row["instructions"] for row in rows if (row["road"], row["mode"]) == (road, mode)}
-        cells = " | ".join(f"{counts[cpu] / 1e6:.0f} | {counts[cpu] / base[cpu]:.2f}" for cpu in base)
-        lines.append(f"| {road} | {mode} | {cells} |")
-    return "\n".join(lines) + "\n"
-
-
-def as_markdown(rows, num_images, rounds):
-    base = {
-        row["threads"]: row["median_ms"] for row in rows if row["road"].startswith("(a)") and row["mode"] == "float32"
-    }
-    best = {
-        threads: min(r["median_ms"] for r in rows if r["road"].startswith("(d)") and r["threads"] == threads)
-        for threads in THREADS
-    }
-    lines = [
-        "# Benchmark",
-        "",
-        f"DeiT-tiny/16, 224x224, batch 1, on {processor()}. Agreement, SNR and top-1 on {num_images} photos",
-        f"against the Keras model in float32; times are medians of {rounds} interleaved rounds (`make benchmark`).",
-        "Only ratios within one run mean anything on another machine: `/ (a)` is the time over that of (a) in float32,",
-        "`/ (d)` over the fastest of (d). All runtimes share one process: with two threads, where their pools may",
-        "hinder each other, the figures are less certain than with one.",
-    ]
-    for threads in THREADS:
-        lines += [
-            "",
-            f"## {threads} thread{'s' if threads > 1 else ''}",
-            "",
-            "| road | mode | ms | / (a) | / (d) | agreement | SNR dB | top-1 | MB |",
-            "|---|---|---|---|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {row['road']} | {row['mode']} | {row['median_ms']:.2f} | {row['median_ms'] / base[threads]:.2f} "
-            f"| {row['median_ms'] / best[threads]:.2f} | {row['agreement']:.1%} | {row['snr_db']:.1f} "
-            f"| {row['top1']:.1%} | {row['size_bytes'] / 1e6:.1f} |"
-            for row in rows
-            if row["threads"] == threads
-        ]
-    return "\n".join(lines) + "\n"
-
-
 def processor():
     """The name of the CPU."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -199,35 +227,18 @@ def processor():
     return platform.machine()
 
 
-def draw(rows, path):
-    """Latency against agreement, one thread."""
-    from matplotlib.figure import Figure
+def commit():
+    """What `git describe` calls the code that is measured."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return done.stdout.strip() or "unknown"
 
-    figure = Figure(figsize=(9, 5.5), layout="constrained")
-    axis = figure.subplots()
-    rows = [row for row in rows if row["threads"] == 1]
-    for road in dict.fromkeys(row["road"] for row in rows):
-        mine = [row for row in rows if row["road"] == road]
-        axis.scatter(
-            [row["median_ms"] for row in mine],
-            [row["agreement"] * 100 for row in mine],
-            label=road,
-            s=70,
-            marker="*" if road.startswith("(e)") else "o",
-        )
-        for row in mine:
-            axis.annotate(
-                row["mode"].split(" preset")[0],
-                (row["median_ms"], row["agreement"] * 100),
-                fontsize=7,
-                xytext=(4, 4),
-                textcoords="offset points",
-            )
-    axis.set_xlabel("milliseconds per image, one thread")
-    axis.set_ylabel("same top-1 answer as Keras, %")
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
+
+def write(measured, folder):
+    """The page and its pictures, from what was measured."""
+    (folder / "benchmark.md").write_text(page.as_markdown(measured))
+    for theme, path in (("light", "benchmark.png"), ("dark", "benchmark-dark.png")):
+        picture.draw(measured["rows"], folder / path, theme)
 
 
 if __name__ == "__main__":

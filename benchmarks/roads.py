@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import workers
 
 PRESET = "deit_tiny_patch16_224"
 
@@ -17,16 +18,26 @@ PRESET = "deit_tiny_patch16_224"
 class Candidate:
     """One file of one road.
 
-    `prepare` turns uint8 images into the road's input, `open(threads)` loads the file and gives `run(input) -> logits`;
-    `tflite` is its path where it is a `.tflite`.
+    `made_by` is the call that makes it; `prepare` turns uint8 images into the road's input, `open(threads)` loads the
+    file and gives `run(input) -> logits`; `tflite` is its path where it is a `.tflite`.
     """
 
     road: str
     mode: str
+    made_by: str
     size_bytes: int
     prepare: Callable
     open: Callable
     tflite: Path | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be made or run, and why."""
+
+    road: str
+    mode: str
+    why: str
 
 
 def ours(model, folder, calibration):
@@ -56,13 +67,14 @@ def ours(model, folder, calibration):
         made = export_tflite(model, path, quantize=quantize, calibration=calibration, tolerance=tolerance, **arguments)
         if quantize == "auto":
             print(made.choice)
-        yield _tflite("(e) keras-vit-plugin", name, path, lambda image: image)
+        options = "".join(f", {key}={value!r}" for key, value in arguments.items())
+        made_by = f"export_tflite(model, path, quantize={quantize!r}, calibration=folder{options})"
+        yield _tflite("(e) keras-vit-plugin", name, made_by, path, lambda image: image)
 
 
 def keras_litert(model, folder, calibration, normalize):
     """(a) KerasHub's ViT with Keras's LiteRT export, and (b) litert-quantizer's stock recipes on its float file."""
     import tensorflow as tf
-    from litert_quantizer import quantizer, recipe
 
     hub = kerashub_twin(model)
 
@@ -70,42 +82,57 @@ def keras_litert(model, folder, calibration, normalize):
         for image in calibration:
             yield [normalize(image[None])]
 
+    optimized = {"optimizations": [tf.lite.Optimize.DEFAULT]}
+    integers = {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]}
     options = {
-        "float32": {},
-        "dynamic": {"optimizations": [tf.lite.Optimize.DEFAULT]},
-        "int8": {
-            "optimizations": [tf.lite.Optimize.DEFAULT],
-            "representative_dataset": images,
-            "target_spec": {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]},
-        },
+        "float32": ({}, ""),
+        "dynamic": (optimized, ", optimizations=[DEFAULT]"),
+        "int8": (
+            {**optimized, "representative_dataset": images, "target_spec": integers},
+            ", optimizations=[DEFAULT], representative_dataset=images, supported_ops=[INT8, BUILTINS]",
+        ),
     }
-    for mode, arguments in options.items():
+    for mode, (arguments, words) in options.items():
         path = folder / f"keras_{mode}.tflite"
         hub.export(str(path), format="litert", verbose=False, **arguments)
-        yield _tflite("(a) KerasHub + Keras export", mode, path, normalize)
+        made_by = f"keras_hub.models.ViTImageClassifier.export(path, format='litert'{words})"
+        yield _tflite("(a) KerasHub + Keras export", mode, made_by, path, normalize)
+    inputs = [normalize(image[None]) for image in calibration]
+    yield from stock_recipes("(b) litert-quantizer", "", folder / "keras_float32.tflite", inputs, normalize)
 
-    for mode, recipe_ in (("dynamic", recipe.dynamic_wi8_afp32()), ("int8", recipe.static_wi8_ai8())):
-        engine = quantizer.Quantizer(str(folder / "keras_float32.tflite"), recipe_)
+
+def stock_recipes(road, prefix, float_file, inputs, prepare):
+    """litert-quantizer's stock recipes on a float file; `inputs` are the calibration images as it takes them."""
+    from litert_quantizer import quantizer, recipe
+
+    for mode, name in (("dynamic", "dynamic_wi8_afp32"), ("int8", "static_wi8_ai8")):
+        engine = quantizer.Quantizer(str(float_file), getattr(recipe, name)())
         for end in ("INPUT", "OUTPUT"):  # float, as in the other files
             engine.update_quantization_recipe(".*", end, algorithm_key=quantizer.AlgorithmName.NO_QUANTIZE)
         ranges = None
         if mode == "int8":
-            name = next(iter(_signature(folder / "keras_float32.tflite")))
-            data = [{name: normalize(image[None])} for image in calibration]
-            ranges = engine.calibrate({"serving_default": data})
-        path = folder / f"aeq_{mode}.tflite"
+            tensor = next(iter(_signature(float_file)))
+            ranges = engine.calibrate({"serving_default": [{tensor: image} for image in inputs]})
+        path = float_file.with_name(f"{float_file.stem}_recipe_{mode}.tflite")
         path.write_bytes(engine.quantize(ranges).quantized_model)
-        yield _tflite("(b) litert-quantizer", mode, path, normalize)
+        yield _tflite(road, prefix + mode, f"Quantizer(float32 file, recipe.{name}()).quantize()", path, prepare)
 
 
-def onnx_runtime(model, folder, calibration, normalize):
-    """(c) ONNX Runtime: float32, dynamic int8, static QDQ int8."""
+def onnx_runtime(weights, folder, calibration, normalize):
+    """(c) ONNX Runtime: float32, dynamic int8, static QDQ int8, of a graph that keeps LayerNormalization whole.
+
+    Keras's own ONNX export spells it out in primitives, each of which quantization would round; PyTorch's keeps it.
+    """
     from onnxruntime import quantization
 
-    float_path = folder / "model.onnx"
-    model.export(str(float_path), format="onnx", verbose=False)
-    _spell_erfc_in_onnx(float_path)
-    name = _onnx_session(float_path, 1).get_inputs()[0].name
+    road, prepare = "(c) ONNX Runtime", _channels_first(normalize)
+    try:
+        files, failed = workers.make("onnx", weights, normalize(calibration), folder)
+    except workers.Unavailable as error:
+        files, failed = {}, {"every mode": str(error)}
+    if failed:
+        yield from (Failure(road, mode, why) for mode, why in failed.items())
+        return
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
@@ -113,22 +140,30 @@ def onnx_runtime(model, folder, calibration, normalize):
 
         def get_next(self):
             image = next(self.images, None)
-            return None if image is None else {name: normalize(image[None])}
+            return None if image is None else {"images": prepare(image[None])}
 
-    quantization.quantize_dynamic(float_path, folder / "dynamic.onnx", weight_type=quantization.QuantType.QInt8)
-    quantization.quantize_static(float_path, folder / "static.onnx", Reader(), per_channel=True)
-    for mode, path in (("float32", "model.onnx"), ("dynamic", "dynamic.onnx"), ("int8", "static.onnx")):
-        path = folder / path
+    shaped, dynamic, static = (folder / name for name in ("shaped.onnx", "dynamic.onnx", "static.onnx"))
+    quantization.quant_pre_process(files["float32"], shaped, skip_symbolic_shape=True)  # shapes are fixed
+    quantization.quantize_dynamic(shaped, dynamic, weight_type=quantization.QuantType.QInt8, per_channel=True)
+    quantization.quantize_static(shaped, static, Reader(), per_channel=True)
+    for mode, path, made_by in (
+        ("float32", files["float32"], "torch.onnx.export(model, (image,), path, opset_version=20, dynamo=False)"),
+        ("dynamic", dynamic, "quantize_dynamic(quant_pre_process(float32 file), weight_type=QInt8, per_channel=True)"),
+        ("int8", static, "quantize_static(quant_pre_process(float32 file), reader, per_channel=True)"),
+    ):
 
         def opened(threads, path=path):
             session = _onnx_session(path, threads)
-            return lambda pixels: session.run(None, {name: pixels})[0][0]
+            return lambda pixels: session.run(None, {"images": pixels})[0][0]
 
-        yield Candidate("(c) ONNX Runtime", mode, path.stat().st_size, normalize, opened)
+        yield Candidate(road, mode, made_by, path.stat().st_size, prepare, opened)
 
 
 def openvino(model, folder, calibration, normalize):
-    """(d) OpenVINO with NNCF int8: both presets, both precision hints."""
+    """(d) OpenVINO with NNCF int8: both presets, both precision hints.
+
+    Without the hint f32, OpenVINO computes what is not int8 in bfloat16 on CPUs that have it.
+    """
     import nncf
     import openvino as ov
 
@@ -140,6 +175,7 @@ def openvino(model, folder, calibration, normalize):
         path = folder / f"openvino_{preset}.xml"
         quantized = nncf.quantize(float_model, data, subset_size=len(calibration), **arguments)
         ov.save_model(quantized, path, compress_to_fp16=False)
+        words = ", model_type=TRANSFORMER" if arguments else ""
         for hint in ("f32", "default"):
 
             def opened(threads, path=path, hint=hint):
@@ -149,7 +185,48 @@ def openvino(model, folder, calibration, normalize):
                 return lambda pixels: request.infer([pixels])[0][0].copy()
 
             size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
-            yield Candidate("(d) OpenVINO + NNCF", f"int8, {preset} preset, {hint} hint", size, normalize, opened)
+            setting = "INFERENCE_PRECISION_HINT=f32" if hint == "f32" else "no precision hint"
+            made_by = f"nncf.quantize(float32 model, images{words}); compile_model with {setting}"
+            mode = f"int8, {preset} preset, {hint} hint"
+            yield Candidate("(d) OpenVINO + NNCF", mode, made_by, size, normalize, opened)
+
+
+def litert_torch(weights, folder, calibration, normalize):
+    """(f) litert-torch: float32, PT2E's quantizations, and litert-quantizer's stock recipes on the float file."""
+    road, prepare = "(f) litert-torch", _channels_first(normalize)
+    try:
+        files, failed = workers.make("litert-torch", weights, normalize(calibration), folder)
+    except workers.Unavailable as error:
+        files, failed = {}, {"every mode": str(error)}
+    yield from (Failure(road, mode, why) for mode, why in failed.items())
+    for mode, path in files.items():
+        dynamic = ", is_dynamic=True" if mode == "dynamic" else ""
+        settings = f", quant_config=PT2EQuantizer of get_symmetric_quantization_config(is_per_channel=True{dynamic})"
+        made_by = f"litert_torch.convert(model, (image,){'' if mode == 'float32' else settings}).export(path)"
+        yield _tflite(road, mode if mode == "float32" else f"PT2E {mode}", made_by, path, prepare)
+    if "float32" in files:
+        inputs = [prepare(image[None]) for image in calibration]
+        yield from stock_recipes(road, "recipe ", files["float32"], inputs, prepare)
+
+
+def executorch(weights, folder, calibration, normalize):
+    """(g) ExecuTorch with its XNNPACK backend, run by a worker process: float32 and PT2E's quantizations."""
+    road, prepare = "(g) ExecuTorch + XNNPACK", _channels_first(normalize)
+    try:
+        files, failed = workers.make("executorch", weights, normalize(calibration), folder)
+    except workers.Unavailable as error:
+        files, failed = {}, {"every mode": str(error)}
+    yield from (Failure(road, mode, why) for mode, why in failed.items())
+    for mode, path in files.items():
+        dynamic = ", is_dynamic=True" if mode == "dynamic" else ""
+        made_by = "to_edge_transform_and_lower(torch.export.export(model), partitioner=[XnnpackPartitioner()])"
+        if mode != "float32":
+            made_by += f", after XNNPACKQuantizer of get_symmetric_quantization_config(is_per_channel=True{dynamic})"
+
+        def opened(threads, path=path):
+            return workers.opened(path, threads)
+
+        yield Candidate(road, mode, made_by, path.stat().st_size, prepare, opened)
 
 
 def kerashub_twin(model):
@@ -176,7 +253,7 @@ def kerashub_twin(model):
     return twin
 
 
-def _tflite(road, mode, path, prepare):
+def _tflite(road, mode, made_by, path, prepare):
     def opened(threads):
         from ai_edge_litert.interpreter import Interpreter
 
@@ -192,7 +269,7 @@ def _tflite(road, mode, path, prepare):
 
         return run
 
-    return Candidate(road, mode, Path(path).stat().st_size, prepare, opened, Path(path))
+    return Candidate(road, mode, made_by, Path(path).stat().st_size, prepare, opened, Path(path))
 
 
 def _signature(path):
@@ -211,19 +288,9 @@ def _onnx_session(path, threads):
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _spell_erfc_in_onnx(path):
-    """tf2onnx leaves Keras's GELU with an Erfc, which ONNX does not have: 1 - Erf instead."""
-    import onnx
-
-    model = onnx.load(path)
-    graph = model.graph
-    graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
-    for i in reversed(range(len(graph.node))):
-        if graph.node[i].op_type == "Erfc":
-            output = graph.node[i].output[0]
-            graph.node[i].op_type, graph.node[i].output[0] = "Erf", output + "/erf"
-            graph.node.insert(i + 1, onnx.helper.make_node("Sub", ["one", output + "/erf"], [output]))
-    onnx.save(model, path)
+def _channels_first(normalize):
+    """The preparation of PyTorch's roads, which take `(N, 3, H, W)`."""
+    return lambda images: np.ascontiguousarray(normalize(images).transpose(0, 3, 1, 2))
 
 
 def normalizer(model):

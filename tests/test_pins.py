@@ -13,7 +13,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 EXTRAS = {"main": ("checkpoints", "demo", "notebook", "plots", "test"), "benchmark": ("benchmark",)}
 # The files that `pip` checks hashes by, and those that people change.
 CONSTRAINTS = {"main": "constraints.txt"} | {
-    name: f"constraints-{name}.txt" for name in ("device", "benchmark", "node")
+    name: f"constraints-{name}.txt" for name in ("device", "benchmark", "torch", "node")
 }
 
 

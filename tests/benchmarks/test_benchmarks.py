@@ -37,30 +37,123 @@ def test_our_files_are_judged_and_timed_in_every_mode(roads_and_compare, dense_d
     candidates = list(roads.ours(dense_digits, tmp_path, x_train))
     assert [candidate.mode for candidate in candidates][-4:] == ["int16x8", "int4", "auto, 99 %", "auto, 99 %, size"]
     reference = keras_logits(dense_digits, x_test[:40], 1.0, 0.0)
-    for candidate in candidates:
-        assert compare.judge(candidate, x_test[:40], y_test[:40], reference).agreement >= 0.9
+    assert all(f"quantize={candidate.mode.split(',')[0]!r}" in candidate.made_by for candidate in candidates)
+    judged = compare.judge(candidates, {"a": (x_test[:40], y_test[:40], reference)})
+    assert len(judged) == len(candidates) and min(each["a"]["agreement"] for each in judged) >= 0.9
     medians = compare.time_interleaved(candidates, x_test[0], 1, 3)
     assert len(medians) == len(candidates) and min(medians) > 0
 
 
-def test_the_table_holds_the_ratios(roads_and_compare):
-    _, compare = roads_and_compare
-    common = {"agreement": 0.99, "snr_db": 20.0, "top1": 0.8, "size_bytes": 6_300_000}
+@pytest.fixture
+def measured():
+    """What `compare.py` writes, of three files."""
+    kept = {"agreement": 0.99, "snr_db": 20.0, "top1": 0.8}
     rows = [
-        {"road": road, "mode": mode, "threads": threads, "median_ms": milliseconds, **common}
-        for threads in compare.THREADS
-        for road, mode, milliseconds in (("(a) A", "float32", 20.0), ("(d) D", "int8", 10.0), ("(e) E", "int8", 5.0))
+        {"road": road, "mode": mode, "made_by": f"make({mode!r})", "milliseconds": {"1": taken, "2": taken / 2}}
+        | {"judged": {"imagenet_eval": kept, "imagenet_test": kept | {"agreement": 0.97}}, "size_bytes": 6_300_000}
+        for road, mode, taken in (("(a) A", "float32", 20.0), ("(d) D", "int8", 10.0), ("(e) E", "int8", 5.0))
     ]
-    table = compare.as_markdown(rows, 500, 60)
-    assert table.count("| (e) E | int8 | 5.00 | 0.25 | 0.50 | 99.0% | 20.0 | 80.0% | 6.3 |") == 2
-
-
-def test_the_arm_table_holds_the_ratios(roads_and_compare):
-    _, compare = roads_and_compare
-    rows = [
+    arm = [
         {"road": road, "mode": mode, "cpu": cpu, "instructions": count * scale}
         for cpu, scale in (("cortex-a72", 2_000_000), ("cortex-a76", 1_000_000))
         for road, mode, count in (("(a) A", "float32", 400), ("(a) A", "dynamic", 200), ("(e) E", "int8", 120))
     ]
-    assert "| (e) E | int8 | 240 | 0.60 | 120 | 0.60 |" in compare.arm_as_markdown(rows)
-    assert compare.arm_as_markdown([]) == ""
+    sets = {"imagenet_eval": 500, "imagenet_test": 400}
+    measured = {"commit": "v1-2-gabc", "cpu": "a CPU", "rounds": 60, "photos": sets, "rows": rows, "arm": arm}
+    failures = [{"road": "(g) G", "mode": "dynamic", "why": "it said no"}]
+    return measured | {"keras_top1": dict.fromkeys(sets, 0.872), "failures": failures}
+
+
+def test_the_page_holds_the_ratios_and_what_was_measured(roads_and_compare, measured):
+    import page
+
+    text = page.as_markdown(measured)
+    assert (
+        "| (e) E | int8 | 5.00 | 0.25 | 0.50 | 6.3 |" in text and "| (e) E | int8 | 2.50 | 0.25 | 0.50 | 6.3 |" in text
+    )
+    assert "| (e) E | int8 | 99.0% | 20.0 | 80.0% | 97.0% | 20.0 | 80.0% |" in text
+    assert "| (e) E | int8 | 240 | 0.60 | 120 | 0.60 |" in text
+    assert "a CPU" in text and "`v1-2-gabc`" in text and "400 photos of `imagenet_test`" in text
+    assert "| (e) E | int8 | `make('int8')` |" in text and "* (g) G, dynamic: it said no" in text
+    without = page.as_markdown(measured | {"arm": [], "failures": [], "rows": measured["rows"][2:]})
+    assert "ARM" not in without and "not be run" not in without and "| (e) E | int8 | 5.00 |  |  | 6.3 |" in without
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_names_files_where_nothing_is_covered(roads_and_compare, measured, tmp_path, theme, monkeypatch):
+    import picture
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (figures.append(figure), save(figure, *a, **k))[1])
+    modes = ("int8", "dynamic", "int4", "int8-full", "int16x8", "float32", "float16")
+    rows = [
+        {"road": road, "mode": mode, "milliseconds": {"1": (6 + i + 2 * j) * (20 if mode == "int16x8" else 1)}}
+        | {"judged": {"a": {"agreement": 0.92 + 0.012 * j + 0.003 * i}}}
+        for i, road in enumerate(("(a) A", "(c) C", "(e) E"))
+        for j, mode in enumerate(modes)
+    ]
+    picture.draw(rows, tmp_path / "p.png", theme)
+    assert Image.open(tmp_path / "p.png").size == (1660, 1120)
+    axis = figures[0].axes[0]
+    assert axis.get_xscale() == axis.get_yscale() == "log"
+    names = [text for text in axis.texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in names]
+    assert set(modes) <= {text.get_text() for text in names}, "ours are all named"
+    assert not any(box.overlaps(other) for i, box in enumerate(boxes) for other in boxes[:i])
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--rounds", "0"], "--rounds must be at least 1, got 0"),
+        (["--rounds", "5"], "they need an --output"),
+        (["--only", "(c)"], "they need an --output"),
+    ],
+)
+def test_a_part_of_the_benchmark_does_not_replace_the_page(roads_and_compare, monkeypatch, capsys, arguments, message):
+    _, compare = roads_and_compare
+    monkeypatch.setattr(sys, "argv", ["compare.py", *arguments])
+    with pytest.raises(SystemExit):
+        compare.parsed()
+    assert message in capsys.readouterr().err
+
+
+def test_a_road_without_its_environment_says_so(roads_and_compare, tmp_path, monkeypatch):
+    roads, _ = roads_and_compare
+    import workers
+
+    monkeypatch.setattr(workers, "PYTHON", tmp_path / "none")
+    images = np.zeros((1, 4, 4, 3), "uint8")
+    for road in (roads.onnx_runtime, roads.litert_torch, roads.executorch):
+        (failure,) = road("weights.npz", tmp_path, images, np.float32)
+        assert failure.mode == "every mode" and "make .venv-torch/installed" in failure.why
+
+
+def test_a_worker_runs_a_file_and_times_itself(roads_and_compare, tmp_path, monkeypatch):
+    """With a program in the place of ExecuTorch's."""
+    import workers
+
+    program = tmp_path / "serve.py"
+    program.write_text(
+        "import json, sys, numpy as np\n"
+        "for line in sys.stdin:\n"
+        "    command = json.loads(line)\n"
+        "    if 'logits' in command:\n"
+        "        np.save(command['logits'], np.load(command['image']).ravel() * 2)\n"
+        "    print(json.dumps({'threads': int(sys.argv[2]), 'seconds': 0.25}), flush=True)\n"
+    )
+    monkeypatch.setattr(workers, "PYTHON", sys.executable)
+    monkeypatch.setattr(workers, "PROGRAM", program)
+    monkeypatch.setattr(workers, "_workers", {})
+    run = workers.opened("file.pte", 1)
+    np.testing.assert_array_equal(run(np.arange(3.0)), [0, 2, 4])
+    np.testing.assert_array_equal(run(np.arange(2.0)), [0, 2])
+    _, compare = roads_and_compare
+    assert compare.seconds(run, np.arange(2.0)) == 0.25
+    run.worker.process.kill()
+    run.worker.process.wait()
+    with pytest.raises((workers.Unavailable, BrokenPipeError)):
+        run(np.arange(2.0))

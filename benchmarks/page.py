@@ -1,0 +1,92 @@
+"""The benchmark's page, from what was measured."""
+
+ABOUT = """\
+DeiT-tiny/16, 224x224, batch 1, on {cpu}; the code of `{commit}`, run by `make benchmark`.
+Agreement, SNR and top-1 are against the Keras model in float32, on {photos}. Methods were chosen on `imagenet_eval`;
+`imagenet_test` is for figures only. The Keras model's own top-1 is {top1}.
+Times are medians of {rounds} interleaved rounds. Only ratios within one run mean anything on another machine: `/ (a)`
+is the time over that of (a) in float32, `/ (d)` over the fastest of (d). (g) runs in a process of its own, which times
+itself when its turn comes; all others share one process. With two threads, where their pools may hinder each other, the
+figures are less certain than with one. (d) without the hint f32 computes in bfloat16 what is not int8, on a CPU that
+has it. The peers calibrate on the same 64 photos."""
+
+
+def as_markdown(measured):
+    """The page.
+
+    Args:
+        measured: what `compare.py` writes as `benchmark.json`.
+    """
+    rows, sets = measured["rows"], measured["photos"]
+    lines = [
+        "# Benchmark",
+        "",
+        ABOUT.format(
+            cpu=measured["cpu"],
+            commit=measured["commit"],
+            photos=" and ".join(f"{count} photos of `{name}`" for name, count in sets.items()),
+            top1=" and ".join(f"{value:.1%} on `{name}`" for name, value in measured["keras_top1"].items()),
+            rounds=measured["rounds"],
+        ),
+    ]
+    for threads in rows[0]["milliseconds"]:
+        lines += ["", f"## {threads} thread{'s' if threads != '1' else ''}", "", *times(rows, threads)]
+    lines += ["", "## Accuracy", "", *accuracy(rows, sets)]
+    lines += arm(measured["arm"])
+    lines += ["", "## How each file was made", "", "| road | mode | by |", "|---|---|---|"]
+    lines += [f"| {row['road']} | {row['mode']} | `{row['made_by']}` |" for row in rows]
+    if measured["failures"]:
+        lines += ["", "## What could not be run", ""]
+        lines += [f"* {each['road']}, {each['mode']}: {each['why']}" for each in measured["failures"]]
+    return "\n".join(lines) + "\n"
+
+
+def times(rows, threads):
+    """The table of milliseconds."""
+
+    def fastest(road, mode=""):
+        named = [row for row in rows if row["road"].startswith(road) and row["mode"].startswith(mode)]
+        return min((row["milliseconds"][threads] for row in named), default=None)
+
+    base, best = fastest("(a)", "float32"), fastest("(d)")
+    yield "| road | mode | ms | / (a) | / (d) | MB |"
+    yield "|---|---|---|---|---|---|"
+    for row in rows:
+        taken = row["milliseconds"][threads]
+        ratios = " | ".join("" if other is None else f"{taken / other:.2f}" for other in (base, best))
+        yield f"| {row['road']} | {row['mode']} | {taken:.2f} | {ratios} | {row['size_bytes'] / 1e6:.1f} |"
+
+
+def accuracy(rows, sets):
+    """The table of what each file keeps, on every set."""
+    columns = " | ".join(f"{name}: agreement | SNR dB | top-1" for name in sets)
+    yield f"| road | mode | {columns} |"
+    yield "|---" * (2 + 3 * len(sets)) + "|"
+    for row in rows:
+        kept = (row["judged"][name] for name in sets)
+        cells = " | ".join(f"{each['agreement']:.1%} | {each['snr_db']:.1f} | {each['top1']:.1%}" for each in kept)
+        yield f"| {row['road']} | {row['mode']} | {cells} |"
+
+
+def arm(rows):
+    """The ARM part of the page."""
+    base = {
+        row["cpu"]: row["instructions"] for row in rows if row["road"].startswith("(a)") and row["mode"] == "dynamic"
+    }
+    if not base:
+        return []
+    lines = [
+        "",
+        "## ARM",
+        "",
+        "Millions of instructions of one inference, counted by qemu with one thread, and their ratio to (a) dynamic.",
+        "Counts of two runs differ by less than 1 %.",
+        "",
+        "| road | mode | " + " | ".join(f"{cpu} | / (a) dynamic" for cpu in base) + " |",
+        "|---|---|" + "---|---|" * len(base),
+    ]
+    for road, mode in dict.fromkeys((row["road"], row["mode"]) for row in rows):
+        counts = {row["cpu"]: row["instructions"] for row in rows if (row["road"], row["mode"]) == (road, mode)}
+        cells = " | ".join(f"{counts[cpu] / 1e6:.0f} | {counts[cpu] / base[cpu]:.2f}" for cpu in base)
+        lines.append(f"| {road} | {mode} | {cells} |")
+    return lines
