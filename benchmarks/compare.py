@@ -128,7 +128,7 @@ def make(model, weights, arguments, folder):
             model, folder, images, normalize
         ),
         "(c) ONNX Runtime": lambda: roads.onnx_runtime(weights, folder, images, normalize),
-        "(d) OpenVINO + NNCF": lambda: roads.openvino(model, folder, images, normalize),
+        "(d) OpenVINO + NNCF": lambda: roads.openvino(weights, folder, images, normalize),
         "(e) keras-vit-plugin": lambda: roads.ours(model, folder, photos),
         "(f) litert-torch": lambda: roads.litert_torch(weights, folder, images, normalize),
         "(g) ExecuTorch + XNNPACK": lambda: roads.executorch(weights, folder, images, normalize),

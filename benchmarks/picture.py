@@ -87,7 +87,7 @@ def _named(point, points):
 def _name(axis, named, points, colours):
     """Writes the names where they cover no point and no other name, and are nearest to their own points."""
     pixel = axis.figure.dpi / 72
-    centres = [axis.transData.transform((x, y)) for _, x, y in points]
+    centres = axis.transData.transform([(x, y) for _, x, y in points])
     frame = axis.get_window_extent().extents
     texts, halves, places = [], [], []
     for point, road, name in _groups(named, axis.transData.transform, 8 * pixel):
@@ -103,11 +103,15 @@ def _name(axis, named, points, colours):
         places.append((point, [np.array(each) * (half + far * pixel) for far in DISTANCES for each in PLACES]))
     chosen = [point + offsets[0] for point, offsets in places]
     for _ in range(8):  # each in turn moves to its best place among the others
+        before = [*chosen]
         for i, (point, offsets) in enumerate(places):
-            taken = [(centre, np.array([5, 5]) * pixel) for centre in centres]
-            taken += [(chosen[j], halves[j] + pixel) for j in range(len(chosen)) if j != i]
-            costs = [_cost(point, point + offset, halves[i], centres, taken, frame) for offset in offsets]
+            others = [j for j in range(len(chosen)) if j != i]
+            taken = np.array([*centres, *(chosen[j] for j in others)])
+            sizes = np.array([[5 * pixel] * 2] * len(centres) + [halves[j] + pixel for j in others])
+            costs = [_cost(point, point + offset, halves[i], centres, (taken, sizes), frame) for offset in offsets]
             chosen[i] = point + offsets[int(np.argmin(costs))]
+        if np.array_equal(before, chosen):
+            break
     for text, half, (point, _), centre in zip(texts, halves, places, chosen):
         offset = centre - point
         text.set_position(offset / pixel)
@@ -141,21 +145,19 @@ def _cost(point, centre, half, centres, taken, frame):
         point: that is named.
         centre, half: of the name's box.
         centres: all points.
-        taken: boxes that are to stay free, `(centre, half)`.
+        taken: boxes that are to stay free: their centres and half of their sizes, `(N, 2)` each.
         frame: of the axis: left, bottom, right and top.
     """
-    covered = sum(
-        np.prod((np.minimum(centre + half, c + h) - np.maximum(centre - half, c - h)).clip(0)) for c, h in taken
-    )
+    boxes, sizes = taken
+    sides = np.minimum(centre + half, boxes + sizes) - np.maximum(centre - half, boxes - sizes)
+    covered = sides.clip(0).prod(-1).sum()
     inside = np.prod((np.minimum(centre + half, frame[2:]) - np.maximum(centre - half, frame[:2])).clip(0))
     area = 4 * np.prod(half)
 
-    def distance(other):
-        return np.hypot(*(np.abs(other - centre) - half).clip(0))
-
-    others = [distance(other) for other in centres if np.hypot(*(other - point)) > half[1]]
-    astray = min(others, default=np.inf) < distance(point)
-    return 5 * covered + 4 * (area - inside) + astray * area / 2 + area / 100 * distance(point) / half[1]
+    own, *distances = np.hypot(*(np.abs(np.array([point, *centres]) - centre) - half).clip(0).T)
+    others = np.hypot(*(centres - point).T) > half[1]
+    astray = np.array(distances)[others].min(initial=np.inf) < own
+    return 5 * covered + 4 * (area - inside) + astray * area / 2 + area / 100 * own / half[1]
 
 
 def _short(row):

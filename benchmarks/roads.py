@@ -123,16 +123,14 @@ def onnx_runtime(weights, folder, calibration, normalize):
 
     Keras's own ONNX export spells it out in primitives, each of which quantization would round; PyTorch's keeps it.
     """
-    from onnxruntime import quantization
-
     road, prepare = "(c) ONNX Runtime", _channels_first(normalize)
     try:
-        files, failed = workers.make("onnx", weights, normalize(calibration), folder)
+        float_file = _onnx_graph(weights, folder, normalize(calibration[:1]))
     except workers.Unavailable as error:
-        files, failed = {}, {"every mode": str(error)}
-    if failed:
-        yield from (Failure(road, mode, why) for mode, why in failed.items())
+        yield Failure(road, "every mode", str(error))
         return
+
+    from onnxruntime import quantization
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
@@ -143,11 +141,11 @@ def onnx_runtime(weights, folder, calibration, normalize):
             return None if image is None else {"images": prepare(image[None])}
 
     shaped, dynamic, static = (folder / name for name in ("shaped.onnx", "dynamic.onnx", "static.onnx"))
-    quantization.quant_pre_process(files["float32"], shaped, skip_symbolic_shape=True)  # shapes are fixed
+    quantization.quant_pre_process(float_file, shaped, skip_symbolic_shape=True)  # shapes are fixed
     quantization.quantize_dynamic(shaped, dynamic, weight_type=quantization.QuantType.QInt8, per_channel=True)
     quantization.quantize_static(shaped, static, Reader(), per_channel=True)
     for mode, path, made_by in (
-        ("float32", files["float32"], "torch.onnx.export(model, (image,), path, opset_version=20, dynamo=False)"),
+        ("float32", float_file, "torch.onnx.export(model, (image,), path, opset_version=20, dynamo=False)"),
         ("dynamic", dynamic, "quantize_dynamic(quant_pre_process(float32 file), weight_type=QInt8, per_channel=True)"),
         ("int8", static, "quantize_static(quant_pre_process(float32 file), reader, per_channel=True)"),
     ):
@@ -159,17 +157,23 @@ def onnx_runtime(weights, folder, calibration, normalize):
         yield Candidate(road, mode, made_by, path.stat().st_size, prepare, opened)
 
 
-def openvino(model, folder, calibration, normalize):
-    """(d) OpenVINO with NNCF int8: both presets, both precision hints.
+def openvino(weights, folder, calibration, normalize):
+    """(d) OpenVINO with NNCF int8: both presets, both precision hints, from the ONNX graph of (c).
 
     Without the hint f32, OpenVINO computes what is not int8 in bfloat16 on CPUs that have it.
     """
+    road, prepare = "(d) OpenVINO + NNCF", _channels_first(normalize)
+    try:
+        float_file = _onnx_graph(weights, folder, normalize(calibration[:1]))
+    except workers.Unavailable as error:
+        yield Failure(road, "every mode", str(error))
+        return
+
     import nncf
     import openvino as ov
 
-    model.export(str(folder / "saved_model"), format="tf_saved_model", verbose=False)
-    float_model = ov.convert_model(str(folder / "saved_model"), input=[1, *model.image_shape])
-    data = nncf.Dataset(list(calibration), lambda image: normalize(image[None]))
+    float_model = ov.convert_model(str(float_file))
+    data = nncf.Dataset(list(calibration), lambda image: prepare(image[None]))
     presets = {"default": {}, "transformer": {"model_type": nncf.ModelType.TRANSFORMER}}
     for preset, arguments in presets.items():
         path = folder / f"openvino_{preset}.xml"
@@ -186,9 +190,9 @@ def openvino(model, folder, calibration, normalize):
 
             size = path.stat().st_size + path.with_suffix(".bin").stat().st_size
             setting = "INFERENCE_PRECISION_HINT=f32" if hint == "f32" else "no precision hint"
-            made_by = f"nncf.quantize(float32 model, images{words}); compile_model with {setting}"
+            made_by = f"nncf.quantize(convert_model((c) float32), images{words}); compile_model with {setting}"
             mode = f"int8, {preset} preset, {hint} hint"
-            yield Candidate("(d) OpenVINO + NNCF", mode, made_by, size, normalize, opened)
+            yield Candidate(road, mode, made_by, size, prepare, opened)
 
 
 def litert_torch(weights, folder, calibration, normalize):
@@ -286,6 +290,15 @@ def _onnx_session(path, threads):
     # A pool that spins between its turns would take the cores from the other roads.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _onnx_graph(weights, folder, image):
+    """The path of PyTorch's ONNX file, made once."""
+    if not (path := folder / "onnx_float32.onnx").exists():
+        _, failed = workers.make("onnx", weights, image, folder)
+        for why in failed.values():
+            raise workers.Unavailable(why)
+    return path
 
 
 def _channels_first(normalize):

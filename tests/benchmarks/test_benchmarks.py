@@ -97,6 +97,7 @@ def test_the_picture_names_files_where_nothing_is_covered(roads_and_compare, mea
     ]
     picture.draw(rows, tmp_path / "p.png", theme)
     assert Image.open(tmp_path / "p.png").size == (1660, 1120)
+    figures[0].canvas.draw()
     axis = figures[0].axes[0]
     assert axis.get_xscale() == axis.get_yscale() == "log"
     names = [text for text in axis.texts if text.get_text()]
@@ -127,7 +128,7 @@ def test_a_road_without_its_environment_says_so(roads_and_compare, tmp_path, mon
 
     monkeypatch.setattr(workers, "PYTHON", tmp_path / "none")
     images = np.zeros((1, 4, 4, 3), "uint8")
-    for road in (roads.onnx_runtime, roads.litert_torch, roads.executorch):
+    for road in (roads.onnx_runtime, roads.openvino, roads.litert_torch, roads.executorch):
         (failure,) = road("weights.npz", tmp_path, images, np.float32)
         assert failure.mode == "every mode" and "make .venv-torch/installed" in failure.why
 
