@@ -73,7 +73,8 @@ def make(road, weights, calibration, folder):
             write(model, mode, seen, path)
             made[mode] = path.name
         except Exception as error:  # a peer's failure is a row of the page
-            made[mode] = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
+            words = " ".join(str(error).split()).replace(sys.prefix, ".venv-torch")
+            made[mode] = {"failed": f"{type(error).__name__}: {words[:300]}"}
         print(f"{road} {mode}: {made[mode]}", file=sys.stderr, flush=True)
     return made
 
