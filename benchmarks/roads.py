@@ -205,7 +205,7 @@ def litert_torch(weights, folder, calibration, normalize):
     yield from (Failure(road, mode, why) for mode, why in failed.items())
     for mode, path in files.items():
         dynamic = ", is_dynamic=True" if mode == "dynamic" else ""
-        settings = f", quant_config=PT2EQuantizer of get_symmetric_quantization_config(is_per_channel=True{dynamic}), dense layers alone"
+        settings = f", quant_config=PT2EQuantizer of get_symmetric_quantization_config(is_per_channel=True{dynamic})"
         made_by = f"litert_torch.convert(model, (image,){'' if mode == 'float32' else settings}).export(path)"
         yield _tflite(road, mode if mode == "float32" else f"PT2E {mode}", made_by, path, prepare)
     if "float32" in files:
@@ -225,7 +225,7 @@ def executorch(weights, folder, calibration, normalize):
         dynamic = ", is_dynamic=True" if mode == "dynamic" else ""
         made_by = "to_edge_transform_and_lower(torch.export.export(model), partitioner=[XnnpackPartitioner()])"
         if mode != "float32":
-            made_by += f", after XNNPACKQuantizer of get_symmetric_quantization_config(is_per_channel=True{dynamic}), dense layers alone"
+            made_by += f", after XNNPACKQuantizer of get_symmetric_quantization_config(is_per_channel=True{dynamic})"
 
         def opened(threads, path=path):
             return workers.opened(path, threads)

@@ -19,6 +19,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+FLOAT_BYTES = 22.9e6  # of the weights in float32; a file of more than half of it is not quantized
+
 
 class Block(nn.Module):
     """A pre-norm encoder block under timm's names; tokens `(B, N, D)` in and out."""
@@ -71,6 +73,8 @@ def make(road, weights, calibration, folder):
         path = Path(folder) / f"{road}_{mode}{suffix}"
         try:
             write(model, mode, seen, path)
+            if mode != "float32" and path.stat().st_size > FLOAT_BYTES / 2:
+                raise ValueError(f"nothing was quantized: the file has {path.stat().st_size / 1e6:.1f} MB")
             made[mode] = path.name
         except Exception as error:  # a peer's failure is a row of the page
             words = " ".join(str(error).split()).replace(sys.prefix, ".venv-torch")
@@ -87,11 +91,9 @@ def litert_torch_file(model, mode, images, path):
     if mode == "float32":
         return litert_torch.convert(model, (images[0],)).export(str(path))
     settings = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=mode == "dynamic")
-    everywhere = pt2e_quantizer.PT2EQuantizer().set_global(settings)
-    # Its converter refuses the patch convolution in int8 ('stablehlo.uniform_dequantize' op operand #0 must be ...).
-    dense = pt2e_quantizer.PT2EQuantizer().set_module_type(nn.Linear, settings)
-    quantized = prepared_and_converted(model, dense, images)
-    config = quant_config.QuantConfig(pt2e_quantizer=everywhere)
+    quantizer = pt2e_quantizer.PT2EQuantizer().set_global(settings)
+    quantized = prepared_and_converted(model, quantizer, images)
+    config = quant_config.QuantConfig(pt2e_quantizer=quantizer)
     litert_torch.convert(quantized, (images[0],), quant_config=config).export(str(path))
 
 
