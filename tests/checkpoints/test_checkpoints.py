@@ -207,6 +207,28 @@ def test_positions_keep_their_meaning_when_resized():
     np.testing.assert_array_equal(resize_positions(positions, (8, 8), (8, 8)), positions.astype(np.float32))
 
 
+def keys_kernel(distance):
+    """The cubic convolution kernel with a = -0.5 (Keys 1981, eq. 15)."""
+    x = np.abs(distance)
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+@pytest.mark.parametrize("target", [(6, 9), (3, 2)])
+def test_positions_are_resized_by_antialiased_cubic_convolution(target):
+    source = (4, 5)
+    positions = np.random.default_rng(0).normal(size=(*source, 3))
+    expected = positions
+    for axis, (old, new) in enumerate(zip(source, target)):
+        scale = max(old / new, 1)  # a smaller grid is filtered by a wider kernel
+        centres = (np.arange(new) + 0.5) * old / new - 0.5
+        weights = keys_kernel((np.arange(old)[None] - centres[:, None]) / scale)
+        weights /= weights.sum(axis=1, keepdims=True)
+        expected = np.moveaxis(np.tensordot(weights, expected, (1, axis)), 0, axis)
+    resized = resize_positions(positions.reshape(20, 3), source, target)
+    np.testing.assert_allclose(resized.reshape(*target, 3), expected, atol=1e-5)
+
+
 def test_the_hub_is_asked_for_the_presets_file(tmp_path, monkeypatch):
     import huggingface_hub
 
