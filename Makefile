@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz fuzz-files notebook lint benchmark matrix pictures hashes clean
+.PHONY: demo web test test-long fuzz fuzz-files mutate mutate-record notebook lint benchmark matrix pictures hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -37,6 +37,18 @@ test: .venv/installed .venv-device/installed
 test-long: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long tests
+
+# Which test runs which line, for `mutate`; after a change of the package or its tests. `TESTS="tests/layers tests/models"`.
+TESTS ?= tests
+mutate-record: .venv/installed
+	.venv/bin/python tests/mutation/record_tests.py --workers $(WORKERS) $(TESTS)
+
+# N random mutations of the package against the tests that run the changed lines; `JSON=FILE` keeps every result.
+N ?= 300
+mutate: .venv/installed
+	.venv/bin/python tests/mutation/mutate.py --named --workers $(WORKERS)
+	.venv/bin/python tests/mutation/mutate.py --count $(N) --seed $(or $(SEED),0) --workers $(WORKERS) \
+		$(if $(JSON),--json $(JSON))
 
 # Random models through every mode and target for so many minutes; `make fuzz SEED=12` is one case again.
 MINUTES ?= 5
