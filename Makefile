@@ -113,4 +113,5 @@ hashes:
 		constraints$$(test $$name = main || echo -$$name).txt || exit 1; done
 
 clean:
-	rm -rf .venv .venv-device .venv-benchmark .venv-torch .venv-node .venv-uv demo-output cifar10-output examples/web/site examples/web/node_modules
+	rm -rf .venv .venv-device .venv-benchmark .venv-torch .venv-node .venv-uv .mutation
+	rm -rf demo-output cifar10-output examples/web/site examples/web/node_modules

@@ -37,6 +37,7 @@ def test_each_curve_has_its_own_values(figures, tmp_path):
     (figure,) = figures
     drawn = {}
     for axis in figure.axes:
+        assert len(axis.get_legend().get_texts()) == 2
         for line in axis.get_lines():
             kind = "val_" if "valid" in line.get_label().lower() else ""
             assert kind or "train" in line.get_label().lower()

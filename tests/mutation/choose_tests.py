@@ -17,7 +17,7 @@ class Choice:
     """
 
     def __init__(self, sources):
-        self.seconds, self.tests_by_line = read_records()
+        self.seconds, self.tests_by_line, self.old = read_records()
         self.uses = {path: single_mutations.uses(source) for path, source in sources.items()}
 
     def tests(self, path, mutation):

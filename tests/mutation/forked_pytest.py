@@ -36,7 +36,7 @@ def start(copy, arguments, output, plugins=()):
         sys.path.insert(0, str(copy.folder))
         import pytest
 
-        status = int(pytest.main(["-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments], plugins=list(plugins)))
+        status = int(pytest.main(["-q", "-p", "no:cacheprovider", *arguments], plugins=list(plugins)))
         sys.stdout.flush()
     finally:
         os._exit(status)
@@ -56,15 +56,16 @@ def wait(started, limits):
         for process in started:
             ended, status = os.waitpid(process, os.WNOHANG)
             if ended:
-                _end_group(process)
+                end(process)
                 return process, os.waitstatus_to_exitcode(status)
             if time.monotonic() - started[process] > limits[process]:
-                _end_group(process)
+                end(process)
                 os.waitpid(process, 0)
                 return process, None
         time.sleep(0.05)
 
 
-def _end_group(process):
+def end(process):
+    """Ends a run and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process, signal.SIGKILL)

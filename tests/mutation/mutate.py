@@ -23,7 +23,7 @@ PARTS = ("layers", "models", "presets", "checkpoints", "explain", "export")
 LEFT_OUT = ("export/progress.py",)  # words on a terminal
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 NAMED = Path(__file__).with_name("named.json")
-FIRST_SECONDS = 15  # of recorded time; most mutations end there
+FIRST_SECONDS = 5  # of recorded time; most mutations end there
 Z = 1.96  # 95 %
 
 
@@ -119,23 +119,33 @@ class Run:
         self.began, self.done = time.monotonic(), 0
 
     def run(self, after_each):
+        """Runs all; calls `after_each` after every mutant that is judged."""
         forked_pytest.import_the_slow_packages()
-        while self.waiting or self.running:
-            while self.waiting and self.copies:
-                self.begin(self.waiting.pop(0), self.copies.pop())
-            process, status = forked_pytest.wait(self.started, self.limits)
-            del self.started[process], self.limits[process]
-            mutant, copy, log = self.running.pop(process)
-            if status == 0 and mutant.stages:
-                self.next_stage(mutant, copy)
-                continue
-            copy.write(mutant.path, (REPOSITORY / mutant.path).read_text())
-            self.copies.append(copy)
-            mutant.verdict = {0: "survived", None: "time"}.get(status, "caught")
-            mutant.by = "" if status == 0 else _first_failure(log) or f"exit status {status}"
-            self.done += 1
-            self.tell(mutant)
-            after_each()
+        try:
+            while self.waiting or self.running:
+                while self.waiting and self.copies:
+                    self.begin(self.waiting.pop(0), self.copies.pop())
+                if self.judged():
+                    after_each()
+        finally:
+            for process in self.started:  # where it was interrupted
+                forked_pytest.end(process)
+
+    def judged(self):
+        """Waits for a run of pytest to end; whether its mutant is judged by it."""
+        process, status = forked_pytest.wait(self.started, self.limits)
+        del self.started[process], self.limits[process]
+        mutant, copy, log = self.running.pop(process)
+        if status == 0 and mutant.stages:
+            self.next_stage(mutant, copy)
+            return False
+        copy.write(mutant.path, (REPOSITORY / mutant.path).read_text())
+        self.copies.append(copy)
+        mutant.verdict = {0: "survived", None: "time"}.get(status, "caught")
+        mutant.by = "" if status == 0 else _first_failure(log) or f"exit status {status}"
+        self.done += 1
+        self.tell(mutant)
+        return True
 
     def begin(self, mutant, copy):
         taken = self.choice.within(mutant.tests, self.seconds)
@@ -208,6 +218,8 @@ def main():
     choice = Choice(sources)
     if not choice.seconds:
         parser.error("no test is recorded: make mutate-record")
+    if choice.old:
+        print(f"{len(choice.old)} test files are recorded of other code, such as {choice.old[0]}: make mutate-record")
     equivalents = json.loads(EQUIVALENT.read_text())
     if arguments.named:
         mutants, sites = named(sources, choice), 0

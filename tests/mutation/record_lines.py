@@ -1,6 +1,7 @@
 """Which test runs which line of the package, and how long it takes: kept per test file, for `mutate.py`."""
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import coverage
 import pytest
-from tree_copy import FOLDER
+from tree_copy import FOLDER, REPOSITORY
 
 RECORD = FOLDER / "record"
 PACKAGE = ("keras_vit_plugin", "export")
@@ -23,10 +24,15 @@ core = ctrace
 
 
 class RecordLines:
-    """A pytest plugin: one coverage context for each test, and one for each fixture that tests share."""
+    """A pytest plugin: one coverage context for each test, and one for each fixture that tests share.
 
-    def __init__(self, folder, record):
-        self.folder, self.record = folder, record
+    Args:
+        folder: the copy of the tree that the tests run in.
+        test_file: the test file, relative to it.
+    """
+
+    def __init__(self, folder, test_file):
+        self.folder, self.test_file = folder, test_file
         self.tests = {}
 
     def pytest_sessionstart(self):
@@ -61,11 +67,8 @@ class RecordLines:
     @pytest.hookimpl(hookwrapper=True)
     def pytest_fixture_setup(self, fixturedef):
         # Whichever test comes first builds a shared fixture; all that use it depend on the lines.
-        with (
-            self.context(f"fixture {fixturedef.argname}")
-            if fixturedef.scope != "function"
-            else contextlib.nullcontext()
-        ):
+        shared = fixturedef.scope != "function"
+        with self.context(f"fixture {fixturedef.argname}") if shared else contextlib.nullcontext():
             yield
 
     def pytest_runtest_logreport(self, report):
@@ -84,8 +87,8 @@ class RecordLines:
             for line, contexts in data.contexts_by_lineno(path).items():
                 for context in contexts:
                     lines.setdefault(context, {}).setdefault(relative, []).append(line)
-        self.record.parent.mkdir(parents=True, exist_ok=True)
-        self.record.write_text(json.dumps({"tests": self.tests, "lines": lines}))
+        record = {"file": self.test_file, "code": code_hash(self.folder, self.test_file)}
+        record_path(self.test_file).write_text(json.dumps({**record, "tests": self.tests, "lines": lines}))
 
 
 def record_path(test_file):
@@ -93,15 +96,28 @@ def record_path(test_file):
     return RECORD / (str(test_file).removesuffix(".py").replace("/", "-") + ".json")
 
 
+def code_hash(folder, test_file):
+    """SHA-256 of the package and a test file, from which a record is made."""
+    digest = hashlib.sha256((folder / test_file).read_bytes())
+    files = [path.relative_to(folder).as_posix() for part in PACKAGE for path in (folder / part).rglob("*.py")]
+    for path in sorted(path for path in files if not path.startswith("keras_vit_plugin/export")):  # a link in a copy
+        digest.update((folder / path).read_bytes())
+    return digest.hexdigest()
+
+
 def read_records():
     """All records.
 
     Returns:
-        `{test: seconds}` of those that passed, and `{file: {line: tests that run it}}`.
+        `{test: seconds}` of those that passed, `{file: {line: tests that run it}}`, and the test files whose record was
+        made of other code.
     """
-    seconds, lines = {}, {}
+    seconds, lines, old = {}, {}, []
     for path in sorted(RECORD.glob("*.json")):
         record = json.loads(path.read_text())
+        test_file = REPOSITORY / record["file"]
+        if not test_file.exists() or code_hash(REPOSITORY, record["file"]) != record["code"]:
+            old.append(record["file"])
         for test, found in record["tests"].items():
             if not found["passed"]:
                 continue
@@ -110,4 +126,4 @@ def read_records():
                 for file, numbers in record["lines"].get(context, {}).items():
                     for number in numbers:
                         lines.setdefault(file, {}).setdefault(number, set()).add(test)
-    return seconds, lines
+    return seconds, lines, old

@@ -7,7 +7,7 @@ import time
 
 import forked_pytest
 from record_lines import RECORD, RecordLines, record_path
-from tree_copy import FOLDER, REPOSITORY, TreeCopy
+from tree_copy import REPOSITORY, TreeCopy
 
 LIMIT = 3600  # seconds for a test file
 
@@ -38,18 +38,15 @@ def main():
     while left or started:
         while left and len(started) < arguments.workers:
             file, copy = left.pop(0), copies.pop()
-            plugin = RecordLines(copy.folder, record_path(file))
-            process = forked_pytest.start(
-                copy, ["--durations=0", file], FOLDER / "record" / (record_path(file).stem + ".log"), [plugin]
-            )
+            plugin = RecordLines(copy.folder, file)
+            log = record_path(file).with_suffix(".log")
+            process = forked_pytest.start(copy, ["--durations=0", file], log, [plugin])
             started[process], running[process], limits[process] = time.monotonic(), (file, copy), LIMIT
         process, status = forked_pytest.wait(started, limits)
         file, copy = running.pop(process)
         copies.append(copy)
-        print(
-            f"{file}: {time.monotonic() - started.pop(process):.0f} s, exit status {status}; {len(left)} files left",
-            flush=True,
-        )
+        seconds = time.monotonic() - started.pop(process)
+        print(f"{file}: {seconds:.0f} s, exit status {status}; {len(left)} files left", flush=True)
     return 0
 
 

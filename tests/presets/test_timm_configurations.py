@@ -48,6 +48,9 @@ def test_a_preset_is_as_published(name):
     assert (preset.hidden_dim, preset.num_heads, preset.mlp_dim) == (width, heads, ratio * width)
     assert (preset.distilled, preset.num_classes, preset.pooling) == (distilled, 1000, "token")
     assert (preset.layer_scale, preset.num_register_tokens) == (None, 0)
+    letter = {"tiny": "Ti", "small": "S", "base": "B", "large": "L", "huge": "H"}[name.split("_")[1]]
+    family = "DeiT" if name.startswith("deit") else "ViT"
+    assert preset.description == f"{family}-{letter}/{patch}" + ", distilled" * distilled
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "deit_tiny_patch16_224", "deit_tiny_distilled_patch16_224"])

@@ -1,0 +1,62 @@
+"""The sizes that `docs/reliability.md` promises, at their edges."""
+
+import pytest
+
+from keras_vit_plugin.checkpoints import archives, hdf5, limits, whole_models
+
+MB = 2**20
+
+
+def refused(call, *arguments):
+    """Whether a call refuses; anything else it raises is a fault."""
+    try:
+        call(*arguments)
+    except limits.RefusedFile:
+        return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "stored, most",
+    [(0, 64 * MB), (6 * MB, 64 * MB), (7 * MB, 70 * MB), (100 * MB, 1000 * MB)],
+)
+def test_a_file_becomes_64_mb_or_ten_times_itself(stored, most):
+    assert not refused(limits.check_expansion, "it", most, stored)
+    assert refused(limits.check_expansion, "it", most + 1, stored)
+
+
+def test_a_config_has_up_to_16_mb(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(b"{}".ljust(16 * MB))
+    assert limits.read_json_file(path) == {}
+    path.write_bytes(b"{}".ljust(16 * MB + 1))
+    with pytest.raises(limits.RefusedFile, match="its config.json has 17 MB, at most 17 are read"):
+        limits.read_json_file(path)
+
+
+def test_counts_are_those_of_the_docs():
+    assert (archives.MOST_MEMBERS, hdf5.DEEPEST, whole_models.LONGEST_SEQUENTIAL) == (10_000, 64, 256)
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (ValueError("no\nsuch"), "no"),
+        (KeyError("a name"), "KeyError: a name"),
+        (RuntimeError(), "RuntimeError"),
+        (TypeError("\n  second "), "TypeError: second"),
+        (UnicodeDecodeError("utf-8", b"a", 0, 1, "bad"), "UnicodeDecodeError: 'utf-8' codec can't decode byte 0x61"),
+    ],
+)
+def test_an_error_of_another_library_becomes_one_line(error, line):
+    assert limits.first_line(error).startswith(line)
+    assert "\n" not in limits.first_line(error)
+
+
+def test_a_long_name_is_cut():
+    with pytest.raises(ValueError) as error, limits.named("weights='w'"):
+        raise limits.RefusedFile("x" * 700)
+    assert str(error.value) == f"weights='w' cannot be used: {'x' * 600}...."
+    with pytest.raises(ValueError) as error, limits.named("weights='w'"):
+        raise limits.RefusedFile("x" * 600)
+    assert str(error.value) == f"weights='w' cannot be used: {'x' * 600}."
