@@ -162,7 +162,7 @@ class Run:
         process = forked_pytest.start(copy, ["-x", "--durations=0", "--no-header", *tests], log)
         self.running[process] = (mutant, copy, log)
         self.started[process] = time.monotonic()
-        self.limits[process] = 90 + 8 * sum(self.choice.seconds[test] for test in tests)
+        self.limits[process] = 300 + 8 * sum(self.choice.seconds[test] for test in tests)
 
     def tell(self, mutant):
         left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
