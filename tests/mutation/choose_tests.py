@@ -1,7 +1,6 @@
 """Which tests can notice a mutation, in the order in which they are tried."""
 
 import re
-from pathlib import Path
 
 import single_mutations
 from record_lines import read_records
@@ -55,12 +54,13 @@ class Choice:
 
     def ordered(self, path, tests):
         """One case of each test function first, the part's own tests before others, the quick before the slow."""
-        part = Path(path).parent.name
         by_function = {}
         for test in sorted(tests, key=lambda each: (self.seconds[each], each)):
             by_function.setdefault(test.partition("[")[0], []).append(test)
         rank = {test: i for cases in by_function.values() for i, test in enumerate(cases)}
-        own = re.compile(rf"tests/{part}/")
+        own = re.compile(
+            "tests/export/" if path.startswith("export/") else "tests/(layers|models|presets|checkpoints|explain)/"
+        )
         return sorted(tests, key=lambda each: (rank[each], not own.match(each), self.seconds[each], each))
 
     def within(self, tests, seconds):
