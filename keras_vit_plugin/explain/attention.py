@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from keras_vit_plugin.export.keras_model import batch_of, image_shape
+from keras_vit_plugin.export.keras_model import batch_of, image_shape_of
 from keras_vit_plugin.geometry import patch_grid
 from keras_vit_plugin.layers import (
     MeanPooling,
@@ -126,7 +126,7 @@ def token_attention(model, weights):
     Raises:
         ValueError: the model has no `PatchEmbedding` and `MultiHeadSelfAttention` of this package.
     """
-    grid, _ = run_attention(model, np.zeros(image_shape(model), np.float32), keep=lambda maps: None)
+    grid, _ = run_attention(model, np.zeros(image_shape_of(model), np.float32), keep=lambda maps: None)
     return grid.of_answer(np.asarray(weights))
 
 
@@ -183,7 +183,7 @@ def run_attention(model, image, keep=np.asarray):
         ValueError: as for `attention_maps`, or the tokens are not the patches and those in front of them.
     """
     parts = parts_of(model)
-    expected, image = image_shape(model), np.asarray(image)
+    expected, image = image_shape_of(model), np.asarray(image)
     if image.shape != tuple(expected):
         raise ValueError(f"`image` must have the model's shape {tuple(expected)}, got {image.shape}.")
     kept, sizes = [], []

@@ -9,7 +9,7 @@ from keras_vit_plugin.explain.attention import parts_of, roll_out, run_attention
 from keras_vit_plugin.export.answers import BINARY
 from keras_vit_plugin.export.classify import class_names
 from keras_vit_plugin.export.image_folders import check_channels
-from keras_vit_plugin.export.keras_model import ImageModel, computing_in_float32, image_shape
+from keras_vit_plugin.export.keras_model import ImageModel, computing_in_float32, image_shape_of
 from keras_vit_plugin.export.labels import checked_labels
 from keras_vit_plugin.export.normalization import pixel_normalization
 from keras_vit_plugin.export.preprocessing import preprocessing_of
@@ -138,7 +138,7 @@ def position_similarity(model):
         ValueError: the model has no position embeddings of this package, or they are all zero.
     """
     parts = parts_of(model)
-    grid, _ = run_attention(model, np.zeros(image_shape(model), np.float32), keep=lambda maps: None)
+    grid, _ = run_attention(model, np.zeros(image_shape_of(model), np.float32), keep=lambda maps: None)
     similarity, notes = _similarity(parts, grid, range(grid.rows), range(grid.columns))
     if similarity is None:
         raise ValueError(f"`model` has nothing to compare. {notes[0]}")
