@@ -3,11 +3,12 @@
 import matplotlib.figure
 import numpy as np
 import pytest
-from conftest import pixels, randomize
-from PIL import Image
+from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import explain
+from keras_vit_plugin.explain.render import photo_with
+from keras_vit_plugin.plot_style import LIGHT
 
 
 @pytest.fixture
@@ -53,12 +54,6 @@ def test_curves_without_validation_have_one_line(figures, tmp_path):
     assert sorted(lines) == sorted(history.values())
 
 
-def on_the_patches(drawn, grid):
-    """A drawn map, averaged over each patch."""
-    rows, columns = grid
-    return np.asarray(Image.fromarray(np.asarray(drawn, np.float32)).resize((columns, rows), Image.Resampling.BOX))
-
-
 @pytest.mark.parametrize("name", ["vit_registers_test", "vit_test", "simple_vit_test"])
 def test_panels_of_attention_show_what_they_are_called(name, figures, tmp_path):
     model = kv.build(name)
@@ -72,20 +67,12 @@ def test_panels_of_attention_show_what_they_are_called(name, figures, tmp_path):
     wanted = {title: explain.token_attention(model, weights) for title, weights in wanted.items()}
 
     explain.draw_attention(model, image, picture, tmp_path / "a.png")
-    (figure,) = figures
-    found = {}
-    for axis in figure.axes:
-        title = next((title for title in wanted if title in axis.get_title().lower()), None)
-        if title and axis.get_images():
-            overlay = on_the_patches(axis.get_images()[-1].get_array(), wanted[title].shape)
-            alike = {other: np.corrcoef(overlay.ravel(), grid.ravel())[0, 1] for other, grid in wanted.items()}
-            found[title] = max(alike, key=alike.get), round(alike[title], 2)
-    assert found.keys() == wanted.keys()
-    if len(maps) > 1:
-        assert {title: best for title, (best, _) in found.items()} == {title: title for title in found}
-    assert min(alike for _, alike in found.values()) > 0.9
-    shown = [axis.get_images()[0].get_array() for axis in figure.axes if axis.get_images()]
-    assert any(np.array_equal(np.squeeze(each), np.squeeze(picture)) for each in shown)
+    drawn = {axis.get_title(): axis.get_images()[0].get_array() for axis in figures[0].axes if axis.get_images()}
+    assert drawn.keys() == {"image", *wanted}
+    np.testing.assert_array_equal(drawn["image"], photo_with(picture, None))
+    for title, grid in wanted.items():
+        np.testing.assert_array_equal(drawn[title], photo_with(picture, grid))
+    assert len({each.tobytes() for each in drawn.values()}) == len(drawn)
 
 
 def test_predictions_stand_over_their_pictures(figures, tmp_path):
@@ -94,21 +81,13 @@ def test_predictions_stand_over_their_pictures(figures, tmp_path):
     right = [True, False, True, True, False]
     explain.draw_predictions(pictures, names, tmp_path / "p.png", correct=right, columns=3)
     axes = [axis for axis in figures[0].axes if axis.get_images()]
-    assert [axis.get_title() for axis in axes] == names
-    assert [axis.title.get_color() for axis in axes] == ["green" if each else "red" for each in right]
+    assert [axis.get_title() for axis in axes] == ["cat", "✗ dog", "frog", "ship", "✗ truck"]
+    assert [axis.title.get_color() for axis in axes] == [LIGHT.right if each else LIGHT.wrong for each in right]
     for axis, picture in zip(axes, pictures, strict=True):
         np.testing.assert_array_equal(axis.get_images()[0].get_array(), picture)
     assert len({round(axis.get_position().x0, 3) for axis in figures[0].axes}) == 3
 
 
-def test_predictions_that_nobody_judged_are_black(figures, tmp_path):
+def test_predictions_that_nobody_judged_have_the_colour_of_text(figures, tmp_path):
     explain.draw_predictions(pixels((8, 8, 1), 2), ["a", "b"], tmp_path / "p.png")
-    assert {axis.title.get_color() for axis in figures[0].axes} == {"black"}
-
-
-def test_attention_of_a_distilled_model_leaves_out_both_tokens():
-    model = kv.build("deit_distilled_test")
-    randomize(model)
-    weights = np.zeros((18, 18))  # class token, distillation token, 16 patches
-    weights[0, 2:] = np.arange(16)
-    np.testing.assert_array_equal(explain.token_attention(model, weights), np.arange(16).reshape(4, 4))
+    assert {axis.title.get_color() for axis in figures[0].axes} == {LIGHT.text}
