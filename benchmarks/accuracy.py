@@ -2,10 +2,11 @@
 
     python benchmarks/accuracy.py --data DATA --output docs [--only "DeiT-tiny" ...] [--fresh]
 
-The models are those of `checkpoints.py`, DATA is as for `compare.py`. Methods were chosen on imagenet_eval, nothing on
-imagenet_test or cifar10_test. Each mode is exported once and its file judged on every set; a file that the export
+The models are those of `judged_models.py`, DATA is as for `compare.py`. Methods were chosen on imagenet_eval, nothing
+on imagenet_test or cifar10_test. Each mode is exported once and its file judged on every set; a file that the export
 refuses is judged too, and said to be refused. `accuracy.json` is written after every file, and a run goes on where the
-last one stopped unless `--fresh`; `accuracy.md` is the same as tables. The whole takes hours on two cores.
+last one stopped unless `--fresh`; `accuracy.md` is the same as tables, and the README's table is written anew once
+DeiT-tiny is measured in every mode. The whole takes hours on two cores.
 """
 
 import argparse
@@ -22,7 +23,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from checkpoints import MODELS
+from judged_models import MODELS
 
 from keras_vit_plugin.export import ParityError, export_tflite
 from keras_vit_plugin.export.answers import LOGITS
@@ -41,6 +42,17 @@ MODES = {
     "int4": {},
     "auto, 99 %": {"quantize": "auto", "min_agreement": 0.99},
 }
+IN_WORDS = {
+    "dynamic": "`dynamic` (int8 weights)",
+    "int8": "`int8` (dense layers and attention matmuls in integer)",
+    "int8, accuracy": '`int8`, `prefer="accuracy"`',
+    "int8-full": "`int8-full` (every tensor integer)",
+    "int16x8": "`int16x8` (every tensor integer, activations in 16 bits)",
+    "int4": "`int4` (weights mostly in 4 bits)",
+    "auto, 99 %": "`auto`, asked for 99 %",
+}
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- written by benchmarks/accuracy.py -->\n", "<!-- to here -->\n"
 FEWER = {"int16x8": 200}  # images judged: no op of it has a fast kernel on a CPU
 SMALL = 64  # pixels on a side: of smaller images all are judged in every mode
 NOT_CALIBRATED = ("float32", "float16")
@@ -67,6 +79,7 @@ def main():
             others = [row for row in read(path) if (row["model"], row["mode"]) != (name, mode)]
             write(path, [*others, *rows])
             print(f"{name}, {mode}: " + "; ".join(in_words(row) for row in rows), flush=True)
+    README.write_text(quoted(README.read_text(), read(path)))
 
 
 def judged_modes(name, modes, data):
@@ -156,6 +169,41 @@ def write(path, rows):
         part.replace(file)
 
 
+def quoted(text, rows, model="DeiT-tiny"):
+    """A page with its table of a model written anew; as it is where a mode is not measured yet.
+
+    Args:
+        text: of the page, in which `BEGIN` and `END` enclose the table.
+        rows: of `accuracy.json`.
+        model: a key of `MODELS`.
+    """
+    rows = [row for row in rows if row["model"] == model]
+    if {row["mode"] for row in rows} != set(MODES):
+        return text
+    sets = list(dict.fromkeys(row["set"] for row in rows))
+    columns = [
+        f"{part}: same answer as Keras | SNR dB | top-1 (Keras: {row['top1_keras']:.1%})"
+        for part, row in ((part, next(row for row in rows if row["set"] == part)) for part in sets)
+    ]
+    lines = [f"| mode | MB | {' | '.join(columns)} |", "|---|---|" + "---|---|---|" * len(sets)]
+    for mode in MODES:
+        mine = {row["set"]: row for row in rows if row["mode"] == mode}
+        cells = [
+            f"{row['agreement']:.1%} | {row['snr_db']:.1f} | {row['top1']:.1%}{_few(row, rows)}"
+            for row in (mine[part] for part in sets)
+        ]
+        words = IN_WORDS.get(mode, f"`{mode}`")
+        lines.append(f"| {words} | {mine[sets[0]]['size_bytes'] / 1e6:.1f} | {' | '.join(cells)} |")
+    before, rest = text.split(BEGIN, 1)
+    return before + BEGIN + "\n".join(lines) + "\n" + rest[rest.index(END) :]
+
+
+def _few(row, rows):
+    """Of a row on fewer images than the others: on how many, and what Keras has there, in words."""
+    most = max(each["images"] for each in rows if each["set"] == row["set"])
+    return "" if row["images"] == most else f" (of {row['images']} photos; Keras {row['top1_keras']:.1%})"
+
+
 def in_words(row):
     refused = "refused, " if row["refused"] else ""
     return (
@@ -173,8 +221,8 @@ def as_markdown(rows):
         "`make accuracy`, which runs `benchmarks/accuracy.py`. A file of DeiT-tiny is also what `keras-vit export",
         "deit_tiny_patch16_224 OUT.tflite --weights FILE --calibration DIR --quantize MODE` writes and",
         "`keras-vit verify deit_tiny_patch16_224 OUT.tflite --weights FILE --images DIR` judges.",
-        "Methods were chosen on imagenet_eval; nothing was on imagenet_test or cifar10_test. What each model is:",
-        "`benchmarks/checkpoints.py`. A file that is *refused* is not written by the export, unless less is asked for.",
+        "Methods were chosen on imagenet_eval; nothing was on imagenet_test or cifar10_test. What each model is, and",
+        "how it was made: `benchmarks/judged_models.py`. A *refused* file is one that the export does not write.",
         "An agreement p of N images is known to about 2 sqrt(p (1 - p) / N), an SNR to twice the figure behind +-.",
         "",
         "## The best and the worst of each mode",

@@ -1,6 +1,6 @@
 """The models that accuracy is judged on, real and made here, and what makes each unlike the others.
 
-    python benchmarks/checkpoints.py "DeiT-tiny on CIFAR-10"
+    python benchmarks/judged_models.py "DeiT-tiny on CIFAR-10"
 
 makes one and prints its accuracy. What is trained is trained with a fixed seed and kept in a folder outside the
 repository. `MODELS` names them all; DATA is the folder of the real data (see `compare.py`).
