@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz fuzz-files mutate mutate-record notebook lint benchmark matrix pictures hashes clean
+.PHONY: demo web test test-long fuzz fuzz-files mutate mutate-record notebook lint benchmark accuracy costs matrix pictures hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -82,6 +82,14 @@ lint: .venv/installed
 # The peers and this package, side by side; needs the real data (KERAS_VIT_DATA) and writes docs/benchmark*.
 benchmark: .venv-benchmark/installed .venv-torch/installed
 	.venv-benchmark/bin/python benchmarks/compare.py
+
+# Every mode of every model, judged on two sets of photos; goes on where it stopped. `make accuracy ONLY='"DeiT-tiny"'`.
+accuracy: .venv/installed
+	.venv/bin/python benchmarks/accuracy.py $(if $(ONLY),--only $(ONLY))
+
+# What operators cost on each class of CPU, into export/op_costs.py; needs AVX-512 VNNI and qemu.
+costs: .venv/installed
+	.venv/bin/python benchmarks/measure_costs.py
 
 # Every mode on every runtime; takes the real data where KERAS_VIT_DATA has it, and writes docs/matrix.*.
 matrix: .venv/installed .venv-device/installed $(LITERT_JS)

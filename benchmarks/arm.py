@@ -33,7 +33,10 @@ PLATFORMS = (
     "manylinux2014_aarch64",
 )
 RUNS = 2
+PLUGIN = "count_instructions.so"
 PROGRAM = Path(__file__).with_name("run_images.py")
+COUNT_FILES = Path(__file__).with_name("count_files.py")
+GETPPID = {"aarch64": 173, "x86_64": 110}  # the number of the system call that marks
 
 
 def missing_tools(counting=True):
@@ -107,9 +110,9 @@ def instructions_per_inference(folder, tflite, image, cpu, runs=RUNS, runtime="a
         runs: inferences that are counted; starting Python varies by some million instructions, so a small model wants
             more.
     """
-    plugin = folder / "count_instructions.so"
-    if not plugin.exists():
-        _run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, Path(__file__).with_name("count_instructions.c")])
+    first = not (folder / PLUGIN).exists()
+    plugin = counting_plugin(folder)
+    if first:
         _emulate(folder, runtime, tflite, image, cpu)  # writes Python's bytecode
 
     def total(inferences):
@@ -119,24 +122,55 @@ def instructions_per_inference(folder, tflite, image, cpu, runs=RUNS, runtime="a
     return (total(1 + runs) - total(1)) // runs
 
 
+def counting_plugin(folder):
+    """The path of qemu's plugin that counts instructions, compiled into a folder once."""
+    plugin, source = folder / PLUGIN, Path(__file__).with_name("count_instructions.c")
+    if not plugin.exists() or plugin.stat().st_mtime < source.stat().st_mtime:
+        _run(["gcc", "-O2", "-shared", "-fPIC", "-o", plugin, source])
+    return plugin
+
+
+def instructions_of_files(folder, tflites, cpu, runs=10):
+    """Instructions of one inference of each of many files on a CPU of `CPUS`, counted in one process."""
+    plugin = f"{counting_plugin(folder)},mark={GETPPID['aarch64']}"
+    command = _python(folder, cpu, plugin)
+    return marked(_run([*command, COUNT_FILES, runs, *tflites], env=_environment(folder, "ai-edge-litert")), runs)
+
+
+def marked(done, runs):
+    """What a program that ran `count_files.py` counted, per run of each file."""
+    if "mark: " not in done.stderr:
+        raise RuntimeError(f"nothing was counted: {done.stderr.strip()[-500:]}")
+    marks = [int(line.split()[1]) for line in done.stderr.splitlines() if line.startswith("mark: ")]
+    return [(after - before) // runs for before, after in zip(marks[::2], marks[1::2])]
+
+
 def _emulate(folder, runtime, tflite, images, cpu, runs=1, plugin=None):
     """Runs `PROGRAM` and returns what it wrote to standard error."""
+    np.save(folder / "images.npy", images)
+    command = _python(folder, cpu, plugin)
+    command += [PROGRAM, INTERPRETERS[runtime], tflite, folder / "images.npy", runs, folder / "logits.npy"]
+    return _run(command, env=_environment(folder, runtime)).stderr
+
+
+def _python(folder, cpu, plugin=None):
+    """What runs Python on an emulated CPU; a plugin with it."""
     # Old qemu shows the program this machine's own cpuinfo, unless the ARM userland has one.
     lines = {"processor": 0, "Features": FEATURES + NEWER_FEATURES.get(cpu, ""), "CPU implementer": "0x41"}
     lines |= {"CPU architecture": 8, "CPU variant": "0x0", "CPU part": CPUS[cpu], "CPU revision": 3}
     (folder / "root/proc/cpuinfo").write_text("".join(f"{name}\t: {value}\n" for name, value in lines.items()) + "\n")
-    np.save(folder / "images.npy", images)
     emulator = ["qemu-aarch64", "-cpu", cpu, "-L", folder / "root"]
     if plugin is not None:  # random addresses would change the count
         emulator = ["setarch", platform.machine(), "--addr-no-randomize", *emulator, "-plugin", plugin]
-    python = [folder / f"root/usr/bin/python{PYTHON}", PROGRAM, INTERPRETERS[runtime]]
-    environment = {
+    return [*emulator, folder / f"root/usr/bin/python{PYTHON}"]
+
+
+def _environment(folder, runtime):
+    return {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(folder / "site" / runtime),
         "PYTHONHASHSEED": "0",
     }
-    command = [*emulator, *python, tflite, folder / "images.npy", runs, folder / "logits.npy"]
-    return _run(command, env=environment).stderr
 
 
 def _run(command, **options):

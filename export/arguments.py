@@ -11,6 +11,7 @@ from .files import check_writable
 from .float_files import OUTPUTS
 from .foreign_runner import check_runtime_python
 from .keras_model import batch_of
+from .op_costs import COSTS
 from .quantize import BLOCK_SIZES, INTEGER_ONLY, MODES, NEEDS_CALIBRATION, PREFERENCES
 from .search import ORDERS
 from .targets import TARGETS
@@ -22,7 +23,7 @@ INPUT_DTYPES = ("uint8", "float32", "int8")
 OUTPUT_DTYPES = ("float32", "int8", "int16")
 
 
-def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance):
+def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance, cpu=None):
     """Raises `ValueError` for values that no export takes, and for those that do not go together.
 
     Args:
@@ -36,6 +37,7 @@ def check_arguments(mode, target, prefer, input_dtype, output_dtype, block_size,
         ("prefer", prefer, ORDERS if mode == "auto" else PREFERENCES),
         ("input_dtype", input_dtype, INPUT_DTYPES),
         ("output_dtype", output_dtype, OUTPUT_DTYPES),
+        ("cpu", TARGETS[target].cpu if cpu is None and target in TARGETS else cpu, COSTS),
     ):
         if value not in allowed:
             close = difflib.get_close_matches(str(value), allowed, n=1)

@@ -23,17 +23,20 @@ class FloatFiles:
         batch_size, input_dtype: as for `lower`.
         target: a key of `TARGETS`.
         outputs: of `OUTPUTS`, those that the files give besides the logits.
+        cpu: a key of `op_costs.COSTS`; None is the target's.
 
     Attributes:
         target: its `Target`.
+        cpu: the CPUs that `int8` is made for.
         road: `"spec"`, or `"generic"` where the model is lowered as Keras emits it.
         road_reason: why it is.
         changes: `{pass: what it changed}`, in words, empty where it changed nothing.
         reasons: `{pass: why it changed nothing}`, in words, empty where it changed something.
     """
 
-    def __init__(self, model, calibration, batch_size=1, input_dtype="uint8", target="litert", outputs=()):
+    def __init__(self, model, calibration, batch_size=1, input_dtype="uint8", target="litert", outputs=(), cpu=None):
         self.target = TARGETS[target]
+        self.cpu = self.target.cpu if cpu is None else cpu
         self.road, self.road_reason, outcomes = "spec", "", {}
         self._calibration, self._form = calibration, (batch_size, input_dtype)
         self._outputs, self._original = outputs, None

@@ -12,6 +12,7 @@ from .calibrate import UNUSABLE, all_outputs, mean_noise, measured_images, obser
 from .correct_biases import corrected_biases
 from .flatbuffer import InvalidModelFile
 from .graph import Graph
+from .op_costs import COSTS, DEFAULT_CPU
 from .prepare import prepared
 from .progress import track
 from .round_weights import rounded_kernels, with_kernels
@@ -22,14 +23,10 @@ SNR_DB = {"speed": 18.0, "accuracy": 29.5}  # of the logits, by the sum of what 
 FEW_ROWS = 16  # a dense layer on fewer rows gains nothing by fixed scales
 FIXED, ON_THE_FLY, FLOAT = "fixed scales", "on the fly", "float"
 DENSE = ("FULLY_CONNECTED", "CONV_2D")
-# Times in multiply-accumulates on fixed scales, measured with AVX-512 VNNI: of one multiply-accumulate; and of one
-# value, to quantize it on the fly, to convert it between int8 and float, to take its GELU in float, not from a table.
-TIME = {FIXED: 1.0, ON_THE_FLY: 0.85, FLOAT: 3.6}
-FLOAT_MATMUL, QUANTIZED, CONVERTED, FLOAT_GELU = 2.3, 45, 18, 45
 READERS = {"GELU": gelu}
 
 
-def quantize_mixed_int8(content, images, prefer, answers=(LOGITS,)):
+def quantize_mixed_int8(content, images, prefer, answers=(LOGITS,), cpu=DEFAULT_CPU):
     """Quantizes a float file to `int8`.
 
     Args:
@@ -38,21 +35,22 @@ def quantize_mixed_int8(content, images, prefer, answers=(LOGITS,)):
         prefer: `"speed"`, or `"accuracy"`, which has the smaller budget of noise and may keep dense layers in float,
             with float16 weights.
         answers: what the outputs of the file are, in their order.
+        cpu: a key of `op_costs.COSTS`, whose costs decide which operators step back.
 
     Returns:
         The file as bytes.
     """
-    return MixedInt8(content, images, prefer, answers).within(SNR_DB[prefer])
+    return MixedInt8(content, images, prefer, answers, cpu).within(SNR_DB[prefer])
 
 
 class MixedInt8:
     """A float file with all that is measured once to quantize it to `int8` within any budget of noise.
 
     Args:
-        content, images, prefer, answers: as for `quantize_mixed_int8`.
+        content, images, prefer, answers, cpu: as for `quantize_mixed_int8`.
     """
 
-    def __init__(self, content, images, prefer, answers=(LOGITS,)):
+    def __init__(self, content, images, prefer, answers=(LOGITS,), cpu=DEFAULT_CPU):
         self.content, self.images, self.answers = prepared(content), images, answers
         content, self.graph = self.content, Graph(self.content)
         calibration = observe(content, images)
@@ -68,7 +66,7 @@ class MixedInt8:
         self.rounding_noise = mean_noise(answers, self.outputs, self.rounded_outputs)
         self.operators = self.graph.of_kind(*DENSE, "BATCH_MATMUL")
         # Of each operator the levels it may run on and their times, the fastest first.
-        self.levels = [list(_levels(self.graph, operator, prefer).items()) for operator in self.operators]
+        self.levels = [list(_levels(self.graph, operator, prefer, COSTS[cpu]).items()) for operator in self.operators]
         self.noises = {}  # of (number of the operator, level)
         for i in track(range(len(self.operators)), "Measuring int8"):
             if self._noise(i, self.levels[i][0][0]) == UNUSABLE:
@@ -107,7 +105,7 @@ class MixedInt8:
             # A step that is not measured yet may save all the noise; it is measured when nothing else could be worth
             # more.
             worth = [
-                ((noises[i] - self.noises.get((i, level), 0.0)) / (time - levels[0][1]), i, step)
+                ((noises[i] - self.noises.get((i, level), 0.0)) / max(time - levels[0][1], 1.0), i, step)
                 for i, levels in enumerate(left)
                 for step, (level, time) in enumerate(levels[1:], 1)
             ]
@@ -125,28 +123,34 @@ class MixedInt8:
         return plan
 
 
-def _levels(graph, operator, prefer):
-    """How an operator may run, fastest first, with the time that takes, `{level: multiply-accumulates}`."""
+def _levels(graph, operator, prefer, costs):
+    """How an operator may run, fastest first, with its cost, `{level: multiply-accumulates on fixed scales}`."""
     work, rows = graph.multiplications(operator), graph.rows(operator.outputs[0])
     if _bounds_the_scores(graph, operator):
-        return {FIXED: work}
+        return {FIXED: costs.fixed_matmul * work}
     if graph.kind(operator) == "BATCH_MATMUL":
-        return {FIXED: work, FLOAT: FLOAT_MATMUL * work}
+        return _ascending({FIXED: costs.fixed_matmul * work, FLOAT: costs.float_matmul * work})
     entering, leaving = graph.source(int(operator.inputs[0])), int(operator.outputs[0])
     values_in, values_out = work / graph.width(leaving), rows * graph.width(leaving)
     moves = graph.moves_after(leaving)
     reader = _only_reader(graph, int(moves[-1].outputs[0]) if moves else leaving)
-    times = {level: time * work for level, time in TIME.items()}
-    times[ON_THE_FLY] += QUANTIZED * values_in
-    times[ON_THE_FLY if reader in ("BATCH_MATMUL", "GELU") else FIXED] += CONVERTED * values_out
+    times = {FIXED: work, ON_THE_FLY: costs.on_the_fly * work, FLOAT: costs.floating * work}
+    times[ON_THE_FLY] += costs.quantized * values_in
+    times[ON_THE_FLY if reader in ("BATCH_MATMUL", "GELU") else FIXED] += costs.converted * values_out
     if reader == "GELU":
-        times[ON_THE_FLY] += FLOAT_GELU * values_out
+        times[ON_THE_FLY] += costs.float_gelu * values_out
     if entering is not None and graph.kind(entering) == "GELU":
-        times[ON_THE_FLY] += FLOAT_GELU * values_in
+        times[ON_THE_FLY] += costs.float_gelu * values_in
+    else:
+        times[FIXED] += costs.converted * values_in
     if rows < FEW_ROWS:
         del times[FIXED]
     if prefer == "speed":
         del times[FLOAT]
+    return _ascending(times)
+
+
+def _ascending(times):
     return dict(sorted(times.items(), key=lambda item: item[1]))
 
 

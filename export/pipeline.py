@@ -93,6 +93,7 @@ def export_tflite(
     keep_rejected=False,
     runtime_python=None,
     narrow_range=False,
+    cpu=None,
 ):
     """Converts a Keras model of images to a `.tflite`, compares it with the model, and writes it if it held.
 
@@ -166,6 +167,9 @@ def export_tflite(
         narrow_range: whether all images to come have as little contrast as the calibration's. Otherwise calibration
             images whose pixels cover less than a quarter of 0..255 are refused, and so is a calibrated file that is far
             from the model on contrast-stretched or synthetic images.
+        cpu: for `"int8"` and `"auto"`: the CPUs that the file is for: `"x86-vnni"` (AVX-512 VNNI), `"x86-avx2"`,
+            `"arm-dotprod"` (Cortex-A76 and later) or `"arm"`. What an operator costs there decides which of them leave
+            int8 first; a file runs on all. None is the target's.
 
     Returns:
         An `ExportReport`.
@@ -178,7 +182,7 @@ def export_tflite(
         UnsupportedByTarget: the target cannot run an op of the graph. Nothing is written.
     """
     started = time.perf_counter()
-    check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance, cpu)
     check_paths(path, report, quantize, calibration, target, runtime_python)
     if keep_rejected:
         check_writable(rejected_path(path), ".tflite")
@@ -218,7 +222,7 @@ def export_tflite(
         raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")
 
     float_input = "float32" if input_dtype == "float32" else "uint8"
-    files = FloatFiles(keras_model, images.calibration, batch_size, float_input, target, outputs)
+    files = FloatFiles(keras_model, images.calibration, batch_size, float_input, target, outputs, cpu)
     seen = spread(images.verification, STREAMED_IMAGES)
     expected, streams = files.expected(seen), files.streams(seen)
     finish = _finish(model, keras_model, quantize, prefer, target, outputs, labels, preprocessing, images)
@@ -255,6 +259,7 @@ def export_tflite(
             block_size,
             integer_dense,
             keras_model.answers,
+            files.cpu,
         )
     finished = finish(content)
     tree = flatbuffer.read(finished)

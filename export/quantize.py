@@ -9,6 +9,7 @@ from .integer_only import quantize_integer_only
 from .loadable import loadable
 from .low_bit import BLOCK_SIZES, quantize_int4
 from .mixed_int8 import PREFERENCES, quantize_mixed_int8
+from .op_costs import DEFAULT_CPU
 from .prepare import prepared
 from .round_weights import rounded_kernels, with_kernels
 
@@ -29,6 +30,7 @@ def quantize(
     block_size=None,
     integer_dense=True,
     answers=(LOGITS,),
+    cpu=DEFAULT_CPU,
 ):
     """Quantizes a float32 TFLite file.
 
@@ -44,6 +46,7 @@ def quantize(
             weights in int8 and compute in float.
         answers: what the outputs of the file are, an `Answer` for each in the order of the graph's outputs: noise is
             measured by them. Outputs behind the last of them do not count.
+        cpu: a key of `op_costs.COSTS`, for `int8`.
 
     Returns:
         The file as bytes.
@@ -54,7 +57,7 @@ def quantize(
     if mode in ("dynamic", "int8") and not integer_dense:
         return _int8_weights(content, calibration)
     if mode == "int8":
-        return quantize_mixed_int8(content, calibration, prefer, answers)
+        return quantize_mixed_int8(content, calibration, prefer, answers, cpu)
     if mode in INTEGER_ONLY:
         bits = INTEGER_ONLY[mode]
         check_no_control_flow(content, mode)

@@ -202,7 +202,7 @@ def _candidates(files, calibration, order, answers=(LOGITS,)):
     """`(name, mode, prefer, bytes)` of one file after the other, the most accurate first, without float32."""
 
     def int8(prefer):
-        engine = MixedInt8(files.lowered("int8", prefer), calibration, prefer, answers)
+        engine = MixedInt8(files.lowered("int8", prefer), calibration, prefer, answers, files.cpu)
         for snr_db in INT8_SNR_DB[prefer]:
             yield f"int8, budget {snr_db:g} dB", "int8", prefer, engine.within(snr_db)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from .op_costs import DEFAULT_CPU
 from .op_versions import FIRST_RUNTIME
 
 INTEGERS_ON_GPU = "GPUs compute in float and would only unpack it; take 'float16'"
@@ -21,6 +22,7 @@ class Target:
         gelu: `"op"`, or where its delegate does not run that, which of `lower.GELU_FORMS` it is written in.
         gpu: whether it is a GPU: its graph keeps `gpu_rules`, and is checked in half precision.
         labels_inside: whether it reads the class names from TFLite metadata and gives probabilities out.
+        cpu: a key of `op_costs.COSTS`: the CPUs that `int8` is made for where the caller names none.
         at_hand: whether ai-edge-litert, which this package runs files on, has its kernels.
     """
 
@@ -32,6 +34,7 @@ class Target:
     gelu: str = "op"
     gpu: bool = False
     labels_inside: bool = False
+    cpu: str = DEFAULT_CPU
     at_hand: bool = True
 
 

@@ -238,6 +238,7 @@ def demo(output, as_json):
     show_default=True,
     help="The runtime the file is for: litert, tflite-runtime, gpu, mediapipe.",
 )
+@click.option("--cpu", help="For int8 and auto, whose costs count: x86-vnni (usual), x86-avx2, arm-dotprod, arm.")
 @weights_option
 @import_option
 @click.option(
@@ -279,6 +280,7 @@ def export(
     quantize,
     prefer,
     target,
+    cpu,
     weights,
     modules,
     calibration,
@@ -313,7 +315,7 @@ def export(
     MODEL is a preset name (with --weights), a .keras or .h5 file, or the folder of a preset, KerasHub's too.
     """
     tolerance = _tolerance(quantize, min_agreement, min_snr)
-    check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance)
+    check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance, cpu)
     check_paths(out, report, quantize, calibration, target, runtime_python)
     keras_model = _open(model, weights, modules)
     wish = {} if quantize != "auto" else {"min_agreement": min_agreement}
@@ -323,6 +325,7 @@ def export(
         quantize=quantize,
         prefer=prefer,
         target=target,
+        cpu=cpu,
         calibration=calibration,
         labels=_labels(labels, model, keras_model),
         mean=_numbers(mean, "mean"),

@@ -1,5 +1,7 @@
 """The `int8` mode: what is integer, what stays in float, and the ranges."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import pixels
@@ -12,6 +14,7 @@ from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.interpreter import Runner
 from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import lower
+from keras_vit_plugin.export.op_costs import COSTS
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras, gelu
@@ -79,6 +82,37 @@ def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp
     monkeypatch.setattr(float_files, "LARGEST_UNIT_SCORE", 0.0)
     report = export_tflite(model, tmp_path / "m.tflite", quantize="int8", calibration=calibration)
     assert report.file.ops["SOFTMAX"] == 4 and "EXP" not in report.file.ops
+
+
+def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(digits):
+    model, calibration, *_ = digits
+    keras_model = ImageModel(model, *pixel_normalization(model, 1))
+    graph = Graph(float_files.FloatFiles(keras_model, calibration).lowered("int8", "accuracy"))
+    mixtures = [op for op in graph.of_kind("BATCH_MATMUL") if graph.kind(graph.source(int(op.inputs[0]))) == "SOFTMAX"]
+    assert len(mixtures) == 4
+    for cpu, first in {"x86-vnni": "fixed scales", "arm-dotprod": "fixed scales", "arm": "float"}.items():
+        levels = [list(mixed_int8._levels(graph, op, "speed", COSTS[cpu]).items()) for op in mixtures]
+        assert {names[0][0] for names in levels} == {first}
+    for costs in COSTS.values():
+        for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"):
+            times = list(mixed_int8._levels(graph, operator, "accuracy", costs).values())
+            assert times == sorted(times) and times[0] > 0
+
+
+def test_a_file_is_made_for_the_cpus_that_are_named(digits, tmp_path):
+    model, calibration, *_ = digits
+    matmuls = {}
+    for cpu in ("x86-vnni", "arm"):
+        path = tmp_path / f"{cpu}.tflite"
+        export_tflite(model, path, quantize="int8", prefer="accuracy", calibration=calibration, cpu=cpu)
+        matmuls[cpu] = len(integer_matmuls(path.read_bytes()))
+    assert matmuls["arm"] == 0 < matmuls["x86-vnni"]
+
+
+def test_cpu_is_checked(tmp_path):
+    message = "`cpu` must be one of x86-vnni, x86-avx2, arm, arm-dotprod; got cpu='arm64'. Did you mean 'arm'?"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", cpu="arm64")
 
 
 def test_prefer_is_checked(tmp_path):

@@ -7,6 +7,9 @@ from hypothesis import given, settings
 from random_specs import images_for, specs
 
 from keras_vit_plugin.export import rewrites
+from keras_vit_plugin.export.op_costs import WEIGHT_READ
+from keras_vit_plugin.export.rewrites.absorb_key_value import costs as absorb_costs
+from keras_vit_plugin.export.rewrites.absorb_key_value import merged
 from keras_vit_plugin.export.rewrites.rotate_stream import random_orthogonal
 from keras_vit_plugin.export.rewrites.stream import stream_norms
 from keras_vit_plugin.export.spec import Attention, Block, Dense, Head, Norm, ViTSpec
@@ -104,11 +107,44 @@ def test_balanced_heads_have_one_range_per_channel_and_no_mean(spec):
 @given(spec=specs())
 def test_the_last_block_reads_the_tokens_themselves_where_few_ask(spec):
     _, changes = rewrites.apply_passes(spec)
-    kept = rewrites.keep_pooled_tokens(spec).blocks[-1].kept_tokens
-    few = kept is not None and kept * spec.blocks[-1].attention.num_heads < spec.num_tokens
-    assert bool(changes["absorb_key_value"]) == few
+    block = rewrites.keep_pooled_tokens(spec).blocks[-1]
+    cheaper = block.kept_tokens is not None and cost(
+        merged(block.attention), spec.num_tokens, block.kept_tokens
+    ) < cost(block.attention, spec.num_tokens, block.kept_tokens)
+    assert bool(changes["absorb_key_value"]) == cheaper
     attention = rewrites.absorb_key_value(rewrites.keep_pooled_tokens(spec)).blocks[-1].attention
-    assert (attention.key is None) == (attention.value is None) == few
+    assert (attention.key is None) == (attention.value is None) == cheaper
+
+
+def cost(attention, tokens, asking):
+    """Multiply-accumulates of an attention, and what its weights cost to read, by the arrays that it has."""
+    rows = ((attention.query, asking), (attention.output, asking), (attention.key, tokens), (attention.value, tokens))
+    layers = [(layer.kernel.size, count) for layer, count in rows if layer is not None]
+    products = 2 * asking * tokens * attention.query.kernel.shape[1]
+    return products + sum(size * (count + WEIGHT_READ) for size, count in layers)
+
+
+@pytest.mark.parametrize("tokens", [17, 197, 1025])
+@pytest.mark.parametrize("width", [48, 192, 768])
+def test_key_and_value_are_absorbed_up_to_the_heads_where_that_costs_as_much(width, tokens):
+    dense = Dense(np.zeros((width, width)), np.zeros(width))
+    saves = []
+    for heads in (each for each in range(1, width + 1) if width % each == 0):
+        attention = Attention(heads, dense, dense, dense, dense, 1.0)
+        before, after = absorb_costs(attention, tokens, 1)
+        np.testing.assert_allclose(before, cost(attention, tokens, 1))
+        np.testing.assert_allclose(after, cost(merged(attention), tokens, 1))
+        saves.append(after < before)
+    assert saves[0] and not saves[-1] and saves == sorted(saves, reverse=True)
+
+
+@pytest.mark.parametrize("heads, applies", [(2, True), (4, False)])
+def test_a_block_with_few_heads_absorbs_and_one_with_many_does_not(heads, applies):
+    spec = rewrites.keep_pooled_tokens(small_spec(heads))
+    rewritten, outcomes = rewrites.apply_passes(spec, passes=(rewrites.absorb_key_value,))
+    assert bool(outcomes["absorb_key_value"]) == applies
+    assert applies or "it would save nothing: " in outcomes["absorb_key_value"].words
+    assert_same_logits(spec, rewritten)
 
 
 def test_a_change_is_told_by_what_differs():
@@ -151,7 +187,7 @@ print(rewrites.__doc__, rewrites.apply_passes(small_spec())[1]["balance_heads"],
     assert run_python(code, PYTHONOPTIMIZE="2").strip() == words
 
 
-def small_spec():
+def small_spec(heads=2):
     generator = np.random.default_rng(0)
 
     def dense(inputs, outputs):
@@ -163,7 +199,7 @@ def small_spec():
     blocks = tuple(
         Block(
             norm(),
-            Attention(2, *(dense(4, 4) for _ in range(4)), 0.5),
+            Attention(heads, *(dense(4, 4) for _ in range(4)), 0.5),
             None,
             None,
             norm(),

@@ -205,7 +205,7 @@ def test_files_are_made_from_the_most_accurate_to_the_cheapest(monkeypatch, orde
     monkeypatch.setattr(search_module, "MixedInt8", Engine)
     monkeypatch.setattr(search_module, "Int4", Engine)
     monkeypatch.setattr(search_module, "quantize", lambda content, mode, *_, **__: mode.encode())
-    files = SimpleNamespace(lowered=lambda *_: b"", target=SimpleNamespace(integer_dense=True))
+    files = SimpleNamespace(lowered=lambda *_: b"", target=SimpleNamespace(integer_dense=True), cpu="arm")
     names = [name for name, *_ in search_module._candidates(files, None, order)]
     last = ["int8, budget 24 dB", "int8, budget 21 dB", "int8, budget 18 dB"]
     if order == "size":
