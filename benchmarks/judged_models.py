@@ -46,7 +46,7 @@ TOPOLOGIES = {
     "post-norm": None,
 }
 OUTLIERS = ("attention", "hidden")
-CONDITION = 100.0  # largest over least singular value of what is put between query and key, value and output
+CONDITION = 1000.0  # largest over least singular value of what is put between query and key, value and output
 HIDDEN_FACTOR, HIDDEN_SHARE = 16.0, 1 / 32  # how much larger, and how many, hidden channels of the MLPs become
 
 

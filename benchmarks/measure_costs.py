@@ -29,14 +29,13 @@ from keras_vit_plugin.export.calibrate import quantizer_ranges
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.mixed_int8 import FIXED, FLOAT, ON_THE_FLY
-from keras_vit_plugin.export.op_costs import COSTS, WEIGHT_READ, OpCosts
+from keras_vit_plugin.export.op_costs import COSTS, OpCosts
 from keras_vit_plugin.export.prepare import prepared
 
 HERE = Path(__file__).parent
 TABLE = HERE.parent / "export" / "op_costs.py"
 TOKENS = 196
 DENSE = ((64, 64), (192, 192), (192, 768), (768, 192), (384, 384), (384, 96), (48, 768), (768, 48))  # inputs, outputs
-ONE_ROW = ((768, 3072), (1024, 8192), (2048, 8192))  # inputs, outputs of layers on a single token
 MATMULS = ((3, 196, 64), (6, 100, 64), (3, 100, 32), (2, 256, 64))  # heads, tokens, width of a head
 GELUS = (192, 768, 1536)  # channels
 UNKNOWN = (
@@ -48,7 +47,6 @@ UNKNOWN = (
     "quantized",
     "converted",
     "float_gelu",
-    "weight",
     "moved",  # a value that is copied to take a matmul's inputs apart
     "operators",
     "run",  # an inference
@@ -90,8 +88,6 @@ class OpCosts:
 
 
 DEFAULT_CPU = "x86-vnni"  # the one that was timed
-# Of a weight that is read for one row alone, its multiply-accumulate included: timed on x86-vnni, since instructions do
-# not tell what memory costs.
 '''
 
 
@@ -115,8 +111,7 @@ def main():
     for name, (row, error) in costs.items():
         print(f"{name}: {row}, within {error:.0%} of the files on average", flush=True)
     rows = {name: asdict(row) for name, row in COSTS.items()} | {name: row for name, (row, _) in costs.items()}
-    weight = costs["x86-vnni"][0]["weight"] if "x86-vnni" in costs else WEIGHT_READ
-    TABLE.write_text(as_table({name: rows[name] for name in CLASSES if name in rows}, weight))
+    TABLE.write_text(as_table({name: rows[name] for name in CLASSES if name in rows}))
 
 
 def made(folder):
@@ -131,10 +126,6 @@ def made(folder):
             (FLOAT, {"floating": work}),
         ):
             yield _file(folder / f"dense-{inputs}-{outputs}-{level}.tflite", shape, _dense(kernel), level, counts)
-    for inputs, outputs in ONE_ROW:
-        kernel = np.random.default_rng(0).normal(0, inputs**-0.5, (inputs, outputs))
-        path, counts = folder / f"row-{inputs}-{outputs}.tflite", {"weight": inputs * outputs}
-        yield _file(path, (1, 1, inputs), _dense(kernel), ON_THE_FLY, counts)
     for heads, tokens, width in MATMULS:
         work, shape = heads * tokens * tokens * width, (1, 2 * heads, tokens, width)
         moved = {"moved": 2 * heads * tokens * width}
@@ -253,15 +244,10 @@ def fitted(files, costs):
     return {name: float(f"{found[name]:.2g}") for name in UNKNOWN[1:-3]}, float(error)
 
 
-def as_table(costs, weight):
-    """The text of `op_costs.py`.
-
-    Args:
-        costs: `{class: {field of OpCosts: cost}}`.
-        weight: what `WEIGHT_READ` is.
-    """
+def as_table(costs):
+    """The text of `op_costs.py`, from `{class: {field of OpCosts: cost}}`."""
     names = [field.name for field in fields(OpCosts)]
-    text = HEADER + f"WEIGHT_READ = {weight:g}\nCOSTS = {{\n"
+    text = HEADER + "COSTS = {\n"
     for name, row in costs.items():
         cells = "".join(f"        {key}={row[key]:g},\n" for key in names)
         text += f'    # {CLASSES[name]}\n    "{name}": OpCosts(\n{cells}    ),\n'

@@ -28,19 +28,16 @@ class OpCosts:
 
 
 DEFAULT_CPU = "x86-vnni"  # the one that was timed
-# Of a weight that is read for one row alone, its multiply-accumulate included: timed on x86-vnni, since instructions do
-# not tell what memory costs.
-WEIGHT_READ = 20
 COSTS = {
     # time on AVX-512 VNNI
     "x86-vnni": OpCosts(
         on_the_fly=1.1,
-        floating=4,
-        fixed_matmul=2.1,
-        float_matmul=2.5,
-        quantized=110,
-        converted=57,
-        float_gelu=71,
+        floating=4.2,
+        fixed_matmul=2,
+        float_matmul=2.6,
+        quantized=140,
+        converted=69,
+        float_gelu=81,
     ),
     # instructions of qemu's Haswell
     "x86-avx2": OpCosts(

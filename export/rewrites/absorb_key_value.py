@@ -3,9 +3,9 @@
 Per head, `(x Wq + bq) (t Wk)' = (x Wq Wk' + bq Wk') t'` and `(P t Wv) Wo = (P t) (Wv Wo)`: the scores and the mixture
 are taken of the tokens t themselves, and the key and value of every token need not be computed. The key bias adds one
 number to a row of scores, which softmax ignores; the value bias passes through attention into the output bias. Applies
-to the last block where `keep_pooled_tokens` does and it costs less: for q tokens of T that ask, h heads of width D and
-inner width K in all, four kernels of D K with 2 T D K + 2 q (D K + T K) multiply-accumulates become two of h D D with
-2 q h (D D + T D). A weight costs too, since for the few tokens that ask it is read anew. Source: associativity; named
+to the last block where `keep_pooled_tokens` does and heads are few: for q tokens of T that ask, h heads, width D and
+inner width K of all heads, 2 T D K + 2 q (D + T) K multiply-accumulates become 2 q h (D + T) D, and 4 D K weights
+2 h D D. The share that the weights grow by must not be more than the share that is saved. Source: associativity; named
 after the same step in DeepSeek-V2's attention, arXiv:2405.04434, 2.1.2.
 """
 
@@ -13,7 +13,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..op_costs import WEIGHT_READ
 from ..spec import Dense
 from .stream import ABSORBED, NO_BLOCKS, has_absorbed
 
@@ -26,23 +25,32 @@ def refuse(spec):
         return ABSORBED
     if block.kept_tokens is None:
         return "the last block computes all tokens"
-    before, after = costs(block.attention, spec.num_tokens, block.kept_tokens)
-    return "" if after < before else f"it would save nothing: {after / before:.2f} of the cost"
+    saved, grown = shares(spec)
+    if saved <= 0:
+        return "there are few tokens: it would save nothing"
+    return "" if grown <= saved else f"the weights would grow by {grown:.1%} to save {saved:.1%} of the multiplications"
 
 
-def costs(attention, tokens, asking):
-    """What an attention costs as it is and merged, in multiply-accumulates, weights that are read included.
+def shares(spec):
+    """What it would save of all dense layers' multiply-accumulates, and what it would add to all their weights."""
+    block = spec.blocks[-1]
+    tokens, asking, heads = spec.num_tokens, block.kept_tokens, block.attention.num_heads
+    width, inner = block.attention.key.kernel.shape
+    before = 2 * tokens * width * inner + 2 * asking * (width + tokens) * inner
+    after = 2 * asking * heads * (width + tokens) * width
+    more = 2 * heads * width**2 - 4 * width * inner
+    return (before - after) / _multiplications(spec), more / sum(layer.kernel.size for layer in spec.dense_layers())
 
-    Args:
-        attention: an `Attention` with key and value.
-        tokens: how many there are.
-        asking: of how many the query is computed.
-    """
-    width, inner = attention.key.kernel.shape
-    heads = attention.num_heads
-    before = 2 * tokens * width * inner + 2 * asking * (width + tokens) * inner + WEIGHT_READ * 4 * width * inner
-    after = 2 * asking * heads * (width + tokens) * width + WEIGHT_READ * 2 * heads * width**2
-    return before, after
+
+def _multiplications(spec):
+    """Multiply-accumulates of all dense layers."""
+    count = len(spec.positions) * spec.patch.kernel.size + sum(head.dense.kernel.size for head in spec.heads)
+    for block in spec.blocks:
+        attention, asking = block.attention, block.kept_tokens or spec.num_tokens
+        of_asking = (attention.query, attention.output, block.mlp_hidden, block.mlp_output)
+        count += asking * sum(layer.kernel.size for layer in of_asking)
+        count += spec.num_tokens * (attention.key.kernel.size + attention.value.kernel.size)
+    return count
 
 
 def absorb_key_value(spec):
