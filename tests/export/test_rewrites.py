@@ -115,8 +115,8 @@ def test_the_last_block_reads_the_tokens_themselves_where_few_ask(spec):
 
 
 def pays(spec, block):
-    """Whether merged attention saves at least the share of the multiplications that the weights grow by, both counted by
-    the arrays that there are."""
+    """Whether merged attention saves at least the share of the multiplications that the weights grow by, counted by the
+    arrays that there are."""
     before, after = (
         replace(rewrites.keep_pooled_tokens(spec), blocks=(*spec.blocks[:-1], replace(block, attention=attention)))
         for attention in (block.attention, merged(block.attention))
