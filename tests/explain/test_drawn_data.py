@@ -72,7 +72,7 @@ def test_panels_of_attention_show_what_they_are_called(name, figures, tmp_path):
     np.testing.assert_array_equal(drawn["image"], photo_with(picture, None))
     for title, grid in wanted.items():
         np.testing.assert_array_equal(drawn[title], photo_with(picture, grid))
-    assert len({each.tobytes() for each in drawn.values()}) == len(drawn)
+    assert len(maps) == 1 or len({each.tobytes() for each in drawn.values()}) == len(drawn)
 
 
 def test_predictions_stand_over_their_pictures(figures, tmp_path):
