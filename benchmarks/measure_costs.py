@@ -4,9 +4,9 @@
 
 Files of one operator in several sizes are run on one thread, and the costs of a multiply-accumulate and of a value are
 fitted to them by least squares of the relative errors. `x86-vnni` is timed here, on a CPU that has AVX-512 VNNI: the
-least of many runs, which other programs do not lengthen. It is printed and not written: conversions cost more there than
-within a graph, and DeiT-tiny in `int8` for accuracy came out 3 % slower and 0.8 dB worse by these costs than by those in
-the table, which were fitted to whole graphs of it. The others are counted in instructions by qemu, as `arm.py`
+least of many runs, which other programs do not lengthen. It is printed and not written: conversions cost more there
+than within a graph, and DeiT-tiny in `int8` for accuracy came out 3 % slower and 0.8 dB worse by these costs than by
+those in the table, which were fitted to whole graphs of it. The others are counted in instructions by qemu, as `arm.py`
 does: Haswell (AVX2, no VNNI), Cortex-A72 and Cortex-A76 (dot products). A count knows no caches and takes every
 instruction for as long as another: it tells the classes apart, not two layers of the same kind.
 """
