@@ -57,6 +57,7 @@ def test_a_cell_is_measured_or_says_why_not(matrix, digits, tmp_path):
     )
 
 
+@pytest.mark.long
 def test_wrong_answers_are_called_wrong(matrix, digits, tmp_path):
     files, sets, references = digits
     here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter", foreign=True)

@@ -48,6 +48,7 @@ def photos():
         ("int8-full", "tflite-runtime", 12),
     ],
 )
+@pytest.mark.sampled(1)
 def test_answers_there_are_those_here(mode, target, least_snr_db, arm, userland, photos, deit_file):
     path = deit_file(mode, target)
     here = Runner(path.read_bytes())(photos)

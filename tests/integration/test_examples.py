@@ -44,6 +44,7 @@ def made_arrays(**others):
     }
 
 
+@pytest.mark.long
 def test_the_script_runs_on_made_data(tmp_path):
     np.savez(tmp_path / "data.npz", **made_arrays())
     printed = run_example(
