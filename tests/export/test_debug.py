@@ -83,6 +83,7 @@ def spoiled_weights(graph):
 
 
 @pytest.mark.parametrize("change, cause", [(narrow_range, "clipping"), (spoiled_weights, "inside")])
+@pytest.mark.sampled(1)
 def test_the_worst_op_is_the_one_that_was_damaged(digits, change, cause, file_of, tmp_path):
     model, calibration, x_test = digits
     path = tmp_path / "m.tflite"
@@ -143,6 +144,7 @@ def test_files_with_more_outputs_and_for_other_runtimes(mode, target, outputs, t
     assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
 
 
+@pytest.mark.long
 def test_the_picture_is_drawn(digits, file_of, tmp_path):
     from PIL import Image
 

@@ -88,6 +88,7 @@ def test_int8_full_runs_its_matmuls_in_the_delegate(tmp_path):
         assert list(graph.subgraph.tensors[matmul.inputs[1]].quantization.zeroPoint) == [0]
 
 
+@pytest.mark.long
 def test_int4_has_weights_of_4_bits(tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (x_train, _), (x_test, y_test) = load_digits_split()

@@ -70,6 +70,7 @@ def test_a_smaller_budget_of_noise_is_kept_by_fewer_integer_ops(digits):
     assert measured[1] >= 24 and measured[2] >= 32
 
 
+@pytest.mark.long
 def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp_path, monkeypatch):
     model, calibration, *_ = digits
     monkeypatch.setitem(mixed_int8.SNR_DB, "speed", 200.0)  # everything that may step back does

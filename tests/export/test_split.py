@@ -164,6 +164,7 @@ def test_images_that_are_all_distinct_are_all_taken():
     assert len(fitted) + len(rest) == 40
 
 
+@pytest.mark.long
 def test_auto_does_not_prove_by_repeats(tmp_path):
     model = kv.build("vit_test")
     images = np.concatenate([pixels(model.image_shape, 8)] * 40)

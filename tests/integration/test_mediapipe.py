@@ -112,6 +112,7 @@ def test_its_scores_are_the_models_probabilities(last, units, task, tmp_path):
     assert verify(model, path, images, pixels="0..1").snr_db > 50
 
 
+@pytest.mark.long
 def test_deit_tiny_on_real_photos(deit_file, tmp_path):
     path, labels = deit_file("dynamic", "mediapipe"), real_data("imagenet_labels.txt").read_text().splitlines()
     model = kv.build(DEIT, weights=real_data("weights", f"{DEIT}_in1k.npz"))
@@ -121,6 +122,7 @@ def test_deit_tiny_on_real_photos(deit_file, tmp_path):
     assert parity.agreement >= 0.95 and parity.snr_db > 20
 
 
+@pytest.mark.long
 def test_run_calls_its_classes_by_name(tmp_path):
     from PIL import Image
 

@@ -85,6 +85,7 @@ def rows_of(printed):
 
 
 @pytest.mark.parametrize("name, tolerance", [("float32", 1e-4), ("floats", 1e-4), ("int8", 0.02), ("integers", 0.2)])
+@pytest.mark.sampled(4)
 def test_classify_answers_as_keras_does(name, tolerance, python, files, photos, digits):
     paths = sorted(photos.glob("*.png"))[:40]
     printed, _ = vit(python, "classify", files / f"{name}.tflite", *paths, "--json", "--threads", 1)
@@ -295,6 +296,7 @@ def hostile(files, photos, tmp_path_factory):
 
 
 @pytest.mark.parametrize("command", ["classify", "classify --json", "folder", "camera", "embed", "search", "benchmark"])
+@pytest.mark.sampled(7)
 def test_texts_of_others_are_shown_and_not_obeyed(command, python, hostile, video):
     name, *options = command.split()
     model, paths, index = hostile / "m.tflite", sorted(hostile.glob("*.png")), hostile / "i.npz"
@@ -401,6 +403,7 @@ def test_a_file_that_ends_its_interpreter_gets_a_sentence(python, photos, tmp_pa
         {"vectors_are": np.array("x")},
     ],
 )
+@pytest.mark.sampled(5)
 def test_an_index_of_others_is_refused_with_its_name(changed, files, photos, tmp_path):
     vit(sys.executable, "embed", files / "float32.tflite", photos, tmp_path / "i.npz")
     with np.load(tmp_path / "i.npz") as stored:
@@ -443,6 +446,7 @@ def said_of(python, command, *arguments):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind not in ("regression", "embedding", "features")])
+@pytest.mark.sampled(7)
 def test_classify_says_what_the_output_means(kind, python, kind_files):
     made, photos = kind_files
     path, scores = made[kind]
@@ -558,6 +562,7 @@ def test_of_several_outputs_the_first_is_told_and_the_embedding_compared(kind_fi
 
 
 @pytest.mark.parametrize("kind", ["logits", "softmax", "binary sigmoid", "multi-label sigmoid"])
+@pytest.mark.sampled(4)
 def test_a_file_without_metadata_needs_pixels_and_is_read_by_its_graph(kind, python, kind_files, tmp_path):
     path, scores = kind_files[0][kind]
     path, photos = kinds.without_metadata(path, tmp_path), sorted(kind_files[1].glob("*.png"))
@@ -619,6 +624,7 @@ def test_newer_metadata_is_refused(kind_files, tmp_path):
     assert "made by keras-vit-plugin 9.9, which is newer than this vit.py" in said
 
 
+@pytest.mark.sampled(1)
 def test_benchmark_reports_each_thread_count(python, files):
     runtime = next(name for name, path in PYTHONS.items() if path == python)
     arguments = ("benchmark", files / "int8.tflite", "--runs", 5, "--threads", 1, 2)

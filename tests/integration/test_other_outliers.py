@@ -66,6 +66,7 @@ def test_outliers_in_the_hidden_layers_are_as_large_as_they_are_said_to_be():
 
 @pytest.mark.parametrize("mode", ["dynamic", "int8", "int8-full"])
 @pytest.mark.parametrize("kind", OUTLIERS)
+@pytest.mark.sampled(1)
 def test_a_file_of_a_model_with_outliers_keeps_what_is_claimed(kind, mode, tmp_path):
     subject = digits_with_outliers(kind)
     check(subject, f"digits, {kind} outliers", mode, tmp_path)

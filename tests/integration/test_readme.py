@@ -48,6 +48,7 @@ def test_the_command_line_section_runs_in_order(after_make_demo):
     assert "vit_digits" in result.stdout and "top-1, file" in result.stdout
 
 
+@pytest.mark.long
 def test_the_lines_of_python_run_as_they_stand(after_make_demo):
     code, _ = code_blocks("python")
     printed = subprocess.run(

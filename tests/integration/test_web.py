@@ -164,6 +164,7 @@ def test_photos_of_every_kind_are_read_as_pillow_does(browser, tmp_path):
 
 
 @pytest.mark.parametrize("mode, least_snr_db", [("float32", 80), ("dynamic", 25), ("int8", 18), ("int8-full", 80)])
+@pytest.mark.sampled(1)
 def test_deit_tiny_answers_here_as_in_python(mode, least_snr_db, page, deit_file):
     path = deit_file(mode)
     photos = image_files(real_data("imagenet_eval"))[0]

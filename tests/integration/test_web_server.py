@@ -324,6 +324,7 @@ def test_a_client_that_does_not_read_is_left(serve, folder):
         _wait(lambda: threading.active_count() <= before)
 
 
+@pytest.mark.long
 def test_a_thousand_idle_connections(serve, folder):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))

@@ -31,6 +31,7 @@ def test_tensorflow_and_jax_agree(tmp_path):
         assert error <= 1e-5 * np.abs(reference).max(), name
 
 
+@pytest.mark.long
 def test_export_on_another_backend_says_what_to_do(tmp_path):
     code = """
 import keras_vit_plugin as kv
