@@ -35,7 +35,7 @@ def after_make_demo(tmp_path_factory):
 @pytest.mark.long
 def test_the_command_line_section_runs_in_order(after_make_demo):
     script = code_blocks("sh")[1]
-    assert script.count("keras-vit ") == 7
+    assert script.count("keras-vit ") == 8
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     result = subprocess.run(
         ["sh", "-e", "-c", script],
