@@ -91,6 +91,7 @@ def softmax(logits):
     return exponentials / exponentials.sum(1, keepdims=True)
 
 
+@pytest.mark.long
 def test_probabilities_are_judged_as_probabilities_and_logits_less_their_mean(matrix, digits, tmp_path):
     files, (images, _), (reference, _) = digits
     right = softmax(reference.astype(np.float64))

@@ -299,7 +299,7 @@ def test_a_page_names_a_file_whose_name_is_no_unicode(tmp_path):
 
 
 @pytest.mark.parametrize("with_old_file", [False, True])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_killing_exports_at_random_moments(with_old_file, tmp_path):
     import numpy as np
 

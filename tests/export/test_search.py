@@ -99,7 +99,7 @@ def test_what_is_rejected_says_why_and_where_it_is(digits, tmp_path):
 
 
 @pytest.mark.parametrize("tolerance", [None, Tolerance(), Tolerance(min_snr_db=1)])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_the_wish_is_kept_on_verification_images_too(tolerance, tmp_path):
     model = kv.build("vit_test")
     randomize(model)

@@ -60,7 +60,7 @@ def litert_logits(path, images):
 
 
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_every_op_has_the_code_that_old_readers_look_at(mode, files):
     codes = read(files[0][mode].read_bytes()).operatorCodes
     assert [code.deprecatedBuiltinCode for code in codes] == [min(code.builtinCode, 127) for code in codes]

@@ -57,6 +57,7 @@ def test_the_lines_of_python_run_as_they_stand(after_make_demo):
     assert printed.startswith("ParityReport(images=128")
 
 
+@pytest.mark.long
 def test_the_model_of_ones_own_is_trained_and_exported(tmp_path):
     for kind, low in (("dark", 0), ("bright", 128)):
         (tmp_path / "photos" / kind).mkdir(parents=True)

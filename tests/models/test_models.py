@@ -30,6 +30,7 @@ def test_config_round_trip(tiny_model):
     np.testing.assert_array_equal(twin(x), tiny_model(x))
 
 
+@pytest.mark.long
 def test_keras_files_load_in_a_new_process_that_imports_the_package_only(tmp_path):
     for name in TINY_PRESETS:
         model = kv.build(name)
@@ -192,6 +193,7 @@ def test_a_classifier_clones_and_compiles_without_an_optimizer(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+@pytest.mark.long
 def test_simple_vit_keeps_its_policy_and_its_quantization(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
