@@ -21,7 +21,6 @@ from .spec import gelu
 PREFERENCES = ("speed", "accuracy")
 SNR_DB = {"speed": 18.0, "accuracy": 29.5}  # of the logits, by the sum of what each op costs
 FEW_ROWS = 16  # a dense layer on fewer rows gains nothing by fixed scales
-TOLD_APART = 1.1  # costs that differ by less are the same: that is about how well the tables fit
 FIXED, ON_THE_FLY, FLOAT = "fixed scales", "on the fly", "float"
 DENSE = ("FULLY_CONNECTED", "CONV_2D")
 READERS = {"GELU": gelu}
@@ -144,7 +143,7 @@ def _levels(graph, operator, prefer, costs):
         times[ON_THE_FLY] += costs.float_gelu * values_in
     else:
         times[FIXED] += costs.converted * values_in
-    if rows < FEW_ROWS or times[ON_THE_FLY] < TOLD_APART * times[FIXED]:  # then the more accurate one is as fast
+    if rows < FEW_ROWS:
         del times[FIXED]
     if prefer == "speed":
         del times[FLOAT]
