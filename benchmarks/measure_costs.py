@@ -61,37 +61,6 @@ CLASSES = {
     "arm": "instructions of qemu's Cortex-A72",
     "arm-dotprod": "instructions of qemu's Cortex-A76",
 }
-HEADER = '''"""What operators cost on each class of CPU, in multiply-accumulates of an int8 dense layer on fixed scales.
-
-Written by `benchmarks/measure_costs.py`, which says how, not by hand.
-"""
-
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class OpCosts:
-    """Costs on one class of CPU.
-
-    Attributes:
-        on_the_fly, floating: of a multiply-accumulate of a dense layer that quantizes each token, and of one in float.
-        fixed_matmul, float_matmul: of one of a product of two activations, in int8 with the conversions around it.
-        quantized: of a value that is quantized on the fly.
-        converted: of a value that goes from int8 to float, or back.
-        float_gelu: of a GELU that is no table look-up.
-    """
-
-    on_the_fly: float
-    floating: float
-    fixed_matmul: float
-    float_matmul: float
-    quantized: float
-    converted: float
-    float_gelu: float
-
-
-DEFAULT_CPU = "x86-vnni"  # the one that was timed
-'''
 
 
 @dataclass(frozen=True)
@@ -249,9 +218,9 @@ def fitted(files, costs):
 
 
 def as_table(costs):
-    """The text of `op_costs.py`, from `{class: {field of OpCosts: cost}}`."""
+    """The text of `op_costs.py` with other costs, `{class: {field of OpCosts: cost}}`."""
     names = [field.name for field in fields(OpCosts)]
-    text = HEADER + "COSTS = {\n"
+    text = TABLE.read_text().partition("COSTS = {")[0] + "COSTS = {\n"
     for name, row in costs.items():
         cells = "".join(f"        {key}={row[key]:g},\n" for key in names)
         text += f'    # {CLASSES[name]}\n    "{name}": OpCosts(\n{cells}    ),\n'
