@@ -10,7 +10,7 @@ from . import recipes
 from .answers import LOGITS
 from .calibrate import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from .correct_biases import corrected_biases
-from .flatbuffer import InvalidModelFile
+from .flatbuffer import InvalidModelFile, trust
 from .graph import Graph
 from .op_costs import COSTS, DEFAULT_CPU
 from .prepare import prepared
@@ -241,4 +241,6 @@ def _quantize(engine, graph, ranges, plan):
             for operator in operators:
                 scope = recipes.scope(graph, operator)
                 engine.update_quantization_recipe(scope, graph.kind(operator), config, algorithm)
-        return bytes((engine.quantize(ranges) if fixed else engine.quantize()).quantized_model)
+        content = bytes((engine.quantize(ranges) if fixed else engine.quantize()).quantized_model)
+    trust(content)
+    return content

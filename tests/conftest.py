@@ -140,18 +140,23 @@ def randomize(model, seed=0):
 
 
 @pytest.fixture(scope="session")
-def deit_file(tmp_path_factory, worker_id):
-    """`deit_file(mode, target, **options)`: a file of the real DeiT-tiny, exported once for all test processes."""
+def deit_file(few_tuning_steps, tmp_path_factory, worker_id):
+    """`deit_file(mode, target, **options)`: a file of the real DeiT-tiny, exported once for all test processes.
+
+    CI, which runs the tests in two parts, names a folder for both.
+    """
     folder = tmp_path_factory.getbasetemp()
-    folder = folder if worker_id == "master" else folder.parent
+    folder = Path(os.environ.get("KERAS_VIT_TEST_FILES") or (folder if worker_id == "master" else folder.parent))
 
     def export(mode, target="litert", **options):
         import keras_vit_plugin as kv
+        from keras_vit_plugin.export import tune_gains
 
         weights = real_data("weights", f"{DEIT}_in1k.npz")
         name = "-".join([mode, target, *(f"{key}_{value}" for key, value in sorted(options.items()))])
         path = folder / f"{name}.tflite"
-        with FileLock(f"{path}.lock"):
+        with FileLock(f"{path}.lock"), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tune_gains, "STEPS", few_tuning_steps)
             if not path.exists():
                 kv.export.export_tflite(
                     kv.build(DEIT, weights=weights),
@@ -198,10 +203,19 @@ def dense_digits():
     return model
 
 
-@pytest.fixture(autouse=True)
-def few_tuning_steps(request, monkeypatch):
-    """In `tests/export`, `int4` tunes the gains of tiny models in 10 steps, not 100, but for that step's own tests."""
-    if request.path.parent.name == "export" and "tune_gains" not in request.path.name:
-        from keras_vit_plugin.export import tune_gains
+@pytest.fixture(scope="session", autouse=True)
+def few_tuning_steps():
+    """`int4` tunes the gains of tiny models in 10 steps, not 100, but for tests that ask for `all_tuning_steps`."""
+    from keras_vit_plugin.export import tune_gains
 
-        monkeypatch.setattr(tune_gains, "STEPS", (2, 10))
+    with pytest.MonkeyPatch.context() as patch:
+        usual = tune_gains.STEPS
+        patch.setattr(tune_gains, "STEPS", (2, 10))
+        yield usual
+
+
+@pytest.fixture
+def all_tuning_steps(few_tuning_steps, monkeypatch):
+    from keras_vit_plugin.export import tune_gains
+
+    monkeypatch.setattr(tune_gains, "STEPS", few_tuning_steps)

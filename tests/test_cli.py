@@ -1,10 +1,9 @@
 """The `keras-vit` command as a user types it."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import command
 import keras
 import numpy as np
 import pytest
@@ -17,11 +16,9 @@ from keras_vit_plugin.cli import main
 from keras_vit_plugin.export import TOLERANCES, Tolerance
 from keras_vit_plugin.presets.digits import load_digits_split
 
-COMMAND = Path(sys.executable).with_name("keras-vit")
-
 
 def keras_vit(*arguments, code=0):
-    result = subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True)
+    result = command.keras_vit(*arguments)
     assert result.returncode == code, result.stderr
     lines = result.stderr.splitlines(keepends=True)
     result.stderr = "".join(line for line in lines if not line.startswith("keras-vit: "))  # progress on a slow machine
@@ -106,16 +103,6 @@ def test_inspect(digits):
 def test_export_of_a_keras_file_reads_well(digits, tmp_path):
     people = keras_vit("export", digits / "digits.keras", tmp_path / "m.tflite", "--quantize", "dynamic")
     assert "dynamic for litert" in people.stdout and "SNR" in people.stdout and people.stderr == ""
-
-
-@pytest.mark.long
-def test_demo(tmp_path):
-    result = keras_vit_json("demo", "--output", tmp_path)
-    rows = {row["mode"]: row for row in result["rows"]}
-    assert set(rows) == {"float32", "dynamic", "int8", "int8-full"}
-    assert rows["int8-full"]["parity"]["top1_accuracy_tflite"] >= 0.97
-    assert Image.open(result["picture"]).size[0] > 500
-    assert (tmp_path / "vit_digits.keras").exists()
 
 
 @pytest.mark.parametrize(

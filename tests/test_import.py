@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from conftest import run_python
 
 HEAVY = ("tensorflow_text", "ai_edge", "keras_hub")
@@ -31,12 +32,14 @@ def test_export_tools_load_without_keras():
     assert not {"keras", "tensorflow"} & loaded("import keras_vit_plugin as kv; kv.export.inspect")
 
 
+@pytest.mark.long
 def test_layers_are_registered_whichever_is_imported_first():
     check = "print(keras.saving.get_registered_object('keras_vit_plugin>EncoderBlock').__module__)"
     for order in ("import keras, keras_vit_plugin", "import keras_vit_plugin, keras"):
         assert "keras_vit_plugin.layers" in run_python(f"{order}\n{check}")
 
 
+@pytest.mark.long
 def test_models_are_registered_with_kerashub_whichever_is_imported_first():
     check = "print(keras.saving.get_registered_object('keras_vit_plugin>ViTBackbone').__module__)"
     for order in ("import keras_hub, keras_vit_plugin, keras", "import keras_vit_plugin, keras_hub, keras"):

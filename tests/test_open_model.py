@@ -110,6 +110,7 @@ for arguments in (["--import", "my_layers"], []):
 """
 
 
+@pytest.mark.long
 def test_a_module_of_ones_own_registers_layers(tmp_path):
     (tmp_path / "my_layers.py").write_text(CUSTOM)
     run_python(SAVE, tmp_path)

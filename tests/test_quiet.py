@@ -78,6 +78,7 @@ print("both")
 """
 
 
+@pytest.mark.long
 def test_two_exports_at_once_are_right_and_leave_standard_error(tmp_path):
     assert "both" in run_python(EXPORTS, tmp_path)
     files = [(tmp_path / f"{number}.tflite").stat().st_size for number in range(2)]

@@ -154,6 +154,7 @@ def test_the_picture_is_drawn(digits, file_of, tmp_path):
     assert picture.shape[0] > 800 and picture.std() > 10
 
 
+@pytest.mark.long
 def test_files_that_cannot_be_compared_are_refused(digits, file_of, tmp_path):
     model, calibration, x_test = digits
     path = tmp_path / "m.tflite"

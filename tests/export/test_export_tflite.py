@@ -47,7 +47,7 @@ def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
 
 
 @pytest.mark.parametrize("mode, steps_in", [("int8-full", 1), ("int16x8", 2)])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_integer_modes_are_integer_between_input_and_output(mode, steps_in, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (x_train, _), (x_test, y_test) = load_digits_split()
@@ -61,7 +61,7 @@ def test_integer_modes_are_integer_between_input_and_output(mode, steps_in, tmp_
 
 
 @pytest.mark.parametrize("mode, output", [("int8-full", "int8"), ("int16x8", "int16")])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_integer_modes_take_and_give_integers(mode, output, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (x_train, _), (x_test, _) = load_digits_split()

@@ -19,7 +19,7 @@ from conftest import REPOSITORY, pixels, run_python, started
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import temporary
-from keras_vit_plugin.export import Tolerance, export_tflite, files, inspect, pipeline, verify
+from keras_vit_plugin.export import Tolerance, export_tflite, files, flatbuffer, inspect, pipeline, verify
 from keras_vit_plugin.export.demo import run_demo
 from keras_vit_plugin.export.files import check_writable, write_atomically
 from keras_vit_plugin.temporary import remove_leftovers
@@ -351,3 +351,18 @@ def test_a_demo_that_has_no_folder_says_so_first(name, kind, tmp_path, monkeypat
     (tmp_path / "file").touch()
     with pytest.raises(kind, match=f"path={str(tmp_path / name)!r}: .*Give the path of a folder"):
         run_demo(tmp_path / name)
+
+
+def test_an_export_looks_at_the_tables_that_it_wrote_itself(tmp_path, monkeypatch):
+    """Files between its steps are taken on trust, the finished one is not."""
+    set_metadata = flatbuffer.set_metadata
+
+    def set_and_damage(*arguments):
+        tree = flatbuffer.read(set_metadata(*arguments))
+        tree.subgraphs[0].tensors[1].buffer = len(tree.buffers)
+        return flatbuffer.write(tree)
+
+    monkeypatch.setattr(flatbuffer, "set_metadata", set_and_damage)
+    with pytest.raises(flatbuffer.InvalidModelFile, match="a damaged TFLite model"):
+        export_tflite(kv.build("vit_digits", weights="pretrained"), tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())

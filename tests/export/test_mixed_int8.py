@@ -100,6 +100,7 @@ def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(digits):
             assert times == sorted(times) and times[0] > 0
 
 
+@pytest.mark.long
 def test_a_file_is_made_for_the_cpus_that_are_named(digits, tmp_path):
     model, calibration, *_ = digits
     matmuls = {}

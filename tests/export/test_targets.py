@@ -77,7 +77,7 @@ def test_an_op_is_judged_by_the_runtime_and_not_by_a_list(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "int8"])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_weights_in_int8_and_all_arithmetic_in_float_where_the_runtime_has_no_integer_dense(mode, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (calibration, _), (images, _) = load_digits_split()

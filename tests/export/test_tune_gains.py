@@ -18,6 +18,8 @@ from keras_vit_plugin.export.tune_gains import tuned_gains
 from keras_vit_plugin.export.verify import snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
+pytestmark = pytest.mark.usefixtures("all_tuning_steps")
+
 
 @pytest.fixture(scope="module", params=[1, 3])
 def rounded(request):

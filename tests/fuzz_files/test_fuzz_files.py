@@ -104,6 +104,7 @@ def answered(out):
     return Ran(0, "", "", out.encode(), b"", 0.1, 0)
 
 
+@pytest.mark.long
 def test_the_oracles_know_a_wrong_answer(bench, tmp_path):
     seeds = bench.seeds
     probabilities = judge.answers_of_a_photo(seeds / "photo.png", seeds)

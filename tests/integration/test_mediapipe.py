@@ -95,7 +95,7 @@ def foreign_classifier(last, units):
 
 
 @pytest.mark.parametrize("last, units, task", [("softmax", 5, None), (None, 5, None), ("sigmoid", 5, None)])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_its_scores_are_the_models_probabilities(last, units, task, tmp_path):
     """A second softmax would leave the classes in their order: the scores tell."""
     from keras_vit_plugin.export.target_runner import MediaPipeRunner

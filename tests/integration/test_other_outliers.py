@@ -21,6 +21,7 @@ sys.path.append(str(REPOSITORY / "benchmarks"))
 from accuracy import exported  # noqa: E402
 from judged_models import MODELS, OUTLIERS, add_outliers, digits_with_outliers, small_on_digits  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("all_tuning_steps")
 DIGITS = [f"digits, {kind} outliers" for kind in OUTLIERS]
 CLAIMED = sorted({(row["model"], row["mode"]) for row in ROWS if row["model"] not in ("DeiT-tiny", *DIGITS)})
 

@@ -30,6 +30,7 @@ from keras_vit_plugin.export.preprocessing import (
 from keras_vit_plugin.export.verify import compare, keras_logits, snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
+pytestmark = pytest.mark.long
 WEB = REPOSITORY / "examples" / "web"
 PHOTOS = 20
 

@@ -280,6 +280,7 @@ def test_python_and_the_page_agree_which_metadata_and_which_hash_count(name, pag
     check_same(page, FILES[name](good))
 
 
+@pytest.mark.long
 def test_the_page_and_python_read_the_kinds_of_output_alike(page, tmp_path):
     for kind, (_, _, options) in kinds.KINDS.items():
         path = tmp_path / f"{kind}.tflite"
