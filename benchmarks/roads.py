@@ -140,15 +140,27 @@ def onnx_runtime(weights, folder, calibration, normalize):
             image = next(self.images, None)
             return None if image is None else {"images": prepare(image[None])}
 
-    shaped, dynamic, static = (folder / name for name in ("shaped.onnx", "dynamic.onnx", "static.onnx"))
+    shaped = folder / "shaped.onnx"
     quantization.quant_pre_process(float_file, shaped, skip_symbolic_shape=True)  # shapes are fixed
-    quantization.quantize_dynamic(shaped, dynamic, weight_type=quantization.QuantType.QInt8, per_channel=True)
-    quantization.quantize_static(shaped, static, Reader(), per_channel=True)
-    for mode, path, made_by in (
-        ("float32", float_file, "torch.onnx.export(model, (image,), path, opset_version=20, dynamo=False)"),
-        ("dynamic", dynamic, "quantize_dynamic(quant_pre_process(float32 file), weight_type=QInt8, per_channel=True)"),
-        ("int8", static, "quantize_static(quant_pre_process(float32 file), reader, per_channel=True)"),
-    ):
+    made_by = "torch.onnx.export(model, (image,), path, opset_version=20, dynamo=False)"
+    files = [("float32", float_file, made_by)]
+    # By default every operator that can be is quantized; dense layers alone keep more of the answers.
+    dense = {"op_types_to_quantize": ["MatMul", "Gemm"]}
+    for which, arguments in (("", {}), (", dense layers only", dense)):
+        words = "".join(f", {name}={value!r}" for name, value in arguments.items())
+        path = folder / f"dynamic{len(files)}.onnx"
+        weights_type = quantization.QuantType.QInt8
+        quantization.quantize_dynamic(shaped, path, weight_type=weights_type, per_channel=True, **arguments)
+        made_by = f"quantize_dynamic(quant_pre_process(float32 file), weight_type=QInt8, per_channel=True{words})"
+        files.append((f"dynamic{which}", path, made_by))
+        if arguments:
+            arguments = arguments | {"extra_options": {"MatMulConstBOnly": True}}
+            words += ", extra_options={'MatMulConstBOnly': True}"
+        path = folder / f"static{len(files)}.onnx"
+        quantization.quantize_static(shaped, path, Reader(), per_channel=True, **arguments)
+        made_by = f"quantize_static(quant_pre_process(float32 file), reader, per_channel=True{words})"
+        files.append((f"int8{which}", path, made_by))
+    for mode, path, made_by in files:
 
         def opened(threads, path=path):
             session = _onnx_session(path, threads)
@@ -269,11 +281,34 @@ def _tflite(road, mode, made_by, path, prepare):
         def run(pixels):
             interpreter.set_tensor(image["index"], pixels)
             interpreter.invoke()
-            return interpreter.get_tensor(logits["index"])[0]
+            answer = interpreter.get_tensor(logits["index"])[0]
+            return answer if answer.dtype.kind == "f" else _dequantized(answer, logits)
 
         return run
 
-    return Candidate(road, mode, made_by, Path(path).stat().st_size, prepare, opened, Path(path))
+    return Candidate(road, mode, made_by, Path(path).stat().st_size, _quantizing(path, prepare), opened, Path(path))
+
+
+def _quantizing(path, prepare):
+    """`prepare`, and behind it what a file with quantized inputs expects of its user."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    image = Interpreter(model_path=str(path)).get_input_details()[0]
+    scale, zero = image["quantization"]
+    if image["dtype"] == np.uint8 or not scale:  # raw pixels, or float
+        return prepare
+    limits = np.iinfo(image["dtype"])
+
+    def quantized(images):
+        steps = np.round(prepare(images) / scale + zero)
+        return np.clip(steps, limits.min, limits.max).astype(image["dtype"])
+
+    return quantized
+
+
+def _dequantized(values, detail):
+    scale, zero = detail["quantization"]
+    return (values.astype(np.float32) - zero) * np.float32(scale)
 
 
 def _signature(path):

@@ -92,7 +92,8 @@ def litert_torch_file(model, mode, images, path):
         return litert_torch.convert(model, (images[0],)).export(str(path))
     settings = pt2e_quantizer.get_symmetric_quantization_config(is_per_channel=True, is_dynamic=mode == "dynamic")
     quantizer = pt2e_quantizer.PT2EQuantizer().set_global(settings)
-    quantized = prepared_and_converted(model, quantizer, images)
+    # Its converter takes kernels with their quantizers, not kernels that are integers already.
+    quantized = prepared_and_converted(model, quantizer, images, fold_quantize=False)
     config = quant_config.QuantConfig(pt2e_quantizer=quantizer)
     litert_torch.convert(quantized, (images[0],), quant_config=config).export(str(path))
 
@@ -127,15 +128,15 @@ def onnx_file(model, mode, images, path):
     )
 
 
-def prepared_and_converted(model, quantizer, images):
-    """The model with PT2E's quantizers in it, calibrated on the images."""
+def prepared_and_converted(model, quantizer, images, fold_quantize=True):
+    """The model with PT2E's quantizers in it, calibrated on the images; its kernels integers where they are folded."""
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
     prepared = prepare_pt2e(torch.export.export(model, (images[0],)).module(), quantizer)
     with torch.no_grad():
         for image in images:
             prepared(image)
-    return convert_pt2e(prepared)
+    return convert_pt2e(prepared, fold_quantize=fold_quantize)
 
 
 def serve(threads):

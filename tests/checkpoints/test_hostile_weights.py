@@ -429,6 +429,16 @@ def test_members_without_a_header(content, tmp_path):
     refused(path, "member 'cls_token.npy' has no header of an array")
 
 
+def test_a_member_whose_deflated_bytes_are_damaged(tmp_path):
+    path = tmp_path / "w.npz"
+    np.savez_compressed(path, cls_token=np.zeros(999, np.float32))
+    content = bytearray(path.read_bytes())
+    place = content.index(b"cls_token.npy") + len("cls_token.npy") + int.from_bytes(content[28:30], "little")
+    content[place : place + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    refused(path, "is damaged or incomplete: .*decompressing data")
+
+
 def test_a_member_is_as_long_as_its_header_says(tmp_path):
     path = tmp_path / "w.npz"
     hostile_weights.write_members(path, {"cls_token.npy": hostile_weights.npy(np.zeros(99, np.float32))[:-4]})

@@ -91,3 +91,30 @@ def test_predictions_stand_over_their_pictures(figures, tmp_path):
 def test_predictions_that_nobody_judged_have_the_colour_of_text(figures, tmp_path):
     explain.draw_predictions(pixels((8, 8, 1), 2), ["a", "b"], tmp_path / "p.png")
     assert {axis.title.get_color() for axis in figures[0].axes} == {LIGHT.text}
+
+
+def test_the_parts_of_an_explanation_are_as_high_as_its_photo_makes_them(figures, tmp_path):
+    heights = []
+    for rows, columns in ((2, 4), (4, 2)):  # a wide photo and a high one, with as many patches
+        generator = np.random.default_rng(0)
+        shown = explain.Explanation(
+            photo=pixels((8 * rows, 8 * columns, 3), 1)[0],
+            answer=(("cat", 0.75),),
+            reader="class token",
+            heads=generator.random((6, 3, rows, columns)),
+            rollout=generator.random((rows, columns)),
+            positions=None,
+            filters=generator.random((4, 3, 2, 3)),
+            notes=(),
+        )
+        explain.write_explanation(shown, "made up", tmp_path / "e.png", "light")
+        parts = figures[-1].subfigs
+        heights.append([part.bbox.height / figures[-1].dpi for part in parts])
+    (wide, high) = np.array(heights)[:, :3]  # overview, heads, layers
+    assert (high > 1.5 * wide).all() and (high < 5 * wide).all()
+    for figure in figures:
+        for axis in figure.axes:
+            if axis.get_images():  # a map takes most of its place
+                axis.apply_aspect()
+                drawn, place = axis.get_position(), axis.get_position(original=True)
+                assert drawn.width * drawn.height > 0.3 * place.width * place.height

@@ -66,6 +66,18 @@ def test_maps_are_those_of_the_tokens_that_the_answer_is_read_from(tiny_model):
     assert shown.reader == reader
 
 
+@pytest.mark.parametrize(
+    "name, notes",
+    [
+        ("vit_test", ["Attention to the class token is left out of the maps."]),
+        ("deit_distilled_test", ["Attention to the 2 tokens in front of the patches is left out of the maps."]),
+        ("simple_vit_test", ["The model has no class token: the maps are the mean over what all patches attend to."]),
+    ],
+)
+def test_what_is_left_out_of_the_maps_is_said(name, notes):
+    assert [note for note in of(kv.build(name)).notes if "maps" in note] == notes
+
+
 def test_rollout_is_that_of_all_layers(distilled):
     shown = of(distilled)
     maps = explain.attention_maps(distilled, (photo_of(distilled) / 255).astype("float32"))

@@ -10,7 +10,7 @@ from notebook_model import NotebookViT
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflite, inspect, verify, wanted_of
 from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.keras_model import ImageModel
@@ -370,7 +370,11 @@ def test_the_callers_task_counts_for_more_than_the_files(tmp_path):
     assert verify(model, path, images, pixels="0..255").task == "classes"
     found = verify(model, path, images, pixels="0..255", task="multi-label")
     assert found.task == "multi-label" and found.all_labels_agreement is not None
-    assert verify(model, path, images, pixels="0..255", task="regression").agreement is None
+    numbers = verify(model, path, images, pixels="0..255", task="regression")
+    assert numbers.agreement is None and wanted_of(path, numbers).min_agreement is None
+    assert wanted_of(path, found, min_agreement=0.9).min_agreement == 0.9
+    with pytest.raises(ValueError, match="is for outputs that decide something, this one gives regression; .*=0.9"):
+        wanted_of(path, numbers, min_agreement=0.9)
 
 
 def test_a_task_for_one_output_leaves_the_others_as_the_file_says(tmp_path):

@@ -1,9 +1,11 @@
 """Which tests can notice a mutation, in the order in which they are tried."""
 
+import functools
 import re
 
 import single_mutations
 from record_lines import read_records
+from tree_copy import REPOSITORY
 
 NAMED_MOST = 8  # how far a name defined with another name is followed
 
@@ -50,7 +52,14 @@ class Choice:
             names |= more
         for other, (lines, _, _) in self.uses.items():
             found |= self._running(other, set().union(*(lines.get(n, set()) for n in names)))
+        for test in self.seconds:  # a test may look at what is defined without running a line of the package
+            if self._words(test.partition("::")[0]) & names:
+                found.add(test)
         return found | self._running(path, self.uses[path][2].get(name, set()))
+
+    @functools.cache  # noqa: B019 - one Choice lives as long as the program
+    def _words(self, test_file):
+        return set(re.findall(r"\w+", (REPOSITORY / test_file).read_text()))
 
     def ordered(self, path, tests):
         """One case of each test function first, the part's own tests before others, the quick before the slow."""
