@@ -592,6 +592,9 @@ def pipes(tmp_path_factory):
         ("export", "vit_digits", "{pipes}/none.tflite", "--labels", "{pipes}/names.txt"),
         ("export", "vit_digits", "{pipes}/none.tflite", "--verification", "{pipes}/table"),
         ("export", "vit_digits", "{pipes}/none.tflite", "--weights", "{pipes}/m.h5"),
+        ("explain", "vit_digits", "{pipes}/p.png", "--out", "{pipes}/none.png"),
+        ("explain", "{pipes}/m.keras", str(REPOSITORY / "docs" / "benchmark.png"), "--out", "{pipes}/none.png"),
+        ("explain", "vit_digits", "p.png", "--out", "{pipes}/p.png"),
     ],
 )
 @pytest.mark.timeout(60)  # a pipe that is opened waits for ever

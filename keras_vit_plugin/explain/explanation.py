@@ -76,7 +76,8 @@ def explanation_of(model, photo, scale, offset, labels=None):
         An `Explanation`.
 
     Raises:
-        ValueError: the model is not made of this package's layers, or the photo has another shape.
+        ValueError: the model is not made of this package's layers, the photo has another shape, or the model's attention
+            is no number.
     """
     parts = parts_of(model)
     image = (photo * np.asarray(scale) + np.asarray(offset)).astype(np.float32)
@@ -87,6 +88,10 @@ def explanation_of(model, photo, scale, offset, labels=None):
     with computing_in_float32(model):
         grid, kept = run_attention(model, image, keep)
     read, mixed = zip(*kept)
+    if not all(np.isfinite(maps).all() for maps in read):
+        raise ValueError(
+            "The attention of the model is NaN or infinite, so nothing can be shown of it: look at its weights."
+        )
     answer, answer_notes = _answer(model, photo, scale, offset, labels)
     positions, position_notes = _positions(parts, grid)
     filters = patch_filters(model)
@@ -210,10 +215,10 @@ def _filter_notes(filters):
 def _similarity(parts, grid, rows, columns):
     if parts.tokens is None:
         return None, (NO_POSITIONS,)
-    embedding = np.asarray(ops.convert_to_numpy(parts.tokens.position_embedding), np.float32)[0]
+    embedding = np.asarray(ops.convert_to_numpy(parts.tokens.position_embedding), np.float64)[0]
     embedding = embedding[parts.tokens.num_positioned_prefix_tokens :]
     norms = np.linalg.norm(embedding, axis=-1, keepdims=True)
     if not norms.any():
         return None, (ZERO_POSITIONS,)
     unit = (embedding / np.maximum(norms, 1e-12)).reshape(grid.rows, grid.columns, -1)
-    return np.einsum("abd,ijd->abij", unit[np.ix_(rows, columns)], unit), ()
+    return np.einsum("abd,ijd->abij", unit[np.ix_(rows, columns)], unit).astype(np.float32), ()

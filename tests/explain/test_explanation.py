@@ -232,6 +232,23 @@ def test_models_that_cannot_be_explained_are_refused_in_a_sentence():
         explain.attention_maps(model, np.zeros((16, 16, 3)))
 
 
+def test_attention_that_is_no_number_is_refused_in_a_sentence(tmp_path):
+    model = kv.build("vit_test")
+    query = model.backbone.blocks[0].attention.query.kernel
+    query.assign(np.full(query.shape, np.inf))
+    with pytest.raises(ValueError, match="The attention of the model is NaN or infinite.*: look at its weights"):
+        of(model)
+
+
+def test_huge_positions_are_compared_by_direction():
+    model = kv.build("vit_test")
+    embedding = model.backbone.tokens.position_embedding
+    randomize(model)
+    before = explain.position_similarity(model)
+    embedding.assign(np.asarray(embedding) * np.float32(1e25))
+    np.testing.assert_allclose(explain.position_similarity(model), before, atol=1e-5)
+
+
 def command(*arguments, code=0):
     result = CliRunner().invoke(main, ["explain", *map(str, arguments)])
     assert result.exit_code == code, result.output

@@ -99,12 +99,18 @@ MODEL_COMMANDS = {
     "keras-vit export {F} out.tflite --quantize dynamic --json": 0.4,
     "keras-vit export {F} out.tflite --quantize int8 --calibration seeds/photos": 0.2,
     "keras-vit debug {F} seeds/{TFLITE} --images seeds/photos": 0.4,
+    "keras-vit explain {F} seeds/photos/0.png --out out.html": 0.4,
     "prepare.py {F} --modes float32 --output site": 0.2,
 }
 WEIGHT_COMMANDS = {
     "keras-vit verify {PRESET} seeds/{TFLITE} --weights {F} --images seeds/photos --json": 7,
     "keras-vit export {PRESET} out.tflite --weights {F}": 0.6,
     "keras-vit debug {PRESET} seeds/{TFLITE} --weights {F} --images seeds/photos": 0.3,
+}
+# The notebook's model has another shape of images than the model of any file.
+PLAIN_COMMANDS = {
+    "keras-vit explain {PRESET} seeds/photos/0.png --weights {F} --out out.html": 4,
+    "keras-vit export {PRESET} out.tflite --weights {F}": 1,
 }
 LABEL_COMMANDS = {
     "keras-vit run seeds/dense.tflite seeds/photos/0.png --labels {F} --json": 6,
@@ -127,6 +133,7 @@ PHOTO_COMMANDS = {
     "keras-vit run seeds/dense.tflite {F}": 1,
     "keras-vit run seeds/dense.tflite {D}": 1,
     "keras-vit verify seeds/dense.keras seeds/dense.tflite --images {D} --json": 1,
+    "keras-vit explain seeds/vit.keras {F} --out out.html": 0.3,
     "vit.py classify seeds/dense.tflite {F} --json": 4,
     "vit.py folder seeds/dense.tflite {D}": 1,
     "vit.py embed seeds/dense.tflite {D} out.npz": 1,
@@ -159,6 +166,9 @@ FORMATS = {
     ".h5": Format({"dense.h5": {"TFLITE": "dense.tflite"}}, (ANY, HDF5), MODEL_COMMANDS, slow=True),
     ".weights.h5": Format(
         {"vit.weights.h5": VIT, "simple.weights.h5": SIMPLE}, (ANY, HDF5), WEIGHT_COMMANDS, slow=True
+    ),
+    ".weights.h5 of layers of Keras's own": Format(
+        {"notebook.weights.h5": {"PRESET": "simple_vit_cifar10"}}, (ANY, HDF5), PLAIN_COMMANDS, slow=True
     ),
     "preset folder": Format({"preset": VIT}, PRESET, MODEL_COMMANDS | WEIGHT_COMMANDS, slow=True),
     "preset folder of KerasHub": Format({"hub": {"TFLITE": "hub.tflite"}}, PRESET, MODEL_COMMANDS, slow=True),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,7 @@ def write_models(folder):
     for name, model in (("vit", vit), ("simple", simple)):
         model.save_weights(folder / f"{name}.weights.h5")
     dense.save(folder / "dense.h5")
+    notebook_model().save_weights(folder / "notebook.weights.h5")
     np.savez(folder / "answers.npz", kernel=np.asarray(dense.layers[-1].kernel), bias=np.asarray(dense.layers[-1].bias))
     with h5py.File(folder / "elsewhere.h5", "w") as file:
         file["numbers"] = np.full(64, 0.125, np.float32)
@@ -163,6 +165,16 @@ def hub_model():
     return keras_hub.models.ViTImageClassifier(
         backbone, len(NAMES), keras_hub.models.ViTImageClassifierPreprocessor(converter)
     )
+
+
+def notebook_model():
+    """The teaching notebook's model, in layers of Keras's own."""
+    sys.path.append(str(Path(__file__).parents[1]))
+    from notebook_model import NotebookViT
+
+    model = NotebookViT()
+    model(np.zeros((1, 32, 32, 3), np.float32))
+    return model
 
 
 def dense_model():

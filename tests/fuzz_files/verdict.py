@@ -35,7 +35,7 @@ ASIDE = re.compile(
 TOLD = re.compile(
     r"keeps less than|too far from|\(wanted |made from other weights|The Keras model gives|is no image that can be read"
     r"|no operator has a block|The weight '.*' holds NaN|Pass `pixels` \(--pixels\)|there is no such file"
-    r"|unrecognized arguments|`model` must have|its image converter resizes to"
+    r"|unrecognized arguments|`model` must have|its image converter resizes to|The attention of the model is NaN"
 )
 
 
@@ -89,7 +89,7 @@ def files_below(folder):
     return found
 
 
-WRITTEN = ("out.tflite", "out.npz", "site")
+WRITTEN = ("out.tflite", "out.npz", "out.html", "site")
 
 
 def left_behind(case, ran, before, after):
@@ -141,6 +141,7 @@ def wrong_answer(case, out, err, after, seeds):
         return f"answered after {case.mutation!r}: {out[:200]}"
     if any(line.startswith("Error") for line in err.splitlines()):
         return f"exit code 0 with an error: {last_line(err)}"
+    out = out.replace("The model answers with NaN or infinity.", "")  # what `explain` tells of such weights
     if (found := NOT_FINITE.search(out)) and case.file is not None:
         return f"{found[0]!r} is printed: {out[max(0, found.start() - 100) : found.end() + 20]!r}"
     for path, content in after.items():
