@@ -76,8 +76,7 @@ def explanation_of(model, photo, scale, offset, labels=None):
         An `Explanation`.
 
     Raises:
-        ValueError: the model is not made of this package's layers, the photo has another shape, or the model's attention
-            is no number.
+        ValueError: the model is not made of this package's layers, the photo has another shape, or attention is NaN.
     """
     parts = parts_of(model)
     image = (photo * np.asarray(scale) + np.asarray(offset)).astype(np.float32)
