@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz fuzz-files mutate mutate-record notebook lint benchmark accuracy costs matrix pictures hashes clean
+.PHONY: demo web test test-long fuzz fuzz-files mutate mutate-record notebook lint benchmark accuracy costs matrix pictures web-pictures hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -38,10 +38,11 @@ test-long: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long tests
 
-# Which test runs which line, for `mutate`; after a change of the package or its tests. `TESTS="tests/layers tests/models"`.
+# Which test runs which line, for `mutate`; after a change of the package or its tests. `TESTS="tests/layers tests/models"`
+# for some of them, `LONG=1` for the long ones too.
 TESTS ?= tests
 mutate-record: .venv/installed
-	.venv/bin/python tests/mutation/record_tests.py --workers $(WORKERS) $(TESTS)
+	.venv/bin/python tests/mutation/record_tests.py --workers $(WORKERS) $(if $(LONG),--long) $(TESTS)
 
 # N random mutations of the package against the tests that run the changed lines; `JSON=FILE` keeps every result.
 N ?= 300
@@ -101,9 +102,13 @@ matrix: .venv/installed .venv-device/installed $(LITERT_JS)
 	.venv-benchmark/bin/python $(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The pictures of README and docs but those of the benchmark and of the web page, in light and dark.
+# The pictures of README and docs but those of the benchmark, in light and dark.
 pictures: .venv/installed
 	.venv/bin/python docs/draw_pictures.py
+
+# Those of the web page; needs chromium and the real data (KERAS_VIT_DATA).
+web-pictures: .venv/installed $(LITERT_JS)
+	.venv/bin/python docs/draw_web_pictures.py
 
 # PyTorch, litert-torch and ExecuTorch want other versions than the peers beside them. It takes 6 GB: PyTorch's build for
 # Linux loads CUDA's libraries, used or not.

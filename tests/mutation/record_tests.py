@@ -26,6 +26,7 @@ def main():
     parser.add_argument("tests", nargs="*", default=["tests"])
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--missing", action="store_true", help="leave out test files that have a record")
+    parser.add_argument("--long", action="store_true", help="the long tests too")
     arguments = parser.parse_args()
     files = test_files(arguments.tests)
     if arguments.missing:
@@ -40,7 +41,8 @@ def main():
             file, copy = left.pop(0), copies.pop()
             plugin = RecordLines(copy.folder, file)
             log = record_path(file).with_suffix(".log")
-            process = forked_pytest.start(copy, ["--durations=0", file], log, [plugin])
+            chosen = ["-m", "long or not long"] if arguments.long else []
+            process = forked_pytest.start(copy, ["--durations=0", *chosen, file], log, [plugin])
             started[process], running[process], limits[process] = time.monotonic(), (file, copy), LIMIT
         process, status = forked_pytest.wait(started, limits)
         file, copy = running.pop(process)

@@ -107,3 +107,13 @@ def test_the_share_has_its_interval(verdicts, said):
 def test_a_line_outside_of_functions_is_tested_by_what_uses_its_name():
     lines, outside, bodies = single_mutations.uses("A = 1\nB = {1: A}\n\n\ndef f(x=A):\n    return B[x]\n")
     assert lines["B"] == {6} and outside["A"] == {"B", "f"} and bodies["f"] == {6}
+
+
+def test_a_table_is_tested_by_the_test_files_that_name_it():
+    sources = mutate.package_sources()
+    choice = Choice(sources)
+    naming, other = "tests/export/test_targets.py::test_of_the_table", "tests/layers/test_layers.py::test_a"
+    choice.seconds = {naming: 0.1, other: 0.1}
+    (mutation, *_), *_ = single_mutations.sites(sources["export/op_versions.py"])
+    found = choice.tests("export/op_versions.py", mutation)
+    assert naming in found and other not in found
