@@ -22,6 +22,7 @@ def test_import_is_light():
     ]
 
 
+@pytest.mark.long
 def test_import_adds_nothing_heavy_to_keras():
     # Keras itself imports matplotlib where that is installed.
     added = loaded("import keras, keras_vit_plugin, keras_vit_plugin.layers") - loaded("import keras")

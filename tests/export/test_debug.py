@@ -37,7 +37,7 @@ def file_of(digits, tmp_path_factory):
 @pytest.mark.parametrize(
     "mode, target", [*((mode, "litert") for mode in MODES), ("float32", "tflite-runtime"), ("int8", "tflite-runtime")]
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_the_shares_add_up_to_the_measured_error(digits, mode, target, file_of):
     model, calibration, x_test = digits
     report = debug(model, file_of(mode, target), calibration, images=x_test)

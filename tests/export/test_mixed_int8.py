@@ -37,7 +37,7 @@ def digits():
 
 
 @pytest.mark.parametrize("prefer", ["speed", "accuracy"])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_one_partition_with_symmetric_right_sides(prefer, digits, tmp_path):
     model, calibration, x_test, y_test = digits
     path = tmp_path / "m.tflite"

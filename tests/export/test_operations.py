@@ -104,6 +104,7 @@ def interpreted(content, image):
 
 
 @pytest.mark.parametrize("name", ZOO)
+@pytest.mark.sampled(10)
 def test_values_are_the_runtimes_and_derivatives_are_kerass(name):
     model = zoo_model(name)
     content = lowered(model)

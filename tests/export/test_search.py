@@ -20,6 +20,7 @@ def digits(dense_digits):
 
 
 @pytest.mark.parametrize("order, cheapest", [("speed", "int8"), ("size", "int4")])
+@pytest.mark.sampled(1)
 def test_the_cheapest_file_that_keeps_the_wish_is_written(digits, order, cheapest, tmp_path):
     model, calibration, x_test, y_test = digits
     path = tmp_path / "m.tflite"

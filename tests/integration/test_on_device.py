@@ -446,7 +446,7 @@ def said_of(python, command, *arguments):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in kinds.KINDS if kind not in ("regression", "embedding", "features")])
-@pytest.mark.sampled(7)
+@pytest.mark.long
 def test_classify_says_what_the_output_means(kind, python, kind_files):
     made, photos = kind_files
     path, scores = made[kind]

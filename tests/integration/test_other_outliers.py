@@ -73,6 +73,7 @@ def test_a_file_of_a_model_with_outliers_keeps_what_is_claimed(kind, mode, tmp_p
     check(subject, f"digits, {kind} outliers", mode, tmp_path)
 
 
+@pytest.mark.long
 def test_a_model_trained_here_is_better_than_chance_and_loads_again(tmp_path):
     subject = small_on_digits("no class token", epochs=2, cache=tmp_path)
     images, classes = subject.judged["digits_test"]

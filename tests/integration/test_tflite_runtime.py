@@ -52,7 +52,7 @@ def device_logits(python, model, images, folder):
 
 
 @pytest.mark.parametrize("mode", ["float32", "int8-full"])
-@pytest.mark.sampled(1)
+@pytest.mark.long
 def test_the_on_device_example_gives_the_same_answers_on_both_runtimes(mode, device_python, photos, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     path = tmp_path / "m.tflite"
@@ -71,7 +71,7 @@ def test_the_on_device_example_gives_the_same_answers_on_both_runtimes(mode, dev
 @pytest.mark.parametrize(
     "mode, agreement, snr_db", [("float32", 1.0, 95), ("float16", 1.0, 50), ("dynamic", 1.0, 35), ("int8", 1.0, 35)]
 )
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1)
 def test_every_mode_of_the_target_is_right_there(mode, agreement, snr_db, device_python, tmp_path):
     model = kv.build("vit_digits", weights="pretrained")
     (calibration, _), (images, _) = load_digits_split()

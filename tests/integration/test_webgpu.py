@@ -14,6 +14,7 @@ from keras_vit_plugin.export.verify import gpu_report, keras_logits
 from keras_vit_plugin.export.webgpu import gpu_runner
 from keras_vit_plugin.presets.digits import load_digits_split
 
+pytestmark = pytest.mark.long
 HALF_PRECISION_DB = 40
 
 

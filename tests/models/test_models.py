@@ -67,7 +67,7 @@ def test_preset_folders_load_through_our_classes_and_kerashubs(name, tmp_path):
     assert kv.ViTImageClassifier.from_preset(str(tmp_path), num_classes=7).output_shape == (None, 7)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1)
 def test_one_training_step_moves_every_weight(tiny_preset):
     keras.utils.set_random_seed(0)
     model = kv.build(tiny_preset)
