@@ -9,6 +9,7 @@ import math
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from keras_vit_plugin.checkpoints.archives import open_archive, read_json_member, unpack
 from keras_vit_plugin.checkpoints.fit import fit_positions, read_fitting
@@ -102,7 +103,7 @@ def assign_keras_tensors(model, tensors, source, source_grid=None, new_head=Fals
         ValueError: see `read_fitting`; no weight of the model has changed.
     """
     trunk = getattr(model, "backbone", model)
-    with temporary_folder(sum(4 * math.prod(weight.shape) + HDF5_BYTES for weight in model.weights)) as folder:
+    with temporary_folder(sum(_bytes(weight) + HDF5_BYTES for weight in model.weights)) as folder:
         own = folder / WEIGHTS
         model.save_weights(own)
         with open_hdf5(own) as (_, datasets):
@@ -129,3 +130,7 @@ def assign_keras_tensors(model, tensors, source, source_grid=None, new_head=Fals
             for name, array in arrays.items():
                 h5[name][...] = array.view("V2") if array.dtype == BFLOAT16 else array
         model.load_weights(own)
+
+
+def _bytes(weight):
+    return math.prod(weight.shape) * np.dtype(weight.dtype).itemsize

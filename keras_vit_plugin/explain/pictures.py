@@ -232,7 +232,7 @@ def _draw_overview(figure, explanation, theme):
 def _draw_layers(figure, explanation, theme):
     panels = layer_panels(explanation)
     figure.suptitle("Layer by layer, the mean over the heads", fontsize=USUAL, color=theme.text)
-    axes = figure.subplots(*_layer_places(explanation), squeeze=False).ravel()
+    axes = figure.subplots(*_layer_places(explanation)).ravel()
     for axis in axes:
         paint(axis, theme, frame=False)
     for axis, (grid, words) in zip(axes, panels):

@@ -8,7 +8,7 @@ from conftest import pixels, randomize, real_data
 from safetensors.numpy import save_file
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.checkpoints import hub
+from keras_vit_plugin.checkpoints import hub, keras_files
 from keras_vit_plugin.checkpoints.positions import resize_positions
 
 
@@ -165,7 +165,6 @@ def test_keras_files_for_another_image_size_and_class_count(tmp_path):
     model = kv.build("vit_test")
     randomize(model)
     model.save(tmp_path / "m.keras")
-    np.savez(tmp_path / "grid.npz", **timm_tensors("vit_test"))
     larger = kv.build("vit_test", image_size=(24, 16), weights=tmp_path / "m.keras")
     old, new = (np.asarray(m.backbone.tokens.position_embedding)[0] for m in (model, larger))
     np.testing.assert_array_equal(new[0], old[0])
@@ -173,6 +172,32 @@ def test_keras_files_for_another_image_size_and_class_count(tmp_path):
     with pytest.raises(ValueError, match=r"misshapen: layers/dense/vars/0 has \(32, 5\), the model needs \(32, 9\)"):
         kv.build("vit_test", num_classes=9, weights=tmp_path / "m.keras")
     kv.build("vit_test", num_classes=9, weights=tmp_path / "m.keras", new_head=True)
+
+
+@pytest.mark.parametrize("name, prefix", [("vit_test", 1), ("deit_distilled_test", 2), ("vit_registers_test", 1)])
+def test_timm_positions_for_another_image_size(name, prefix, tmp_path):
+    tensors = timm_tensors(name)
+    old = tensors["pos_embed"][0]
+    np.savez(tmp_path / "w.npz", **tensors)
+    model = kv.build(name, image_size=(24, 16), weights=tmp_path / "w.npz")
+    new = np.asarray(model.backbone.tokens.position_embedding)[0]
+    np.testing.assert_array_equal(new[:prefix], old[:prefix])
+    np.testing.assert_allclose(new[prefix:], resize_positions(old[prefix:], (4, 4), (6, 4)), rtol=1e-6)
+    np.savez(tmp_path / "w.npz", **{**tensors, "pos_embed": old})
+    with pytest.raises(ValueError, match=r"misshapen: pos_embed has \(1[678], 32\), the model needs \(1, 2[456], 32\)"):
+        kv.build(name, image_size=(24, 16), weights=tmp_path / "w.npz")
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_room_is_asked_for_as_much_as_a_models_weights_take(dtype, tmp_path, monkeypatch):
+    """HDF5 does not survive a disk that is full."""
+    asked, make_folder = [], keras_files.temporary_folder
+    monkeypatch.setattr(keras_files, "temporary_folder", lambda size: asked.append(size) or make_folder(size))
+    model = kv.SimpleViT((8, 8, 3), mlp_dim=8192, dtype=dtype)
+    model.save_weights(tmp_path / "m.weights.h5")
+    kv.checkpoints.load_weights(model, tmp_path / "m.weights.h5")
+    size = (tmp_path / "m.weights.h5").stat().st_size
+    assert len(asked) == 1 and size <= asked[0] <= 1.05 * size
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.weights.h5", "m.npz", "m.safetensors"])

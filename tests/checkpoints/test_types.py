@@ -98,12 +98,14 @@ def test_models_of_other_types_come_back(dtype, suffix, tmp_path):
                 np.testing.assert_array_equal(ours, np.asarray(theirs).astype(wanted))
 
 
-def test_parts_of_an_attention_that_do_not_fit_together(tmp_path):
-    """Tensors of Transformers, whose query, key and value are joined."""
+@pytest.mark.parametrize("narrowed", [True, False])
+def test_parts_of_an_attention_that_do_not_fit_together(narrowed, tmp_path):
+    """Tensors of Transformers, whose query, key and value are joined: one of another shape, and one missing."""
     from test_checkpoints import of_transformers
 
     tensors = of_transformers(timm_tensors("vit_test"), "vit")
     name = next(name for name in tensors if name.endswith("attention.key.weight"))
-    save_file({**tensors, name: tensors[name][:, :5]}, tmp_path / "w.safetensors")
+    key = tensors.pop(name)
+    save_file({**tensors, name: key[:, :5]} if narrowed else tensors, tmp_path / "w.safetensors")
     with pytest.raises(ValueError, match=r"missing: blocks.0.attn.qkv.weight .*\n(.*\n)*.*extra: vit.encoder.layer.0."):
         kv.build("vit_test", weights=tmp_path / "w.safetensors")

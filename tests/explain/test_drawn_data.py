@@ -93,21 +93,25 @@ def test_predictions_that_nobody_judged_have_the_colour_of_text(figures, tmp_pat
     assert {axis.title.get_color() for axis in figures[0].axes} == {LIGHT.text}
 
 
+def made_up(rows, columns, positions=None):
+    """An explanation of 6 layers and 3 heads, of random arrays."""
+    generator = np.random.default_rng(0)
+    return explain.Explanation(
+        photo=pixels((8 * rows, 8 * columns, 3), 1)[0],
+        answer=(("cat", 0.75),),
+        reader="class token",
+        heads=generator.random((6, 3, rows, columns)),
+        rollout=generator.random((rows, columns)),
+        positions=positions,
+        filters=generator.random((4, 3, 2, 3)),
+        notes=(),
+    )
+
+
 def test_the_parts_of_an_explanation_are_as_high_as_its_photo_makes_them(figures, tmp_path):
     heights = []
     for rows, columns in ((2, 4), (4, 2)):  # a wide photo and a high one, with as many patches
-        generator = np.random.default_rng(0)
-        shown = explain.Explanation(
-            photo=pixels((8 * rows, 8 * columns, 3), 1)[0],
-            answer=(("cat", 0.75),),
-            reader="class token",
-            heads=generator.random((6, 3, rows, columns)),
-            rollout=generator.random((rows, columns)),
-            positions=None,
-            filters=generator.random((4, 3, 2, 3)),
-            notes=(),
-        )
-        explain.write_explanation(shown, "made up", tmp_path / "e.png", "light")
+        explain.write_explanation(made_up(rows, columns), "made up", tmp_path / "e.png", "light")
         parts = figures[-1].subfigs
         heights.append([part.bbox.height / figures[-1].dpi for part in parts])
     (wide, high) = np.array(heights)[:, :3]  # overview, heads, layers
@@ -118,3 +122,14 @@ def test_the_parts_of_an_explanation_are_as_high_as_its_photo_makes_them(figures
                 axis.apply_aspect()
                 drawn, place = axis.get_position(), axis.get_position(original=True)
                 assert drawn.width * drawn.height > 0.3 * place.width * place.height
+
+
+def test_colours_run_from_the_least_to_the_largest_that_their_bar_says(figures, tmp_path):
+    """The small maps of the heads each up to their largest value, the position embeddings up to a cosine of 1."""
+    positions = np.random.default_rng(0).uniform(-0.5, 0.9, (2, 4, 2, 4))
+    explain.write_explanation(made_up(2, 4, positions), "made up", tmp_path / "e.png")
+    bars = [image.colorbar for axis in figures[0].axes for image in axis.get_images() if image.colorbar]
+    words = [("0", "largest\nof the map"), (f"{positions.min():.2f}", "1")]
+    for bar, least, labels in zip(bars, (0, positions.min()), words, strict=True):
+        assert list(bar.get_ticks()) == list(bar.ax.get_ylim()) == list(bar.mappable.get_clim()) == [least, 1]
+        assert tuple(label.get_text() for label in bar.ax.get_yticklabels()) == labels

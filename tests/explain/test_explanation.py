@@ -149,6 +149,19 @@ def test_patch_filters_are_principal_components():
     assert abs(np.corrcoef(first[0].ravel(), direction.ravel())[0, 1]) > 0.999
 
 
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_filters_that_are_neither_grey_nor_rgb_are_shown_as_their_mean_and_that_is_said(channels):
+    model = kv.ViTImageClassifier(kv.ViTBackbone((8, 8, channels), 4, 1, 2, 8, 16), 3)
+    shown, filters = of(model), explain.patch_filters(model)
+    said = [note for note in shown.notes if "filter" in note]
+    if channels == 4:
+        np.testing.assert_array_equal(shown.filters, filters.mean(-1, keepdims=True))
+        assert said == ["A patch filter is shown as the mean over its 4 channels."]
+    else:
+        np.testing.assert_array_equal(shown.filters, filters)
+        assert said == []
+
+
 def test_validation_curves_are_validation_values():
     history = {"loss": [3, 2], "val_loss": [4, 5], "sparse_categorical_accuracy": [0.1, 0.2], "val_loss2": [9]}
     assert explain.training_curves(history) == {
@@ -164,6 +177,12 @@ def test_the_photo_is_grey_where_the_map_is_least_and_bright_where_it_is_largest
     assert right.sum() > 1.5 * left.sum() and max(shown.shape) >= render.LEAST_SIDE
     np.testing.assert_array_equal(render.photo_with(photo, None), render.as_rgb(photo))
     np.testing.assert_array_equal(render.stretched(np.full((2, 2), 7.0)), np.full((2, 2), 0.5))
+
+
+def test_each_map_is_shown_by_its_own_largest_value():
+    """Attention to one of hundreds of patches is small; a map without any stays dark."""
+    maps = np.array([[[0.001, 0.004]], [[0.5, 0.25]], [[0.0, 0.0]]])
+    np.testing.assert_allclose(render.of_largest(maps), [[[0.25, 1]], [[1, 0.5]], [[0, 0]]])
 
 
 def test_mosaic_places_every_tile():

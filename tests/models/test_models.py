@@ -67,6 +67,23 @@ def test_preset_folders_load_through_our_classes_and_kerashubs(name, tmp_path):
     assert kv.ViTImageClassifier.from_preset(str(tmp_path), num_classes=7).output_shape == (None, 7)
 
 
+def test_the_answer_is_read_from_the_tokens_that_a_preset_names():
+    for name in CLASSIFIERS:
+        model = kv.build(name)
+        randomize(model)
+        x = inputs_of(model)
+        tokens, prefix = np.asarray(model.backbone(x)), model.backbone.num_prefix_tokens
+        if name == "vit_mean_pooling_test":
+            read = [tokens[:, prefix:].mean(1)]
+        else:
+            read = [tokens[:, index] for index in range(2 if name == "deit_distilled_test" else 1)]
+        answers = [
+            pooled @ np.asarray(head.kernel) + np.asarray(head.bias)
+            for pooled, head in zip(read, model.heads, strict=True)
+        ]
+        np.testing.assert_allclose(model(x), np.mean(answers, axis=0), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.sampled(1)
 def test_one_training_step_moves_every_weight(tiny_preset):
     keras.utils.set_random_seed(0)
@@ -207,3 +224,15 @@ def test_simple_vit_keeps_its_policy_and_its_quantization(tmp_path):
     x = inputs_of(model)
     model.save(tmp_path / "q.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "q.keras")(x), model(x))
+
+
+def test_a_simple_vit_with_a_quantized_head_keeps_the_policies_of_all_layers():
+    model = kv.build("simple_vit_test", dtype="bfloat16")
+    model.head.quantize("int8")
+    twin = kv.SimpleViT.from_config(model.get_config())
+    ours, theirs = (
+        [(layer.name, layer.compute_dtype, layer.quantization_mode) for layer in each._flatten_layers()]
+        for each in (model, twin)
+    )
+    assert ("logits", "bfloat16", "int8") in ours and ("norm", "bfloat16", None) in ours
+    assert theirs == ours

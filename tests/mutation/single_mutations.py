@@ -153,9 +153,14 @@ class _Sites(ast.NodeVisitor):
     def statement(self, node, targets):
         outer = self.defined
         if self.function is None:
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            names = _defined(targets)
             self.defined = names[0] if names else outer
             if "__all__" in names:
+                return
+            if len(names) > 1 and isinstance(node.value, ast.Tuple):  # A, B = 1, 2
+                for self.defined, value in zip(names, node.value.elts):
+                    self.visit(value)
+                self.defined = outer
                 return
         elif any(isinstance(target, (ast.Attribute, ast.Subscript)) for target in targets):
             self.offer(node, "statement dropped", ["pass"])
@@ -253,6 +258,12 @@ def _is_text(node):
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)))
 
 
+def _defined(targets):
+    """The names that an assignment gives a value."""
+    nodes = [node for target in targets for node in ast.walk(target)]
+    return [node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)]
+
+
 def uses(source):
     """Where names occur in a source.
 
@@ -275,7 +286,7 @@ def uses(source):
             defined = [*defined, node.name]
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and function is None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            defined = [*defined, *(target.id for target in targets if isinstance(target, ast.Name))]
+            defined = [*defined, *_defined(targets)]
         name = getattr(node, "id", None) or getattr(node, "attr", None) or getattr(node, "arg", None)
         if isinstance(name, str) and isinstance(node, (ast.Name, ast.Attribute, ast.keyword)):
             where = node.value if isinstance(node, ast.keyword) else node

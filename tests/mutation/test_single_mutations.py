@@ -117,3 +117,15 @@ def test_a_table_is_tested_by_the_test_files_that_name_it():
     (mutation, *_), *_ = single_mutations.sites(sources["export/op_versions.py"])
     found = choice.tests("export/op_versions.py", mutation)
     assert naming in found and other not in found
+
+
+def test_each_of_two_constants_in_a_line_is_tested_by_what_uses_its_own_name():
+    sites = single_mutations.sites("A, B = 1, 2\n")
+    assert {mutation.change: mutation.name for site in sites for mutation in site} == {
+        "1 -> 2": "A",
+        "1 -> (0)": "A",
+        "2 -> 3": "B",
+        "2 -> (1)": "B",
+    }
+    _, outside, _ = single_mutations.uses("A = 1\nB, C = A, 2\n")
+    assert outside["A"] == {"B", "C"}
