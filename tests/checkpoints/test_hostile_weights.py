@@ -512,13 +512,16 @@ def test_groups_in_groups_have_an_end(tmp_path):
     assert len(str(error.value)) < 400
 
 
-def test_a_sequential_of_thousands_of_layers_is_not_built(tmp_path):
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_sequential_of_thousands_of_layers_is_not_built(nested, tmp_path):
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+    model = keras.Sequential([keras.Input((8, 8, 3)), model]) if nested else model
     model.save(tmp_path / "m.keras")
     with zipfile.ZipFile(tmp_path / "m.keras") as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     config = json.loads(members["config.json"])
     layers = config["config"]["layers"]
+    layers = layers[1]["config"]["layers"] if nested else layers
     layers[1:1] = [layers[1]] * 5000
     with zipfile.ZipFile(tmp_path / "m.keras", "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in {**members, "config.json": json.dumps(config)}.items():
