@@ -1,7 +1,6 @@
 """The modes in which every tensor between input and output is an integer: `int8-full` and `int16x8`."""
 
 from . import recipes
-from .answers import LOGITS
 from .calibrate import observe, quantizer_ranges
 from .flatbuffer import (
     drop_unused_tensors,
@@ -26,9 +25,7 @@ HEADROOM = {8: 1.25, 16: 2.0}  # of a range, by bits: clipping costs more than c
 INT16_VERSION = {"ADD": 3, "SUB": 5}  # of int16 with any scales, as TFLite's converter numbers them
 
 
-def quantize_integer_only(
-    content, images, activation_bits, input_dtype="uint8", output_dtype="float32", answers=(LOGITS,)
-):
+def quantize_integer_only(content, images, activation_bits, input_dtype, output_dtype, answers):
     """Quantizes a float file so that nothing but the logits is float.
 
     Args:

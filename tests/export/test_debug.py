@@ -1,11 +1,14 @@
 """The debugger finds an error that was put into a file, and its shares add up to the error measured."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import Tolerance, advice, debug, export_tflite, flatbuffer
+from keras_vit_plugin.export import Tolerance, advice, debug, debug_picture, export_tflite, flatbuffer
+from keras_vit_plugin.export.debug import DebugReport, OpError
 from keras_vit_plugin.export.debug_picture import draw
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -142,6 +145,30 @@ def test_files_with_more_outputs_and_for_other_runtimes(mode, target, outputs, t
     if target != "mediapipe":  # there the file gives probabilities, and parity is of those
         assert report.logits_snr_db == pytest.approx(made.parity.snr_db, abs=1.5)
     assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
+
+
+def test_the_picture_shares_the_error_out_among_kinds_and_places(monkeypatch, tmp_path):
+    """Eight kinds: six have a bar of their own in each of two places, and the two of least noise share one."""
+    figures = []
+    monkeypatch.setattr(debug_picture, "as_picture", lambda figure: bytes(figures.append(figure) or 0))
+    made = OpError("", "", "", "int8", 20.0, 0.0, -1.0, 1.0, 0.25, "rounding")
+    ops = [
+        replace(made, kind=f"KIND {kind}", place=place, noise=noise, snr_db=30.0 - kind)
+        for kind in range(8)
+        for place, noise in (("block 0", kind + 1.0), ("head", 2.0 * kind))
+    ]
+    draw(DebugReport("int8", 4, 21.5, tuple(ops)), tmp_path / "m.png")
+    curve, shares, saturated = figures[0].axes
+    assert curve.lines[0].get_ydata().tolist() == [23.0, 23.0] and "21.5 dB on 4 images" in curve.get_title()
+    heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in shares.containers}
+    total = sum(op.noise for op in ops)
+    assert list(heights) == [f"KIND {kind}" for kind in range(7, 1, -1)] + ["others"]
+    assert heights["KIND 7"] == pytest.approx([100 * 8 / total, 100 * 14 / total])
+    assert heights["others"] == pytest.approx([100 * 3 / total, 100 * 2 / total])
+    assert sum(map(sum, heights.values())) == pytest.approx(100)
+    tops = [bar.get_y() + bar.get_height() for bar in shares.containers[-1]]
+    assert tops == pytest.approx([100 * 36 / total, 100 * 56 / total])
+    assert [bar.get_height() for bar in saturated.containers[0]] == [25.0, 25.0]
 
 
 @pytest.mark.long

@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import pixels, randomize
 from keras import layers, ops
 
-from keras_vit_plugin.export import mixed_int8, tune_gains
+from keras_vit_plugin.export import integer_only, loadable, mixed_int8, tune_gains
 from keras_vit_plugin.export.answers import LOGITS, Answer
 from keras_vit_plugin.export.calibrate import all_outputs, observe
 from keras_vit_plugin.export.flatbuffer import InvalidModelFile, add_missing_biases, op_name, read, tensor_type, write
@@ -291,6 +291,26 @@ def test_an_operator_that_does_not_load_is_left_alone(monkeypatch):
     assert file_is_whole(engine.within(18.0))
 
 
+def test_what_the_runtime_refuses_in_dynamic_stays_in_float(monkeypatch):
+    def refusing(content):
+        file = Graph(content)
+        for number, operator in enumerate(file.operators):
+            if is_on_tokens(file, operator) and file.dtype(operator.inputs[1]) == "INT8":
+                return f"operator {number} (FULLY_CONNECTED) failed to prepare"
+        return ""
+
+    def is_on_tokens(file, operator):
+        return file.kind(operator) == "FULLY_CONNECTED" and file.rows(operator.outputs[0]) > 1
+
+    monkeypatch.setattr(loadable, "refusal", refusing)
+    file = Graph(quantize(lowered(tokens_model(dense)), "dynamic", pixels(SHAPE, 4)))
+    layers_of = file.of_kind("FULLY_CONNECTED")
+    assert [(is_on_tokens(file, layer), file.dtype(layer.inputs[1])) for layer in layers_of] == [
+        (True, "FLOAT32"),
+        (False, "INT8"),
+    ]
+
+
 def file_is_whole(content):
     return all(99 not in operator.inputs for operator in read(content).subgraphs[0].operators)
 
@@ -332,8 +352,13 @@ def test_a_pooled_maximum_may_be_an_output_too(convolution, mode):
 
 @pytest.mark.parametrize("mode", ["int8-full", "int16x8"])
 @pytest.mark.parametrize("last", [lambda x: x, layers.Reshape((5, 1)), lambda x: x - ops.softmax(x)])
-def test_answers_have_headroom(mode, last):
+def test_answers_have_headroom(mode, last, monkeypatch):
     """Other images give more than those that were seen; clipped there, the surest answers would be the most wrong."""
+
+    def narrowed(content, ranges, images, answers):  # as if less moved the answers least
+        return {tensor: (low / 2, high / 2) for tensor, (low, high) in ranges.items()}
+
+    monkeypatch.setattr(integer_only, "scaled_ranges", narrowed)
     image = keras.Input(SHAPE)
     logits = layers.Dense(5)(layers.Flatten()(layers.Conv2D(12, 2, strides=2)(image)))
     model = keras.Model(image, last(logits))

@@ -8,7 +8,8 @@ import tensorflow as tf
 from conftest import functional_model, pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite
+from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite, pipeline
+from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, read
 from keras_vit_plugin.export.gpu_rules import gpu_problems
 from keras_vit_plugin.export.half_precision import half_precision_outputs
@@ -126,9 +127,15 @@ def test_a_scaled_stream_survives_half_precision(long_tokens):
     assert half_precision_snr_db(scale_stream(spec, images), images) > 40
 
 
-def test_a_file_that_half_precision_spoils_is_not_written(tmp_path, monkeypatch):
-    from keras_vit_plugin.export import pipeline
+def test_half_precision_is_judged_by_what_an_output_means(monkeypatch):
+    ages = np.linspace(0, 1, 8)[:, None]
+    halved = ages + 0.01 * np.array([1, -1] * 4)[:, None]
+    monkeypatch.setattr(pipeline, "half_precision_outputs", lambda content, images: [halved])
+    others = pipeline._others_snr_db(b"", pixels((4, 4, 3), 8), {}, [ages], (Answer("age", "regression"),), gpu=True)
+    assert others == {"age in half precision": pytest.approx(10 * np.log10(ages.var() / 0.01**2))}
 
+
+def test_a_file_that_half_precision_spoils_is_not_written(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline, "half_precision_outputs", lambda content, images: [np.ones((len(images), 5))])
     with pytest.raises(ParityError, match="Besides: logits in half precision at .* dB. Nothing was written"):
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", quantize="float16", target="gpu")

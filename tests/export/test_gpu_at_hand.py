@@ -1,13 +1,24 @@
 """What becomes of an export for GPUs where the GPU is absent, wrong, broken or slow: programs that stand in for one."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, ParityReport, Tolerance, UnsupportedByTarget, export_tflite, webgpu
+from keras_vit_plugin.export import (
+    ParityError,
+    ParityReport,
+    Tolerance,
+    UnsupportedByTarget,
+    export_tflite,
+    webgpu,
+    webgpu_interpreter,
+)
+from keras_vit_plugin.export.interpreter import Runner
 from keras_vit_plugin.export.webgpu import GpuReport, find_gpu
 
 STAND_IN = """
@@ -110,6 +121,20 @@ def test_a_runtime_that_names_no_gpu_is_none(stand_in):
     stand_in("pass")
     webgpu.PROGRAM.write_text(webgpu.PROGRAM.read_text().replace('"a GPU of a test"', '""'))
     assert find_gpu() == ("", "LiteRT's WebGPU accelerator does not name its GPU")
+
+
+def test_the_accelerator_runs_a_file_and_names_its_gpu(monkeypatch):
+    """By its own road, but to the CPU."""
+    said = "INFO: Selected adapter: A GPU, arch=gen-9, backend=Vulkan, adapterType=CPU"
+    monkeypatch.setattr(webgpu_interpreter, "HardwareAccelerator", SimpleNamespace(GPU=HardwareAccelerator.CPU))
+    monkeypatch.setattr(webgpu_interpreter, "_printed", lambda: said)
+    content, values = webgpu._logistic(), np.arange(4, dtype=np.float32).reshape(1, 1, 1, 4)
+    interpreter = webgpu_interpreter.Interpreter(content)
+    assert interpreter.device == "A GPU, Vulkan, CPU"
+    expected = 1 / (1 + np.exp(-values))
+    np.testing.assert_allclose(Runner(content, interpreter=interpreter)(values), expected, rtol=1e-5)
+    said = "INFO: nothing of a GPU"
+    assert webgpu_interpreter.Interpreter(content).device == ""
 
 
 def test_every_output_must_hold_on_the_gpu():

@@ -1,6 +1,7 @@
 """One place opens interpreters: pixels go in by the input's own scale, and every output comes out as it is meant."""
 
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from conftest import REPOSITORY, pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, debug, export_tflite
+from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, debug, export_tflite, interpreter
 from keras_vit_plugin.export.flatbuffer import read, write
 from keras_vit_plugin.export.interpreter import computed_tensors
 
@@ -18,6 +19,22 @@ def test_no_other_file_opens_an_interpreter():
     elsewhere = ("interpreter.py", "serve_interpreter.py")  # that one runs in another Python
     sources = Path(REPOSITORY, "export").rglob("*.py")
     assert [path.name for path in sources if path.name not in elsewhere and opens.search(path.read_text())] == []
+
+
+def test_a_runtime_that_is_absent_is_passed_over_and_one_that_is_broken_is_told(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "broken_runtime.py").write_text("import what_it_needs")
+    broken, absent = (("some-runtime", module, "Interpreter") for module in ("broken_runtime", "absent_runtime.part"))
+    monkeypatch.setattr(interpreter, "RUNTIMES", (absent, *interpreter.RUNTIMES))
+    with warnings.catch_warnings(action="error"):
+        found = interpreter.interpreter_class()
+    monkeypatch.setattr(interpreter, "RUNTIMES", (broken, *interpreter.RUNTIMES))
+    told = "some-runtime is installed but cannot be used: No module named 'what_it_needs'. Taking ai-edge-litert."
+    with pytest.warns(UserWarning, match=f"^{re.escape(told)}$"):
+        assert interpreter.interpreter_class() is found
+    monkeypatch.setattr(interpreter, "RUNTIMES", (absent,))
+    with pytest.raises(ImportError, match="^No TFLite interpreter can be imported. Try: pip install ai-edge-litert$"):
+        interpreter.interpreter_class()
 
 
 @pytest.fixture(scope="module")

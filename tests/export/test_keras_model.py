@@ -14,6 +14,7 @@ from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflit
 from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.keras_model import ImageModel
+from keras_vit_plugin.export.labels import checked_labels
 from keras_vit_plugin.export.preprocessing import preprocessing_of
 
 SIDE = 8
@@ -78,6 +79,22 @@ def test_what_a_head_means_is_seen_and_verified(head, tmp_path):
     ]
     parity = verify(model, tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 8, seed=5), pixels="0..255")
     assert parity.task == task and parity.snr_db > 80
+
+
+def test_every_head_is_seen_and_only_what_its_shape_alone_tells_is_a_guess():
+    found = {head: ImageModel(model_with(function)) for head, (function, *_) in HEADS.items()}
+    assert {head: model.answers for head, model in found.items()} == {
+        head: (Answer(*meant),) for head, (_, *meant) in HEADS.items()
+    }
+    guessed = {head for head, model in found.items() if model.told == (False,)}
+    assert guessed == {"logits", "two heads' mean", "one number", "maps"}
+
+
+def test_names_are_those_of_the_first_output():
+    model = ImageModel(model_with(lambda v, m: [dense(1, "sigmoid", name="old")(v), dense(3, name="kind")(v)]))
+    assert checked_labels(["no", "yes"], model) == ["no", "yes"]
+    with pytest.raises(ValueError, match="the model has 1 or 2 classes, got 3 names"):
+        checked_labels(["ant", "bee", "cat"], model)
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,28 @@ def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp
     assert report.file.ops["SOFTMAX"] == 4 and "EXP" not in report.file.ops
 
 
+def test_where_noise_is_saved_for_the_least_time_is_stepped_back_first():
+    engine = object.__new__(mixed_int8.MixedInt8)
+    engine.operators, engine.rounding_noise = ["quick in float", "slow in float"], 0.1
+    engine.levels = [[(mixed_int8.FIXED, 10.0), (mixed_int8.FLOAT, time)] for time in (20.0, 1000.0)]
+    engine.noises = {(0, mixed_int8.FIXED): 1.0, (1, mixed_int8.FIXED): 1.2}
+    in_float = [engine._plan(budget)[mixed_int8.FLOAT] for budget in (3.0, 2.0, 1.0, 0.0)]
+    assert in_float == [[], ["quick in float"], engine.operators, engine.operators]
+
+
+def test_int8_for_speed_leaves_out_what_small_scores_do_without(digits, monkeypatch):
+    model, calibration, *_ = digits
+    files = float_files.FloatFiles(ImageModel(model, *pixel_normalization(model, 1)), calibration)
+
+    def weights(mode, prefer):
+        return files._lowering(mode, prefer)["attention_weights"]
+
+    assert [weights("int8", prefer) for prefer in ("speed", "accuracy")] == ["unit", "softmax"]
+    assert weights("int8-full", "speed") == "integer_unit"
+    monkeypatch.setattr(float_files, "LARGEST_UNIT_SCORE", 0.0)
+    assert weights("int8", "speed") == "softmax"
+
+
 def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(digits):
     model, calibration, *_ = digits
     keras_model = ImageModel(model, *pixel_normalization(model, 1))

@@ -11,7 +11,8 @@ from random_specs import images_for, specs
 from keras_vit_plugin.export import rewrites
 from keras_vit_plugin.export.rewrites.absorb_key_value import merged, refuse, shares
 from keras_vit_plugin.export.rewrites.rotate_stream import random_orthogonal
-from keras_vit_plugin.export.rewrites.stream import stream_norms
+from keras_vit_plugin.export.rewrites.rotate_stream import refuse as refuse_rotation
+from keras_vit_plugin.export.rewrites.stream import refuse_stream, stream_norms
 from keras_vit_plugin.export.spec import Attention, Block, Dense, Head, Norm, ViTSpec
 
 PREPARED_BY = {
@@ -186,6 +187,25 @@ def test_a_change_is_told_by_what_differs():
     assert rewrites.describe_change(spec, spec) == ""
     parameters = rewrites.describe_change(spec, rewrites.fold_norm_affine(spec)).rsplit("; ")[1]
     assert parameters == f"{count(spec):,} -> {count(rewrites.fold_norm_affine(spec)):,} parameters"
+
+
+@pytest.mark.parametrize("block", [0, 1])
+@pytest.mark.parametrize("scale", ["attention_scale", "mlp_scale"])
+def test_one_unfolded_layer_scale_keeps_the_stream_in_its_basis(block, scale):
+    blocks = [*small_spec().blocks]
+    assert refuse_stream(small_spec()) == ""
+    blocks[block] = replace(blocks[block], **{scale: np.full(4, 0.5)})
+    assert refuse_stream(replace(small_spec(), blocks=tuple(blocks))) == "LayerScale is not folded"
+
+
+@pytest.mark.parametrize("norm", [0, 1])
+@pytest.mark.parametrize("parts", [{"gamma": np.full(4, 2.0)}, {"beta": np.full(4, 0.5)}])
+def test_one_unfolded_norm_keeps_the_stream_from_being_rotated(norm, parts):
+    spec = rewrites.centre_writers(rewrites.fold_norm_affine(small_spec()))
+    assert refuse_rotation(spec) == ""
+    name = ("attention_norm", "mlp_norm")[norm]
+    unfolded = replace(spec.blocks[1], **{name: replace(getattr(spec.blocks[1], name), **parts)})
+    assert "is not folded" in refuse_rotation(replace(spec, blocks=(spec.blocks[0], unfolded)))
 
 
 def test_a_pass_says_why_it_does_not_apply():

@@ -81,6 +81,16 @@ def test_of_a_very_wide_layer_the_diagonal_is_enough(layer, bits, blocks):
     assert (np.square(found - parts) * weighed).sum() <= 1.001 * (np.square(plain - parts) * weighed).sum()
 
 
+def test_a_very_wide_layer_clips_nothing_in_eight_bits(layer):
+    kernel, _, activations = layer
+    kernel[:, 3] *= 8
+    products = np.square(activations).sum(0)
+    products[3] = 0  # so that a clipped peak would cost nothing
+    rounded = rounded_kernel(kernel, Entering(products, len(activations)))
+    step = np.abs(kernel).max(1, keepdims=True) / LARGEST[8]
+    np.testing.assert_allclose(rounded, np.round(kernel / step) * step, rtol=1e-5)
+
+
 @pytest.mark.parametrize("sensitive", [False, True])
 def test_products_of_a_very_wide_layer_are_their_diagonal(sensitive, monkeypatch):
     model = kv.build("vit_test")

@@ -48,6 +48,9 @@ def test_the_table_has_the_builtins_of_the_runtime_and_is_what_its_script_makes(
     unknown = {name for name in builtins - FIRST_RUNTIME.keys() - not_ops if not name.startswith("STABLEHLO")}
     assert unknown == set() and FIRST_RUNTIME.keys() <= builtins
     assert FIRST_RUNTIME["DYNAMIC_UPDATE_SLICE"][:3] == ("2.9", "2.17", "2.19")
+    for firsts in FIRST_RUNTIME.values():
+        numbers = [tuple(map(int, first.split("."))) for first in firsts if first != "-"]
+        assert numbers == sorted(numbers) and all((1, 5) <= number[:2] <= (2, 24) for number in numbers)
     source = """
         {{BuiltinOperator_TILE, 1}, "1.10.1"}, {{BuiltinOperator_BROADCAST_TO, 2}, "2.5.0"},
         {{BuiltinOperator_BROADCAST_TO, 3},

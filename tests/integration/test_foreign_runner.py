@@ -41,8 +41,11 @@ def files(tmp_path_factory):
     return paths, images
 
 
-def test_a_python_is_looked_at_before_it_is_needed(device_python, tmp_path):
+def test_a_python_is_told_by_its_version(device_python):
     assert check_runtime_python(device_python) == check_runtime_python(str(device_python)) == "2.14.0"
+
+
+def test_a_python_is_looked_at_before_it_is_needed(tmp_path):
     text = tmp_path / "python"
     for wrong in (tmp_path / "nowhere", tmp_path, text):
         with pytest.raises(ValueError, match="`runtime_python` must be the path of a Python with tflite-runtime, got "):

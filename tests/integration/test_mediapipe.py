@@ -1,9 +1,11 @@
 """Files for MediaPipe, in its own ImageClassifier."""
 
+import io
 import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -11,8 +13,14 @@ from conftest import DEIT, REPOSITORY, pixels, randomize, real_data
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner, export_tflite, verify
+from keras_vit_plugin.export.answers import Answer
+from keras_vit_plugin.export.finish import Finish
+from keras_vit_plugin.export.flatbuffer import read
+from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.images import gather_images
-from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
+from keras_vit_plugin.export.mediapipe_metadata import with_activation, with_tflite_metadata
+from keras_vit_plugin.export.metadata import Metadata
+from keras_vit_plugin.export.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.verify import keras_logits
 
 RUN_MEDIAPIPE = REPOSITORY / "export" / "run_mediapipe.py"
@@ -134,6 +142,61 @@ def test_run_calls_its_classes_by_name(tmp_path):
     (result,) = classify_files(tmp_path / "m.tflite", [tmp_path / "a.png"])
     assert sorted(answer["label"] for answer in result["top"]) == LABELS
     assert abs(sum(answer["probability"] for answer in result["top"]) - 1) < 1e-5
+
+
+@pytest.fixture(scope="module")
+def twelve_numbers():
+    """A file of a foreign model that gives the pixels of 2 x 2 as they are, `(1, 12)`."""
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec((1, 2, 2, 3), tf.float32, name="images")]
+    flat = tf.function(lambda images: {"logits": tf.reshape(images, (1, 12))}, input_signature=signature)
+    return tf.lite.TFLiteConverter.from_concrete_functions([flat.get_concrete_function()], tf.Module()).convert()
+
+
+@pytest.mark.parametrize("kind", ["SOFTMAX", "LOGISTIC"])
+def test_the_activation_that_is_added_gives_probabilities(kind, twelve_numbers):
+    images = (pixels((2, 2, 3), 3) / 99).astype(np.float32)
+    logits = images.reshape(3, 12)
+    expected = softmax(logits) if kind == "SOFTMAX" else 1 / (1 + np.exp(-logits))
+    (name, given), *others = Runner(with_activation(twelve_numbers, kind)).outputs(images).items()
+    assert name == "probabilities" and others == []
+    np.testing.assert_allclose(given, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "answer, activation, added",
+    [
+        (Answer("logits", "classes"), "softmax", ["SOFTMAX"]),
+        (Answer("logits", "multi-label"), "sigmoid", ["LOGISTIC"]),
+        (Answer("scores", "classes", "softmax"), "softmax", []),
+    ],
+)
+def test_a_file_gives_probabilities_and_is_given_no_second_activation(answer, activation, added, twelve_numbers):
+    unsaid = dict.fromkeys(field.name for field in fields(Metadata))
+    said = {"outputs": (), "labels": LABELS, "preprocessing": Preprocessing((2, 2)), "answers": (answer,)}
+    finish = Finish(Metadata(**unsaid | said), True, "")
+    graph = Graph(finish(twelve_numbers, verified_by="a test"))
+    assert [graph.kind(operator) for operator in graph.operators] == ["RESHAPE", *added]
+    assert finish.answers == (Answer("probabilities", answer.task, activation),)
+
+
+def test_the_metadata_say_what_goes_in_and_what_comes_out(twelve_numbers):
+    from mediapipe.tasks.metadata.metadata_schema_py_generated import ModelMetadataT
+
+    content = with_tflite_metadata(twelve_numbers, LABELS, "twelve numbers", "3.1")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert {name: archive.read(name).decode().split() for name in archive.namelist()} == {"labels.txt": LABELS}
+    model = read(content)
+    (place,) = (entry.buffer for entry in model.metadata if entry.name == b"TFLITE_METADATA")
+    stored = ModelMetadataT.InitFromPackedBuf(bytes(model.buffers[place].data))
+    assert (stored.description, stored.version) == (b"twelve numbers", b"3.1")
+    (graph,) = stored.subgraphMetadata
+    (images,), (scores,) = graph.inputTensorMetadata, graph.outputTensorMetadata
+    assert [(part.stats.min, part.stats.max) for part in (images, scores)] == [([0.0], [255.0]), ([0.0], [1.0])]
+    (normalization,) = images.processUnits
+    assert (normalization.options.mean, normalization.options.std) == ([0.0], [1.0])
+    assert [part.name for part in scores.associatedFiles] == [b"labels.txt"]
 
 
 @pytest.mark.parametrize(
