@@ -145,7 +145,7 @@ def pixel_tensors(graph):
     """The input and the tensors that hold its values, cast or moved and otherwise unchanged."""
     tensors = [graph.image]
     for operator in graph.operators:
-        if graph.kind(operator) in ("CAST", "DEQUANTIZE", *MOVES) and int(operator.inputs[0]) in tensors:
+        if graph.kind(operator) in ("CAST", *MOVES) and int(operator.inputs[0]) in tensors:
             tensors.append(int(operator.outputs[0]))
     return tensors
 

@@ -16,6 +16,7 @@ from keras_vit_plugin.export.flatbuffer import InvalidModelFile, add_missing_bia
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.interpreter import Runner, load_error
 from keras_vit_plugin.export.keras_model import ImageModel
+from keras_vit_plugin.export.low_bit import Int4
 from keras_vit_plugin.export.lower import _convert, lower_keras
 from keras_vit_plugin.export.mixed_int8 import FIXED, MixedInt8
 from keras_vit_plugin.export.prepare import prepared
@@ -258,6 +259,25 @@ def test_outputs_of_any_rank_and_number(kind, mode):
     assert len(found) == len(answers)
     for answer, wanted, got in zip(answers, reference, found):
         assert -10 * np.log10(answer.noise(wanted, got)) >= LEAST_DB[mode] - 5
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_int4_takes_a_product_of_activations_beside_a_dense_layer_and_not_alone(stored):
+    kernel = tf.Variable(np.random.default_rng(0).normal(0, 0.1, (256, 5)).astype(np.float32))
+
+    def outputs(images):
+        x = tf.reshape(tf.cast(images, tf.float32) / 127.5 - 1.0, (16, 12))
+        products = tf.reshape(tf.matmul(x, x, transpose_b=True), (1, 256))
+        return {"logits": tf.matmul(products, kernel) if stored else products}
+
+    content = add_missing_biases(_convert(outputs, tf.TensorSpec((1, *SHAPE), "uint8", name="images"), [kernel]))
+    kernels = [Graph(content).constant(int(op.inputs[1])) for op in Graph(content).of_kind("FULLY_CONNECTED")]
+    assert [held is not None for held in kernels] == [False] + [True] * stored
+    if stored:
+        assert len(Int4(content, pixels(SHAPE, 2)).four) == 1
+    else:
+        with pytest.raises(ValueError, match="stores the weights of dense layers in 4 bits and this model has none"):
+            quantize(content, "int4", pixels(SHAPE, 8))
 
 
 def test_a_model_that_overflows_is_refused_in_a_sentence():

@@ -1,14 +1,15 @@
 """What the gradients of the logits decide: ranges, and how much each row counts in rounding weights."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import operations
-from keras_vit_plugin.export.answers import LOGITS
+from keras_vit_plugin.export import gradients, operations
+from keras_vit_plugin.export.answers import LOGITS, Answer
 from keras_vit_plugin.export.calibrate import observe, rounded
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.gradients import FACTORS, LogitGradients, scaled_ranges, sensitive_entering
@@ -123,6 +124,15 @@ def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     assert set(entering) == set(all_rows)
     for tensor, seen in all_rows.items():
         np.testing.assert_array_equal(entering[tensor].products, seen.products)
+
+
+def test_probes_of_classes_have_no_offset_and_one_length_in_every_row():
+    graph = SimpleNamespace(subgraph=SimpleNamespace(outputs=[7, 8]), shape={7: (3, 5), 8: (3, 2)}.get)
+    answers, scales = (LOGITS, Answer("size", "regression")), (0.5, 1.0)
+    directions, signs = gradients._probes(graph, answers, scales, np.random.default_rng(0))
+    np.testing.assert_allclose(directions.mean(1), 0, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 0.5 * np.sqrt(5 - 1), rtol=1e-5)
+    assert len(np.unique(directions)) == directions.size and set(signs.ravel()) == {-1, 1}
 
 
 def test_a_compiled_graph_does_not_hold_the_weights():

@@ -1,6 +1,7 @@
 """The `int8` mode: what is integer, what stays in float, and the ranges."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from keras_vit_plugin.export.op_costs import COSTS
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras, gelu
+from keras_vit_plugin.export.targets import TARGETS
 from keras_vit_plugin.export.verify import keras_logits, snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
@@ -34,6 +36,14 @@ def digits():
     """The shipped model, its calibration images, and the held-out ones with their labels."""
     (x_train, _), held_out = load_digits_split()
     return kv.build("vit_digits", weights="pretrained"), x_train[:96], *held_out
+
+
+@pytest.fixture(scope="module")
+def accurate_graph(digits):
+    """The float graph of an int8 file for accuracy."""
+    model, calibration, *_ = digits
+    keras_model = ImageModel(model, *pixel_normalization(model, 1))
+    return Graph(float_files.FloatFiles(keras_model, calibration).lowered("int8", "accuracy"))
 
 
 @pytest.mark.parametrize("prefer", ["speed", "accuracy"])
@@ -105,12 +115,13 @@ def test_int8_for_speed_leaves_out_what_small_scores_do_without(digits, monkeypa
     assert weights("int8-full", "speed") == "integer_unit"
     monkeypatch.setattr(float_files, "LARGEST_UNIT_SCORE", 0.0)
     assert weights("int8", "speed") == "softmax"
+    files.target = TARGETS["tflite-runtime"]  # which computes int8 in float
+    assert weights("int8-full", "speed") == "integer_unit"
+    assert "attention_weights" not in files._lowering("int8", "speed")
 
 
-def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(digits):
-    model, calibration, *_ = digits
-    keras_model = ImageModel(model, *pixel_normalization(model, 1))
-    graph = Graph(float_files.FloatFiles(keras_model, calibration).lowered("int8", "accuracy"))
+def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(accurate_graph):
+    graph = accurate_graph
     mixtures = [op for op in graph.of_kind("BATCH_MATMUL") if graph.kind(graph.source(int(op.inputs[0]))) == "SOFTMAX"]
     assert len(mixtures) == 4
     for cpu, first in {"x86-vnni": "fixed scales", "arm-dotprod": "fixed scales", "arm": "float"}.items():
@@ -120,6 +131,23 @@ def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(digits):
         for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"):
             times = list(mixed_int8._levels(graph, operator, "accuracy", costs).values())
             assert times == sorted(times) and times[0] > 0
+
+
+def test_a_dense_layer_pays_for_each_value_that_goes_to_float_or_back(accurate_graph):
+    graph, checked = accurate_graph, set()
+    dearer = replace(COSTS["arm"], converted=COSTS["arm"].converted + 1)
+    for layer in graph.of_kind("FULLY_CONNECTED"):
+        if graph.rows(layer.outputs[0]) < mixed_int8.FEW_ROWS:
+            continue
+        before, after = (mixed_int8._levels(graph, layer, "accuracy", costs) for costs in (COSTS["arm"], dearer))
+        source = graph.source(int(layer.inputs[0]))
+        behind_gelu = source is not None and graph.kind(source) == "GELU"  # which is in int8 too
+        sizes = [np.prod(graph.shape(int(index))) for index in (layer.inputs[0], layer.outputs[0])]
+        paid = {level: after[level] - time for level, time in before.items()}
+        assert sum(paid.values()) == pytest.approx(sizes[1] + (0 if behind_gelu else sizes[0]))
+        assert paid[mixed_int8.FLOAT] == pytest.approx(0)
+        checked.add(behind_gelu)
+    assert checked == {True, False}
 
 
 @pytest.mark.long

@@ -8,13 +8,14 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, Tolerance, export_tflite
+from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, page
 from keras_vit_plugin.export.lower import lower
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.report import changed_answers
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras
 from keras_vit_plugin.export.streams import snr_per_block
+from keras_vit_plugin.plot_style import LIGHT
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -45,6 +46,16 @@ def test_the_curve_shows_the_block_where_the_error_enters():
     wrong = replace(spec, blocks=(*spec.blocks[:2], replace(third, mlp_output=noisy), *spec.blocks[3:]))
     curve = snr_per_block(lower(wrong), spec.streams(images), images)
     assert min(curve[:2]) > 100 and max(curve[2:]) < 50
+
+
+def test_the_curve_is_drawn_with_the_error_of_the_answers_beside_it(monkeypatch):
+    figures = []
+    monkeypatch.setattr(page, "as_picture", figures.append)
+    page._draw_blocks((40.0, 35.5, 33.0), 31.0, LIGHT)
+    (axis,) = figures[0].axes
+    drawn = {line.get_label(): list(line.get_ydata()) for line in axis.lines}
+    assert drawn == {"tokens after the block": [40.0, 35.5, 33.0], "logits": [31.0, 31.0]}
+    assert [list(axis.lines[0].get_xdata()), list(axis.get_xticks())] == [[1, 2, 3]] * 2
 
 
 def test_changed_answers_name_image_classes_and_probabilities():
