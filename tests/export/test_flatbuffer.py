@@ -1,5 +1,6 @@
 """Changes to a file after its conversion: fewer bytes, the same answers."""
 
+import hostile_tflite
 import numpy as np
 import pytest
 from conftest import pixels
@@ -32,6 +33,17 @@ def test_equal_vectors_are_stored_once_and_nothing_changes(tiny_model, tmp_path)
         if one.quantization is not None and one.quantization.scale is not None:
             np.testing.assert_array_equal(one.quantization.scale, other.quantization.scale)
             np.testing.assert_array_equal(one.quantization.zeroPoint, other.quantization.zeroPoint)
+
+
+def test_the_source_of_a_tensor_is_behind_all_that_moves_its_values():
+    tree = hostile_tflite.classifier()
+    graph = tree.subgraphs[0]
+    graph.tensors += [hostile_tflite.tensor(name, (1, 4)) for name in ("moved", "moved twice")]
+    graph.operators += [hostile_tflite.operator(0, (number, 1), (number + 1,)) for number in (3, 4)]
+    graph.outputs = [5]
+    graph = Graph(write(tree))
+    assert [graph.kind(graph.source(tensor)) for tensor in (3, 4, 5)] == ["SOFTMAX"] * 3
+    assert graph.source(2) is graph.source(0) is None  # it is the image, moved or not
 
 
 @pytest.mark.parametrize("batch_size", [1, 2])

@@ -1,6 +1,7 @@
 """Images out of whatever people have: with labels or without, in batches or not, with an end or without."""
 
 import itertools
+import os
 import warnings
 
 import numpy as np
@@ -327,3 +328,12 @@ def test_black_among_others_is_fine():
 def test_spread():
     assert spread(list(range(100)), 5) == [0, 25, 50, 74, 99]
     assert spread(np.arange(3), 5).tolist() == [0, 1, 2] and spread([1, 2], None) == [1, 2]
+
+
+@pytest.mark.parametrize("dtype", ["S", "U", "O"])
+def test_an_array_of_paths_is_one_of_photos(dtype, tmp_path):
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path, pixels in zip(paths, IMAGES):
+        Image.fromarray(pixels).save(path)
+    given = np.array([os.fsencode(path) if dtype == "S" else str(path) for path in paths], dtype)
+    np.testing.assert_array_equal(gather_images(given, PREPROCESSING, "images"), IMAGES[:2])

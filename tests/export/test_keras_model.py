@@ -103,6 +103,7 @@ def test_names_are_those_of_the_first_output():
         (1, keras.losses.BinaryCrossentropy(from_logits=True), "binary"),
         (3, keras.losses.BinaryCrossentropy(from_logits=True), "multi-label"),
         (3, "mse", "regression"),
+        (1, "mse", "regression"),
         (3, keras.losses.SparseCategoricalCrossentropy(from_logits=True), "classes"),
         (3, "cosine_similarity", "embedding"),
         (1, None, "regression"),
