@@ -280,6 +280,27 @@ def test_int4_takes_a_product_of_activations_beside_a_dense_layer_and_not_alone(
             quantize(content, "int4", pixels(SHAPE, 8))
 
 
+def test_int4_stores_what_is_worth_it_in_eight_bits_and_the_rest_in_four(monkeypatch):
+    content = lowered(tokens_model(dense))
+    engine = Int4(content, pixels(SHAPE, 2))
+    head = max(engine.four)
+    monkeypatch.setattr(engine, "_worth_eight_bits", lambda *budget: {head})
+    file = Graph(engine.within(15.0, 0.1))
+    types = {engine.graph.name(tensor): "INT8" if tensor == head else "INT4" for tensor in engine.four}
+    assert len(types) == 2
+    assert {file.name(int(op.inputs[1])): file.dtype(op.inputs[1]) for op in file.of_kind("FULLY_CONNECTED")} == types
+
+
+@pytest.mark.parametrize(
+    "name, kind", [("softmax", "SOFTMAX"), ("tanh", "TANH"), ("gelu", "GELU"), ("sigmoid", "LOGISTIC")]
+)
+def test_what_a_table_is_looked_up_for_is_known(name, kind):
+    image = keras.Input(SHAPE)
+    graph = Graph(lowered(keras.Model(image, layers.Activation(name)(layers.Dense(4)(image)))))
+    (operator,) = graph.of_kind(kind)
+    assert integer_only._in_tables(graph) == {int(operator.inputs[0])}
+
+
 def test_a_model_that_overflows_is_refused_in_a_sentence():
     image = keras.Input(SHAPE)
     x = layers.Dense(4)(layers.Flatten()(image))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from keras_vit_plugin.export import InvalidModelFile, Runner, bounded_reader, foreign_runner, inspect
 from keras_vit_plugin.export.classify import classify_files
-from keras_vit_plugin.export.flatbuffer import op_versions, read, set_metadata
+from keras_vit_plugin.export.flatbuffer import get_metadata, op_versions, read, set_metadata
 from keras_vit_plugin.export.foreign_runner import check_runs, guarded_runner
 
 IMAGES = np.zeros((1, 2, 2, 1), np.uint8)
@@ -278,6 +278,12 @@ def test_metadata_that_are_no_json(text, said):
         said = "not what was exported"
     with pytest.raises(InvalidModelFile, match=said):
         inspect(content)
+
+
+def test_metadata_of_three_megabytes_are_written_and_read():
+    stored = {"keras_vit_plugin": "1", "labels": ["a" * (3 << 20)]}
+    content = set_metadata(hostile_tflite.packed(hostile_tflite.classifier()), stored)
+    assert get_metadata(read(content))["labels"] == stored["labels"]
 
 
 def test_metadata_too_long_to_be_read_are_not_written():

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import Image
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.image_folders import class_indices, image_files
 from keras_vit_plugin.export.images import gather_images, gather_labelled
-from keras_vit_plugin.export.preprocessing import Preprocessing
+from keras_vit_plugin.export.preprocessing import Preprocessing, _excess
 
 SIZE = (8, 8)
 EXAMPLE = REPOSITORY / "examples" / "on_device"
@@ -334,3 +335,8 @@ def test_the_example_reads_folders_alike(tmp_path):
             ours = class_indices(labels, folders, names, count)
         assert theirs == (None if ours is None else dict(zip(map(str, paths), ours))), folder
         assert bool(told) == bool(said), (folder, told)
+
+
+@pytest.mark.parametrize("width, height, times", [(8000, 6000, 6), (3000, 6000, 3), (20_000, 850, 1), (5000, 3000, 1)])
+def test_a_large_photo_is_shrunk_to_no_less_than_four_times_the_sides_wanted(width, height, times):
+    assert _excess(SimpleNamespace(width=width, height=height, size=(width, height)), (224, 200)) == times
