@@ -14,7 +14,7 @@ from keras_vit_plugin.export.gradients import has_derivatives
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import lower_keras
-from keras_vit_plugin.export.operations import run_graph, run_outputs, without_derivatives
+from keras_vit_plugin.export.operations import NO_EFFECT, run_graph, run_outputs, without_derivatives
 
 
 class Function(layers.Layer):
@@ -183,3 +183,8 @@ def test_constants_of_every_type_have_their_own_values():
     shape.type = schema.TensorType.STRING
     with pytest.raises(ValueError, match="has the type STRING"):
         Graph(write(model)).constant(index)
+
+
+def test_options_without_effect_are_options_of_the_schema():
+    classes = [each for name, each in vars(schema).items() if name.endswith("OptionsT")]
+    assert set(NO_EFFECT) <= {option for each in classes for option in vars(each())}

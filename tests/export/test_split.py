@@ -10,6 +10,8 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Tolerance, export_tflite
+from keras_vit_plugin.export.answers import Answer
+from keras_vit_plugin.export.arguments import check_verification
 from keras_vit_plugin.export.images import fingerprint
 from keras_vit_plugin.export.preprocessing import Preprocessing
 from keras_vit_plugin.export.split import gather_calibration, split_indices, without_calibration
@@ -193,3 +195,11 @@ def test_verification_images_that_were_calibrated_on_are_left_out(tmp_path):
     images = pixels(model.image_shape, 20)
     with pytest.raises(ValueError, match="nothing but the 20 images that the file is calibrated on"):
         export_tflite(model, tmp_path / "m.tflite", "dynamic", calibration=images, verification=images)
+
+
+def test_one_image_cannot_tell_how_much_numbers_differ_between_images():
+    numbers, images = (Answer("age", "regression"),), pixels((4, 4, 3), 2)
+    check_verification(images, numbers)
+    check_verification(images[:1], (Answer("kind", "classes"),))
+    with pytest.raises(ValueError, match="`verification` must hold two images or more, got 1: an error of 'age'"):
+        check_verification(images[:1], numbers)

@@ -8,8 +8,9 @@ from conftest import REPOSITORY
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import UnsupportedByTarget, export_tflite
 from keras_vit_plugin.export.flatbuffer import hybrid_ops, read
+from keras_vit_plugin.export.lower import GELU_FORMS
 from keras_vit_plugin.export.op_versions import FIRST_RUNTIME
-from keras_vit_plugin.export.targets import check_target, min_runtime
+from keras_vit_plugin.export.targets import TARGETS, check_target, min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -30,6 +31,10 @@ def test_the_target_table_refuses_what_the_runtime_lacks():
     assert min_runtime({"ADD": 1, "GELU": 1, "MEAN": 3}) == "2.9"
     assert min_runtime({"ADD": 1, "UNHEARD_OF": 1}) is None
     assert min_runtime({"ADD": 9}) is min_runtime({"BROADCAST_TO": 1}) is min_runtime({"ADD": 0}) is None
+
+
+def test_every_target_writes_gelu_in_a_form_that_there_is():
+    assert {target.gelu for target in TARGETS.values()} == {"op", *GELU_FORMS}
 
 
 def test_what_the_runtime_says_of_a_file_decides():

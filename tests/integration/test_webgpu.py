@@ -2,6 +2,8 @@
 
 import os
 import sys
+from ctypes.util import find_library
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -28,7 +30,8 @@ def gpu(every_core):
     with mock.patch.dict(os.environ):  # which find_any_gpu may change
         adapter, reason = browser.find_any_gpu()
         if not adapter:
-            pytest.skip(reason)
+            driver = any(Path(folder, browser.VULKAN_DRIVER).exists() for folder in browser.FOLDERS)
+            (pytest.fail if driver and find_library("vulkan") else pytest.skip)(reason)
         yield adapter
 
 
