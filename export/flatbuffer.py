@@ -84,7 +84,7 @@ def _content_hash(content, place):
 def check_file(content):
     """Looks at all of a `.tflite` that an interpreter takes on trust: what its tables refer to is there.
 
-    The last contents that were found good, or were written by this process, are remembered by their hash.
+    The last contents that were found good, or that this process wrote between two steps, are remembered by their hash.
 
     Raises:
         InvalidModelFile: as for `check_whole`; or an offset, an index or a size in it is wrong.
@@ -93,23 +93,6 @@ def check_file(content):
     with _lock:
         if digest in _found_good:
             return
-    check_tables(content)
-    trust(content)
-
-
-def trust(content):
-    """Lets `check_file` pass a file: an export looks at what it makes when it is finished, not at each step."""
-    digest = hashlib.sha256(content).digest()
-    with _lock:
-        _found_good.append(digest)
-
-
-def check_tables(content):
-    """As `check_file`, of bytes that were looked at before too.
-
-    Raises:
-        InvalidModelFile: as for `check_file`.
-    """
     check_whole(content)
     try:
         check_consistent(read_bounded(content), len(content))
@@ -118,6 +101,14 @@ def check_tables(content):
     except Exception as error:  # whatever a damaged table makes the generated reader do
         reason = error if isinstance(error, ValueError) else f"an offset leads out of its {len(content)} bytes"
         raise InvalidModelFile(f"a damaged TFLite model: {str(reason):.200}") from error
+    trust(content)
+
+
+def trust(content):
+    """Lets `check_file` pass a file: an export looks at what it makes when it is finished, not at each step."""
+    digest = hashlib.sha256(content).digest()
+    with _lock:
+        _found_good.append(digest)
 
 
 def read(content):
@@ -180,7 +171,8 @@ def write(model):
     builder = SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     content = seal(builder.Output())
-    trust(content)
+    if _seal_place(content) is None:  # a finished file has a seal
+        trust(content)
     return content
 
 

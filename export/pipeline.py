@@ -262,7 +262,6 @@ def export_tflite(
             files.cpu,
         )
     finished = finish(content)
-    flatbuffer.check_tables(finished)
     tree = flatbuffer.read(finished)
     unloadable = load_error(finished) if files.target.at_hand else None
     if runtime_python is not None:
