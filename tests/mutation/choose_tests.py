@@ -53,13 +53,9 @@ class Choice:
         for other, (lines, _, _) in self.uses.items():
             found |= self._running(other, set().union(*(lines.get(n, set()) for n in names)))
         for test in self.seconds:  # a test may look at what is defined without running a line of the package
-            if self._words(test.partition("::")[0]) & names:
+            if _words(test.partition("::")[0]) & names:
                 found.add(test)
         return found | self._running(path, self.uses[path][2].get(name, set()))
-
-    @functools.cache  # noqa: B019 - one Choice lives as long as the program
-    def _words(self, test_file):
-        return set(re.findall(r"\w+", (REPOSITORY / test_file).read_text()))
 
     def ordered(self, path, tests):
         """One case of each test function first, the part's own tests before others, the quick before the slow."""
@@ -81,3 +77,10 @@ class Choice:
             taken.append(test)
             spent += self.seconds[test]
         return taken
+
+
+@functools.cache
+def _words(test_file):
+    """The words of a test file; none where it is recorded and no longer there."""
+    path = REPOSITORY / test_file
+    return frozenset(re.findall(r"\w+", path.read_text())) if path.exists() else frozenset()
