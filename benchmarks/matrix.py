@@ -13,13 +13,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
-from runtimes import PROBABILITIES, all_runtimes
+from runtimes import PROBABILITIES, Arm, all_runtimes
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.answers import LOGITS
@@ -78,9 +78,12 @@ def main():
             for mode in track(arguments.modes, "Exporting")
             for target in TARGETS
         }
-        runtimes = all_runtimes(arguments.arm)
-        images = list(sets.values())
-        cells = [cell for runtime in runtimes for cell in measure(runtime, files, images, references, folder)]
+        runtimes, images = all_runtimes(arguments.arm), list(sets.values())
+        rows = [(runtime, measure(runtime, files, images, references, folder)) for runtime in runtimes]
+        # Instructions are counted first; for the times, all at the end, nothing else must run on the machine.
+        for runtime, row in sorted(rows, key=lambda each: not isinstance(each[0], Arm)):
+            row[:] = with_costs(runtime, row, files, images[0][:1])
+        cells = [cell for _, row in rows for cell in row]
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "matrix.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
     (arguments.output / "matrix.md").write_text(as_markdown(cells, preset, list(sets), how(arguments.modes)))
@@ -126,11 +129,11 @@ def export(model, mode, target, options, folder):
 
 
 def measure(runtime, files, sets, references, folder):
-    """The `Cell`s of a runtime, judged on sets of images `(N, H, W, C)` with what the Keras model answers."""
+    """The `Cell`s of a runtime, judged on sets of images `(N, H, W, C)` against what the Keras model answers."""
     missing = runtime.missing()
     made = {mode: path for (mode, target), path in files.items() if target == runtime.target}
     sets, references = ([spread(each, runtime.images) for each in some] for some in (sets, references))
-    cells, right = [], []
+    cells = []
     for mode, path in track(list(made.items()), f"Running on {runtime.name}"):
         place = {"mode": mode, "target": runtime.target, "runtime": runtime.name, "foreign": runtime.foreign}
         if isinstance(path, str):
@@ -139,12 +142,18 @@ def measure(runtime, files, sets, references, folder):
             cells.append(Cell(**place, status="not measured", reason=missing))
         else:
             cells.append(judged(place, runtime, path, sets, references, folder))
-            if cells[-1].status == "right":
-                right.append(mode)
+    return cells
+
+
+def with_costs(runtime, cells, files, image):
+    """The `Cell`s of a runtime, those that are right with what an image `(1, H, W, C)` costs: time or instructions."""
+    right = [cell for cell in cells if cell.status == "right"]
     if not right or runtime.foreign:
         return cells
-    costs = dict(zip(right, runtime.costs([made[mode] for mode in right], sets[0][:1])))
-    return [Cell(**{**asdict(cell), **costs.get(cell.mode, {})}) for cell in cells]
+    print(f"{'Counting' if isinstance(runtime, Arm) else 'Timing'} on {runtime.name}", flush=True)
+    costs = runtime.costs([files[cell.mode, cell.target] for cell in right], image)
+    by_mode = {cell.mode: cost for cell, cost in zip(right, costs)}
+    return [replace(cell, **by_mode.get(cell.mode, {})) for cell in cells]
 
 
 def judged(place, runtime, path, sets, references, folder):

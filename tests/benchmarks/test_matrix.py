@@ -1,6 +1,7 @@
 """The matrix: every mode on every runtime."""
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,7 +44,10 @@ def test_a_cell_is_measured_or_says_why_not(matrix, digits, tmp_path):
     dynamic, int4 = matrix.measure(here, files, sets, references, tmp_path)
     assert (dynamic.status, int4.status) == ("right", "right")
     assert dynamic.images == (12, 8) and dynamic.agreement == (1.0, 1.0)
-    assert min(dynamic.snr_db) > 30 and dynamic.milliseconds > 0
+    assert min(dynamic.snr_db) > 30 and dynamic.milliseconds is None
+    timed, int4 = matrix.with_costs(here, [dynamic, int4], files, sets[0][:1])
+    assert timed.milliseconds > 0 and timed == replace(dynamic, milliseconds=timed.milliseconds)
+    assert int4.mode == "int4" and int4.milliseconds > 0
 
     nowhere = matrix.Python("old", "tflite-runtime", REPOSITORY / "no such python", "tflite_runtime.interpreter")
     dynamic, int4 = matrix.measure(nowhere, files, sets, references, tmp_path)
@@ -62,7 +66,8 @@ def test_wrong_answers_are_called_wrong(matrix, digits, tmp_path):
     files, sets, references = digits
     here = matrix.Python("ai-edge-litert", "litert", sys.executable, "ai_edge_litert.interpreter", foreign=True)
     cells = matrix.measure(here, files, sets, [-each for each in references], tmp_path)
-    assert [cell.status for cell in cells] == ["wrong", "wrong"] and cells[0].milliseconds is None
+    assert [cell.status for cell in cells] == ["wrong", "wrong"]
+    assert matrix.with_costs(here, cells, files, sets[0][:1]) == cells
     assert "| **wrong**, 0% / 0%, " in matrix.as_markdown(cells, "digits", ["one", "other"], "now")
     halves = [references[0], -references[1]]  # wrong on one set is wrong
     assert matrix.measure(here, files, sets, halves, tmp_path)[0].status == "wrong"
@@ -129,6 +134,7 @@ def test_openvino_is_a_second_reader(matrix, digits, tmp_path, every_core):
     cells = matrix.measure(here, files, sets, references, tmp_path)
     assert [cell.status for cell in cells] == ["right", "right"] and min(cells[0].snr_db) > 25
     assert cells[0].images == (12, 8) and cells[0].foreign
+    assert matrix.with_costs(here, cells, files, sets[0][:1]) == cells  # a file of another runtime is not timed
 
 
 def test_without_a_gpu_its_row_says_why(matrix, tmp_path):
