@@ -10,6 +10,7 @@ DeiT-tiny is measured in every mode. The whole takes hours on two cores.
 """
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -68,6 +69,7 @@ def main():
     parser.add_argument("--fresh", action="store_true", help="measure again what accuracy.json already has")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
+    code()  # now: the files may change while this runs
     path = arguments.output / "accuracy.json"
     for name in arguments.only:
         known = [row["mode"] for row in read(path) if row["model"] == name]
@@ -148,8 +150,9 @@ def snr_db_error(reference, outputs):
     return float(10 / np.log(10) * relative)
 
 
+@functools.cache
 def code():
-    """The commit that ran, and the versions of what makes and runs files."""
+    """The commit that ran, and the versions of what makes and runs files; as they were when it was first asked."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     return {"commit": commit, **{name: version(name) for name in ("keras", "tensorflow", "ai-edge-litert")}}
 

@@ -43,6 +43,7 @@ def main():
     import keras_vit_plugin as kv
     from keras_vit_plugin.export.progress import print_lines
 
+    code = commit()  # now: the files may change while this runs
     weights = arguments.data / "weights" / "deit_tiny_patch16_224_in1k.npz"
     with print_lines(), tempfile.TemporaryDirectory() as name:
         model = kv.build(roads.PRESET, weights=weights)
@@ -53,7 +54,7 @@ def main():
         judged = judge(candidates, sets)
         medians = {threads: time_interleaved(candidates, image, threads, arguments.rounds) for threads in THREADS}
     measured = {
-        "commit": commit(),
+        "commit": code,
         "cpu": processor(),
         "rounds": arguments.rounds,
         "photos": {name: len(images) for name, (images, *_) in sets.items()},

@@ -68,6 +68,7 @@ def main():
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     arguments = parser.parse_args()
 
+    code = how(arguments.modes)  # now: the files may change while this runs
     preset, model, options, sets = subject(arguments.data)
     normalization = pixel_normalization(model, model.image_shape[-1])
     references = [keras_logits(model, images, *normalization) for images in sets.values()]
@@ -86,7 +87,7 @@ def main():
         cells = [cell for _, row in rows for cell in row]
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "matrix.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
-    (arguments.output / "matrix.md").write_text(as_markdown(cells, preset, list(sets), how(arguments.modes)))
+    (arguments.output / "matrix.md").write_text(as_markdown(cells, preset, list(sets), code))
     wrong = [f"{cell.mode}: {cell.runtime}" for cell in cells if cell.status == "wrong" and not cell.foreign]
     if wrong:
         sys.exit(f"Wrong on the runtime they were made for: {', '.join(wrong)}.")
