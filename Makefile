@@ -33,10 +33,10 @@ test: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
-# What takes longer, and what `make test` ran a sample of.
+# What takes longer, and what `make test` ran a sample of; `PART=1/3` is a third of the rest of each sample.
 test-long: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
-	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long tests
+	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long $(if $(PART),--part $(PART)) tests
 
 # Which test runs which line, for `mutate`; after a change of the package or its tests. `TESTS="tests/layers tests/models"`
 # for some of them, `LONG=1` for the long ones too.

@@ -2,9 +2,11 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +32,43 @@ TINY_PRESETS = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--part",
+        default="1/1",
+        metavar="K/N",
+        help="of the cases that `@pytest.mark.sampled` leaves to the long tests, part K of N parts of each test",
+    )
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items):
-    """Marks what is long by `@pytest.mark.sampled`, and gives what is long more time."""
-    sampled = {}
+def pytest_collection_modifyitems(config, items):
+    """Marks what is long by `@pytest.mark.sampled`, leaves out other parts of it, and gives what is long more time."""
+    part, parts = _part(config.getoption("part"))
+    sampled, left_out = {}, []
     for item in items:
         if item.get_closest_marker("sampled"):
             sampled.setdefault((item.path, item.originalname), []).append(item)
-    for cases in sampled.values():
-        for item in set(cases) - set(_sample(cases, *cases[0].get_closest_marker("sampled").args)):
+    for (_, name), cases in sampled.items():
+        taken = _sample(cases, *cases[0].get_closest_marker("sampled").args)
+        # Not every test's first cases are in part 1: parts are about as long as each other.
+        for i, item in enumerate([case for case in cases if case not in taken], zlib.crc32(name.encode())):
             item.add_marker(pytest.mark.long)
+            left_out += [item] if i % parts != part else []
+    if left_out:
+        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(LONG_SECONDS))
+
+
+def _part(text):
+    """`K/N` as `(K - 1, N)`."""
+    found = re.fullmatch(r"([1-9]\d*)/([1-9]\d*)", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise pytest.UsageError(f"--part must be K/N with K from 1 to N, such as 1/3, got {text!r}")
+    return int(found[1]) - 1, int(found[2])
 
 
 def _sample(cases, count):

@@ -31,7 +31,7 @@ def test_a_file_keeps_what_is_claimed(mode, judge, deit_file):
     check_claim(judge.parity(path), claim(MODEL, mode, "imagenet_eval"))
 
 
-@pytest.mark.long
+@pytest.mark.sampled(0)
 @pytest.mark.parametrize(
     "mode, options, megabytes, count",
     [

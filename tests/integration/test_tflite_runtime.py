@@ -82,7 +82,7 @@ def test_every_mode_of_the_target_is_right_there(mode, agreement, snr_db, device
 
 
 @pytest.mark.parametrize("mode, agreement, snr_db", [("float32", 1.0, 80), ("int8", 0.97, 26), ("int8-full", 0.9, 14)])
-@pytest.mark.long
+@pytest.mark.sampled(0)
 def test_deit_tiny_there_on_real_photos(mode, agreement, snr_db, device_python, deit_file, tmp_path):
     model = kv.build(DEIT, weights=real_data("weights", f"{DEIT}_in1k.npz"))
     photos, _ = gather_labelled(real_data("imagenet_eval"), None, preprocessing_of(model), (), 1000, limit=40)
