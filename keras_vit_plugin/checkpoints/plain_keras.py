@@ -1,20 +1,33 @@
 """Weights of the teaching notebook's model as people write it, in layers of Keras, put under `SimpleViT`'s paths.
 
 Layers of one's own may have any name and be nested in any way, so they are told by the shapes of what they hold; the
-parts of `keras.layers.MultiHeadAttention`, which have one shape, by the names that Keras gives them.
+parts of `keras.layers.MultiHeadAttention`, which have one shape, by the names that Keras gives them. A layer that Keras
+itself names after its class is only taken for what that class can be.
 """
 
 import math
-import warnings
+import re
+
+import keras
+import numpy as np
 
 from keras_vit_plugin.checkpoints.stored_tensor import StoredTensor, is_float
 
 # Parts of `keras.layers.MultiHeadAttention` and of this package's attention.
 ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "output_dense"}
 UNSAID = (
-    "in layers of Keras's own, without what they compute: SimpleViT adds positions to the patches, normalizes once, "
-    "after the attention's residual and with an epsilon of 1e-6, and has an exact GELU and a mean over the patches"
+    "in layers of Keras's own, without what they compute: SimpleViT cuts patches row by row, adds positions to them, "
+    "runs its block once, normalizes once in it, after the attention's residual and with an epsilon of 1e-6, and has an "
+    "exact GELU and a mean over the patches"
 )
+# Of Keras's own classes those that each place may hold, as Keras names them in a file.
+CLASSES = {
+    "patch_embedding/projection": {"dense", "conv2d", "einsum_dense"},
+    "tokens_and_positions": {"embedding"},
+    "norm": {"layer_normalization"},
+    **dict.fromkeys(("mlp/hidden", "mlp/output_dense", "layers/dense"), {"dense", "einsum_dense", "conv1d"}),
+}
+TOLERANCE = 1e-3  # of the answers' spread
 
 
 def is_of_plain_keras(paths):
@@ -51,7 +64,11 @@ def with_own_paths(tensors, model, expected, source):
     layers = {layer: [held[number] for number in sorted(held)] for layer, held in layers.items()}
     found, problems = {}, []
     for place, fits in _places(model).items():
-        matching = [layer for layer, held in layers.items() if fits(layer, [tensor.shape for tensor in held])]
+        matching = [
+            layer
+            for layer, held in layers.items()
+            if fits(layer, [tensor.shape for tensor in held]) and _class_fits(layer, place)
+        ]
         if len(matching) == 1:
             own = sorted(path for path in expected if f"{place}/vars/" in path)
             found |= dict(zip(own, map(_reshaped, layers[matching[0]], _shapes(model, place, layers[matching[0]]))))
@@ -64,8 +81,38 @@ def with_own_paths(tensors, model, expected, source):
             f"{source} holds no SimpleViT of {model.hidden_dim} channels in layers of Keras's own: it has "
             f"{'; '.join(problems)[:600]}."
         )
-    warnings.warn(f"{source} holds weights {UNSAID}.", stacklevel=5)
     return found
+
+
+def same_answers(model, own):
+    """Whether two classifiers give the same answers on two random images; None where that cannot be seen.
+
+    Args:
+        model: a `SimpleViT` with the weights of the other.
+        own: the model whose weights these are, as Keras loads it. Its answers may be probabilities.
+    """
+    images = np.random.default_rng(0).random((2, *model.image_shape), np.float32)
+    try:
+        theirs = np.asarray(own(images, training=False), np.float32)
+    except Exception:  # whatever a model of somebody's own makes of images of this size
+        return None
+    ours = np.asarray(model(images, training=False), np.float32)
+    if theirs.shape != ours.shape:
+        return None
+    return any(
+        np.abs(theirs - each).max() <= TOLERANCE * np.ptp(each) for each in (ours, np.asarray(keras.ops.softmax(ours)))
+    )
+
+
+def _class_fits(layer, place):
+    """Whether a layer that Keras named after its class, one of Keras's own, is of a class for this place."""
+    named = re.search(r"(?:^|/)layers/([a-z0-9_]+?)(?:_\d+)?$", layer)
+    return place not in CLASSES or not named or named[1] not in _keras_classes() or named[1] in CLASSES[place]
+
+
+def _keras_classes():
+    """Keras's layers as it names them in a file: `LayerNormalization` is `layer_normalization`."""
+    return {re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower() for name in dir(keras.layers)}
 
 
 def _places(model):
@@ -90,8 +137,8 @@ def _places(model):
         "tokens_and_positions": lambda layer, shapes: (
             len(shapes) == 1
             and shapes[0][-1:] == (width,)
-            and math.prod(shapes[0][:-2]) == 1
             and len(shapes[0]) in (2, 3)
+            and math.prod(shapes[0][:-2]) == 1 < shapes[0][-2]  # one token is a class token
         ),
         **{f"attention/{own}": attention(theirs) for theirs, own in ATTENTION.items()},
         "norm": lambda layer, shapes: shapes == [(width,), (width,)],

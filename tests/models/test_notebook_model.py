@@ -1,12 +1,15 @@
 """`SimpleViT` is the teaching notebook's model: parameters, logits, training; and that model's files go into it."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from conftest import pixels, randomize, real_data
-from notebook_model import NotebookViT, train
+from notebook_model import NotebookViT, PatchesAndPositions, train
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.checkpoints import load_weights
 
 layers = keras.layers
 
@@ -26,8 +29,12 @@ def test_the_notebooks_saved_weights_give_its_logits(extract, suffix, tmp_path):
     x = pixels((32, 32, 3), 6).astype(np.float32) / 255
     model.fit(x, np.zeros((6, 10)), verbose=0)  # so that the file has an optimizer's state too
     (model.save if suffix == ".keras" else model.save_weights)(path)
-    with pytest.warns(UserWarning, match="layers of Keras's own, without what they compute"):
+    # A .keras says what its layers compute, and is run; of weights alone nobody knows.
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
         ours = kv.build("simple_vit_cifar10", weights=path)
+    said = [each for each in warned if "layers of Keras's own, without what they compute" in str(each.message)]
+    assert len(said) == (suffix == ".weights.h5")
     np.testing.assert_allclose(ours(x), model(x), atol=1e-5)
     assert ours.count_params() == model.count_params() == 41_226
     assert kv.explain.attention_maps(ours, x[0]).shape == (1, 4, 64, 64)
@@ -68,7 +75,7 @@ def convolution(model):
     [
         (second_norm, "2 layers that can be norm"),
         (second_head, "2 layers that can be layers/dense"),
-        (class_token, "2 layers that can be tokens_and_positions"),
+        (class_token, r"'extra' \[\(1, 1, 64\)\] besides"),
         (convolution, r"'extra' \[\(3, 3, 3, 3\), \(3,\)\] besides"),
     ],
 )
@@ -84,6 +91,90 @@ def test_what_simple_vit_does_not_have_is_refused(add, said, tmp_path):
         ValueError, match=f"holds no SimpleViT of 64 channels in layers of Keras's own: it has .*{said}"
     ):
         kv.build("simple_vit_cifar10", weights=path)
+
+
+class OnlyAClassToken(layers.Layer):
+    """Patches as the notebook's, with a class token and without positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.projection = layers.Conv2D(64, 4, strides=4)
+        self.token = self.add_weight(shape=(1, 1, 64), name="token")
+
+    def call(self, images):
+        patches = keras.ops.reshape(self.projection(images), (-1, 64, 64))
+        token = keras.ops.repeat(self.token, len(patches), axis=0)
+        return keras.ops.concatenate([token, patches], axis=1)
+
+
+class DenseForPositions(layers.Layer):
+    """Patches as the notebook's, with a second projection, whose kernel has the shape of the positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.both = keras.Sequential([layers.Conv2D(64, 4, strides=4), layers.Dense(64, use_bias=False)])
+
+    def call(self, images):
+        return keras.ops.reshape(self.both(images), (-1, 64, 64))
+
+
+@pytest.mark.parametrize(
+    "other, place",
+    [
+        ({"patches": OnlyAClassToken}, "tokens_and_positions"),
+        ({"patches": DenseForPositions}, "tokens_and_positions"),
+        ({"norm": lambda: layers.GroupNormalization(1)}, "norm"),
+    ],
+)
+def test_a_layer_of_another_kind_with_a_shape_that_fits_is_refused(other, place, tmp_path):
+    class Other(NotebookViT):
+        def __init__(self, extract=False):
+            keras.Model.__init__(self)
+            parts = {
+                "patches": PatchesAndPositions,
+                "attention": lambda: layers.MultiHeadAttention(4, 16),
+                "norm": layers.LayerNormalization,
+                "mlp": lambda: keras.Sequential([layers.Dense(128, "gelu"), layers.Dense(64)]),
+                "pool": layers.GlobalAveragePooling1D,
+                "head": lambda: layers.Dense(10),
+            }
+            for name, part in (parts | other).items():
+                setattr(self, name, part())
+
+    path = tmp_path / "other.weights.h5"
+    notebook_model(model_class=Other).save_weights(path)
+    with pytest.raises(ValueError, match=f"no layers that can be {place}"):
+        kv.build("simple_vit_cifar10", weights=path)
+
+
+def functional_notebook_model(activation="gelu", pre_norm=False, last=None):
+    images = keras.Input((32, 32, 3))
+    x = PatchesAndPositions()(images)
+    norm, attention = layers.LayerNormalization(epsilon=1e-6), layers.MultiHeadAttention(4, 16)
+    y = norm(x) if pre_norm else x
+    x = x + attention(y, y)
+    x = x if pre_norm else norm(x)
+    x = x + layers.Dense(64)(layers.Dense(128, activation)(x))
+    model = keras.Model(images, layers.Dense(10, last)(layers.GlobalAveragePooling1D()(x)))
+    randomize(model)
+    return model
+
+
+@pytest.mark.parametrize("different", [{"activation": "relu"}, {"pre_norm": True}], ids=str)
+def test_a_keras_file_of_another_architecture_with_its_shapes_is_refused(different, tmp_path):
+    path, ours = tmp_path / "other.keras", kv.build("simple_vit_cifar10")
+    functional_notebook_model(**different).save(path)
+    before = ours.get_weights()
+    with pytest.raises(ValueError, match="has the layers of a SimpleViT and gives other answers.*`export_tflite`"):
+        load_weights(ours, path)
+    assert all(map(np.array_equal, before, ours.get_weights()))
+
+
+def test_a_keras_file_with_the_same_answers_as_probabilities_goes_in(tmp_path):
+    model, x = functional_notebook_model(last="softmax"), pixels((32, 32, 3), 6).astype(np.float32) / 255
+    model.save(tmp_path / "m.keras")
+    ours = kv.build("simple_vit_cifar10", weights=tmp_path / "m.keras")
+    np.testing.assert_allclose(keras.ops.softmax(ours(x)), model(x), atol=1e-5)
 
 
 def test_other_presets_do_not_take_them(tmp_path):
