@@ -25,6 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from judged_models import MODELS
+from readme import README, with_part
 
 from keras_vit_plugin.export import ParityError, export_tflite
 from keras_vit_plugin.export.answers import LOGITS
@@ -52,10 +53,9 @@ IN_WORDS = {
     "int4": "`int4` (weights mostly in 4 bits)",
     "auto, 99 %": "`auto`, asked for 99 %",
 }
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- written by benchmarks/accuracy.py -->\n", "<!-- to here -->\n"
 FEWER = {"int16x8": 200}  # images judged: no op of it has a fast kernel on a CPU
 SMALL = 64  # pixels on a side: of smaller images all are judged in every mode
+WRITER = "accuracy.py"
 NOT_CALIBRATED = ("float32", "float16")
 
 
@@ -176,7 +176,7 @@ def quoted(text, rows, model="DeiT-tiny"):
     """A page with its table of a model written anew; as it is where a mode is not measured yet.
 
     Args:
-        text: of the page, in which `BEGIN` and `END` enclose the table.
+        text: of the page, with a part of this program.
         rows: of `accuracy.json`.
         model: a key of `MODELS`.
     """
@@ -197,8 +197,7 @@ def quoted(text, rows, model="DeiT-tiny"):
         ]
         words = IN_WORDS.get(mode, f"`{mode}`")
         lines.append(f"| {words} | {mine[sets[0]]['size_bytes'] / 1e6:.1f} | {' | '.join(cells)} |")
-    before, rest = text.split(BEGIN, 1)
-    return before + BEGIN + "\n".join(lines) + "\n" + rest[rest.index(END) :]
+    return with_part(text, WRITER, lines)
 
 
 def _few(row, rows):

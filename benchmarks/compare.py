@@ -24,10 +24,12 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 import page
 import picture
+from readme import README, with_part
 
 CALIBRATION_IMAGES = 64
 SETS = ("imagenet_eval", "imagenet_test")  # methods were chosen on the first; the second is for figures only
 THREADS = (1, 2)
+WRITER = "compare.py"
 OPENINGS = 6  # every file is loaded anew so often: where its memory lies changes its speed by some percent
 LEAST_ROUNDS = 50  # for a median to quote
 
@@ -236,10 +238,12 @@ def commit():
 
 
 def write(measured, folder):
-    """The page and its pictures, from what was measured."""
+    """The page and its pictures, from what was measured, and the README's part where the folder is that of the docs."""
     (folder / "benchmark.md").write_text(page.as_markdown(measured))
     for theme, path in (("light", "benchmark.png"), ("dark", "benchmark-dark.png")):
         picture.draw(measured["rows"], folder / path, theme)
+    if folder.resolve() == (README.parent / "docs").resolve():
+        README.write_text(with_part(README.read_text(), WRITER, page.in_short(measured)))
 
 
 if __name__ == "__main__":

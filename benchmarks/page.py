@@ -1,5 +1,6 @@
 """The benchmark's page, from what was measured."""
 
+OURS, SHOWN_ARM = "(e)", "cortex-a76"
 ABOUT = """\
 DeiT-tiny/16, 224x224, batch 1, on {cpu}; the code of `{commit}`, run by `make benchmark`.
 Agreement, SNR and top-1 are against the Keras model in float32, on {photos}. Methods were chosen on `imagenet_eval`;
@@ -39,6 +40,46 @@ def as_markdown(measured):
         lines += ["", "## What could not be run", ""]
         lines += [f"* {each['road']}, {each['mode']}: {each['why']}" for each in measured["failures"]]
     return "\n".join(lines) + "\n"
+
+
+def in_short(measured):
+    """The lines of the README: each file of ours beside the fastest of a peer that keeps as many answers."""
+    rows = measured["rows"]
+    ours = [row for row in rows if row["road"].startswith(OURS)]
+    peers = [row for row in rows if row not in ours]
+    roads = list(dict.fromkeys(row["road"][4:] for row in peers))
+    base = _fastest([row for row in rows if row["road"].startswith("(a)") and row["mode"] == "float32"])
+    yield (
+        f"Side by side with {', '.join(roads[:-1])} and {roads[-1]} in one interleaved run, one thread of "
+        f"{measured['cpu']}, answers on both sets ([all figures](docs/benchmark.md), by `make benchmark`):"
+    )
+    yield ""
+    yield "| file | same answers | time / Keras's float32 file | fastest peer that keeps as many | time / its time |"
+    yield "|---|---|---|---|---|"
+    for row in ours:
+        rival = _fastest([peer for peer in peers if kept(peer) >= kept(row)])
+        beside = "none | "
+        if rival:
+            beside = f"{rival['road'][4:]}, {rival['mode']} ({kept(rival):.1%}) | {_time(row) / _time(rival):.2f}"
+        yield f"| `{row['mode']}` | {kept(row):.1%} | {_time(row) / _time(base):.2f} | {beside} |"
+    counts = {(row["road"][:3], row["mode"]): row["instructions"] for row in measured["arm"] if row["cpu"] == SHOWN_ARM}
+    if theirs := counts.get(("(a)", "dynamic")):
+        yield ""
+        shares = " and ".join(f"`{mode}` {counts[OURS, mode] / theirs:.2f}" for mode in ("dynamic", "int8"))
+        yield f"Of the instructions of Keras's dynamic file on an ARM {SHOWN_ARM.title()}, {shares}."
+
+
+def kept(row):
+    """The share of the Keras model's answers that a file keeps, the mean over the sets of photos."""
+    return sum(judged["agreement"] for judged in row["judged"].values()) / len(row["judged"])
+
+
+def _fastest(rows):
+    return min(rows, key=_time, default=None)
+
+
+def _time(row):
+    return row["milliseconds"]["1"]
 
 
 def times(rows, threads):

@@ -1,6 +1,7 @@
 """The benchmark's picture: how long a file takes against how often its answer differs from the model's."""
 
 import numpy as np
+from page import OURS, kept
 
 from keras_vit_plugin.plot_style import new_figure, paint, theme_of
 
@@ -34,7 +35,7 @@ def draw(rows, path, theme="light"):
     colours = dict(zip(_ours_first(roads), theme.series, strict=False))
     points = [(row, row["milliseconds"]["1"], _changed(row)) for row in rows]
     for road in roads:
-        ours = road.startswith("(e)")
+        ours = road.startswith(OURS)
         mine = [point for point in points if point[0]["road"] == road]
         x, y = [point[1] for point in mine], [point[2] for point in mine]
         axis.scatter(
@@ -51,13 +52,12 @@ def draw(rows, path, theme="light"):
 
 
 def _ours_first(roads):
-    return sorted(roads, key=lambda road: not road.startswith("(e)"))
+    return sorted(roads, key=lambda road: not road.startswith(OURS))
 
 
 def _changed(row):
     """The percentage of answers that differ, over all sets of photos."""
-    kept = np.mean([judged["agreement"] for judged in row["judged"].values()])
-    return float(np.clip(100 * (1 - kept), LEAST, MOST))
+    return float(np.clip(100 * (1 - kept(row)), LEAST, MOST))
 
 
 def _scale(axis, x, y):
@@ -81,7 +81,7 @@ def _named(point, points):
     row, x, y = point
     same = [other for other in points if other[0]["road"] == row["road"]]
     beaten = any(u <= x and v <= y and (u, v) != (x, y) for _, u, v in same)
-    return row["road"].startswith("(e)") or not beaten
+    return row["road"].startswith(OURS) or not beaten
 
 
 def _name(axis, named, points, colours):
@@ -93,7 +93,7 @@ def _name(axis, named, points, colours):
     for point, road, name in _groups(named, axis.transData.transform, 8 * pixel):
         text = axis.annotate(
             name, axis.transData.inverted().transform(point), xytext=(0, 0), textcoords="offset points",
-            fontsize=SIZE, weight="bold" if road.startswith("(e)") else "normal", color=colours[road],
+            fontsize=SIZE, weight="bold" if road.startswith(OURS) else "normal", color=colours[road],
             ha="center", va="center", zorder=4,
         )  # fmt: skip
         box = text.get_window_extent()

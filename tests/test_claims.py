@@ -9,8 +9,10 @@ from claims import ROWS, check_claim, claim, least_share, least_snr_db
 from conftest import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
-from accuracy import BEGIN, END, MODES, quoted  # noqa: E402
+from accuracy import MODES, WRITER, quoted  # noqa: E402
+from readme import END, begin  # noqa: E402
 
+BEGIN = begin(WRITER)
 ROW = {
     "mode": "int8",
     "images": 400,

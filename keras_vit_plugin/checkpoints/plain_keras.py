@@ -17,8 +17,8 @@ from keras_vit_plugin.checkpoints.stored_tensor import StoredTensor, is_float
 ATTENTION = {"query_dense": "query", "key_dense": "key", "value_dense": "value", "output_dense": "output_dense"}
 UNSAID = (
     "in layers of Keras's own, without what they compute: SimpleViT cuts patches row by row, adds positions to them, "
-    "runs its block once, normalizes once in it, after the attention's residual and with an epsilon of 1e-6, and has an "
-    "exact GELU and a mean over the patches"
+    "runs its block once, normalizes once in it, after the attention's residual and with an epsilon of 1e-6, and has "
+    "an exact GELU and a mean over the patches"
 )
 # Of Keras's own classes those that each place may hold, as Keras names them in a file.
 CLASSES = {

@@ -79,6 +79,27 @@ def test_the_page_holds_the_ratios_and_what_was_measured(roads_and_compare, meas
     assert "ARM" not in without and "not be run" not in without and "| (e) E | int8 | 5.00 |  |  | 6.3 |" in without
 
 
+def test_the_readme_has_each_file_of_ours_beside_the_fastest_that_keeps_as_many(roads_and_compare, measured):
+    import page
+    import readme
+
+    base, peer, ours = measured["rows"]
+    lossy = peer | {"mode": "quick", "milliseconds": {"1": 1.0}}
+    lossy["judged"] = {name: {"agreement": 0.9} for name in peer["judged"]}
+    alone = ours | {"mode": "float32", "milliseconds": {"1": 19.0}}
+    alone["judged"] = {name: {"agreement": 1.0} for name in ours["judged"]}
+    arm = [*measured["arm"], measured["arm"][-1] | {"mode": "dynamic", "instructions": 150_000_000}]
+    lines = list(page.in_short(measured | {"rows": [base, peer, lossy, ours, alone], "arm": arm}))
+    assert lines[0].startswith("Side by side with A and D in one interleaved run, one thread of a CPU")
+    assert "| `int8` | 98.0% | 0.25 | D, int8 (98.0%) | 0.50 |" in lines
+    assert "| `float32` | 100.0% | 0.95 | none |  |" in lines
+    assert (
+        lines[-1] == "Of the instructions of Keras's dynamic file on an ARM Cortex-A76, `dynamic` 0.75 and `int8` 0.60."
+    )
+    text = f"a\n{readme.begin('compare.py')}old\n{readme.END}b\n"
+    assert readme.with_part(text, "compare.py", ["new"]) == text.replace("old", "new")
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_picture_names_files_where_nothing_is_covered(roads_and_compare, measured, tmp_path, theme, monkeypatch):
     import picture
