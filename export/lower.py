@@ -230,7 +230,7 @@ def lower(
         return outputs | ({"attention": map_of(score_tensors[-1])} if attention_map else {})
 
     signature = tf.TensorSpec((batch_size, *spec.image_shape), input_dtype, name="images")
-    content = _convert(answers, signature, kernels.values())
+    content = _convert(answers, signature)
     names = [*dict.fromkeys(head.output for head in spec.heads), *(["attention"] if attention_map else [])]
     return content if len(names) == 1 else outputs_in_order(content, sorted(names, key=lambda name: name != "logits"))
 
@@ -252,17 +252,17 @@ def lower_keras(model, batch_size=1, input_dtype="uint8"):
 
     signature = tf.TensorSpec((batch_size, *model.image_shape), input_dtype, name="images")
     with computing_in_float32(model.model):
-        content = _convert(model.traced, signature, [variable.value for variable in model.model.variables])
+        content = _convert(model.traced, signature)
     _check_runs(content)
     names = [answer.name for answer in model.answers]
     return content if len(names) == 1 else outputs_in_order(content, names)
 
 
-def _convert(function, signature, variables=()):
+def _convert(function, signature):
     """Traces `function` with a static signature and converts it.
 
     Raises:
-        UnsupportedByTarget: an op has no TFLite builtin.
+        UnsupportedByTarget: an op has no TFLite builtin, or the function uses what cannot be saved with it.
     """
     import tensorflow as tf
     from tensorflow.lite.python.convert_phase import ConverterError
@@ -270,6 +270,14 @@ def _convert(function, signature, variables=()):
     module = tf.Module()
     module.function = tf.function(function, input_signature=[signature], autograph=False)
     concrete = module.function.get_concrete_function()
+    variables = concrete.graph.variables
+    handles = {id(variable.handle) for variable in variables}
+    if any(tensor.dtype == tf.resource and id(tensor) not in handles for tensor in concrete.captured_inputs):
+        raise UnsupportedByTarget(
+            "The model uses a resource of TensorFlow that is no variable, such as a lookup table. Build it of other "
+            "layers."
+        )
+    # All that the graph reads: a model tracks neither a global variable nor a tf.Variable that is its attribute.
     module.variables_to_track = list(variables)
     with stage("Converting to TFLite"), quiet_stderr(), quiet_python(), saved_model(module, concrete) as folder:
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
@@ -319,6 +327,11 @@ def _lacking(text):
     }
     if not names:
         return f"The model does not convert to TFLite: {_first_words(text)}. Build it of other layers."
+    if any("Random" in name for name in names):
+        return (
+            f"The model draws random numbers when it answers; TFLite builtin ops lack: {', '.join(names)}. "
+            "Leave that out in inference: `if training:`."
+        )
     named = ", ".join(f"{name} of {odd[name]}" if name in odd else name for name in names)
     advice = "Compute in float32 there, or build" if odd else "Build"
     return f"The model does not convert to TFLite builtin ops, which lack: {named}. {advice} it of other layers."

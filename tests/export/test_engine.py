@@ -244,7 +244,7 @@ def lowered_answers(kind):
         return result if isinstance(result, dict) else {"logits": result}
 
     signature = tf.TensorSpec((1, *SHAPE), "uint8", name="images")
-    return add_missing_biases(_convert(outputs, signature, [variable.value for variable in trunk.variables]))
+    return add_missing_biases(_convert(outputs, signature))
 
 
 @pytest.mark.parametrize("mode", LEAST_DB)

@@ -3,7 +3,9 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import pixels
+from keras import ops
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -128,3 +130,45 @@ def test_calibration_images_that_say_little(tmp_path):
             calibration=images[:3],
             tolerance=Tolerance(0, -100),
         )
+
+
+OUTSIDE = tf.Variable(np.arange(5.0), dtype="float32", trainable=False, name="outside")
+TABLE = tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer([0, 1], [1.0, 2.0]), 0.0)
+
+
+class Moved(keras.Model):
+    """A subclassed model whose five answers are moved by what a function of the model gives."""
+
+    def __init__(self, moved):
+        super().__init__()
+        self.pool, self.dense = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(5)
+        self.seeds, self.inside = keras.random.SeedGenerator(0), tf.Variable(np.arange(5.0), dtype="float32")
+        self.moved = moved
+
+    def call(self, images, training=False):
+        return self.dense(self.pool(images)) + self.moved(self)
+
+
+def moved_model(moved):
+    model = Moved(moved)
+    model(np.zeros((1, 8, 8, 3), "float32"))
+    return model
+
+
+@pytest.mark.parametrize(
+    "moved, match",
+    [
+        (lambda model: keras.random.normal((1, 5)), "draws random numbers when it answers; .* `if training:`"),
+        (lambda model: keras.random.normal((1, 5), seed=model.seeds), "draws random numbers .*StatelessRandomNormal"),
+        (lambda model: keras.random.dropout(ops.ones((1, 5)), 0.5), "draws random numbers .*StatelessRandomUniform"),
+        (lambda model: TABLE.lookup(tf.constant([0])), "uses a resource of TensorFlow that is no variable"),
+    ],
+)
+def test_models_that_draw_numbers_or_look_them_up(moved, match, tmp_path):
+    refused(match, tmp_path, moved_model(moved), UnsupportedByTarget, pixels="0..1")
+
+
+@pytest.mark.parametrize("moved", [lambda model: OUTSIDE, lambda model: model.inside])
+def test_variables_that_keras_does_not_track_are_exported(moved, tmp_path):
+    report = export_tflite(moved_model(moved), tmp_path / "m.tflite", pixels="0..1")
+    assert report.parity.snr_db > 100
