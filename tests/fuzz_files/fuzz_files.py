@@ -23,6 +23,9 @@ def main():
     parser.add_argument("--failures", type=Path, default=FAILURES, help="folder where files of faults are kept")
     parser.add_argument("--table", type=Path, help="write the table of counts, as Markdown")
     options = parser.parse_args()
+    for name in ("workers", "cases"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            parser.error(f"--{name} must be 1 or more, got {getattr(options, name)}")
     for ended in (signal.SIGINT, signal.SIGTERM):  # so that processes and temporary folders are cleared away
         signal.signal(ended, signal.default_int_handler)
     if options.seed is not None:

@@ -29,7 +29,7 @@ WITHOUT_ARGUMENTS = [
 ]
 
 
-@pytest.mark.parametrize("layer, config", WITHOUT_ARGUMENTS, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize("layer, config", WITHOUT_ARGUMENTS, ids=lambda value: type(value).__name__)
 def test_a_layer_without_arguments(layer, config):
     assert {name: layer.get_config()[name] for name in config} == config
 

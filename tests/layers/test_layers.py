@@ -23,7 +23,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("layer, shape", CASES, ids=lambda value: getattr(value, "name", ""))
+@pytest.mark.parametrize("layer, shape", CASES, ids=lambda value: type(value).__name__)
 def test_config_round_trip_gives_the_same_layer(layer, shape):
     x = np.random.default_rng(0).normal(size=shape).astype("float32")
     expected = layer(x)

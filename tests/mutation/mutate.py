@@ -1,7 +1,8 @@
 """Random single mutations of the package, each run against the tests that run the changed line: `make mutate`.
 
-A mutation is caught where a test fails, or does not end in time. Tests run in copies of the working tree. Which test
-runs which line is recorded by `make mutate-record`, anew after a change of the package or of the tests.
+A mutation is caught where a test fails, or does not end in time. Where pytest could not run the tests, the verdict is
+"not run", which counts as not caught. Tests run in copies of the working tree. Which test runs which line is recorded
+by `make mutate-record`, anew after a change of the package or of the tests.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import forked_pytest
 import single_mutations
+from arguments import positive, writable_file
 from choose_tests import Choice
 from tree_copy import FOLDER, REPOSITORY, TreeCopy
 
@@ -23,8 +25,13 @@ PARTS = ("layers", "models", "presets", "checkpoints", "explain", "export")
 LEFT_OUT = ("export/progress.py",)  # words on a terminal
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 NAMED = Path(__file__).with_name("named.json")
+EVERY_TEST = ("-m", "long or not long")  # those that are recorded; which of them are long is no matter here
+COLLECTING_SECONDS = 600
 FIRST_SECONDS = 5  # of recorded time; most mutations end there
 Z = 1.96  # 95 %
+VERDICTS = ("caught", "time", "survived", "untested", "not run", "equivalent")
+# What pytest prints where a test file or a conftest.py cannot be imported.
+NOT_IMPORTED = re.compile(r"^(?:_+ ERROR collecting |ImportError while loading conftest )", re.MULTILINE)
 
 
 def package_sources():
@@ -48,7 +55,7 @@ class Mutant:
     change: str
     source: str
     tests: list[str]
-    verdict: str = "waiting"  # then: caught, time, survived, untested, equivalent
+    verdict: str = "waiting"  # then one of VERDICTS
     by: str = ""
     left_out: int = 0  # tests that did not fit into the time
     stages: list[list[str]] = field(default_factory=list)
@@ -100,6 +107,20 @@ def is_equivalent(mutant, equivalents):
     return key in {(entry["path"], entry["source_line"], entry["change"]) for entry in equivalents}
 
 
+class KeepCollected:
+    """A pytest plugin that writes the names of the collected tests to a file."""
+
+    def __init__(self, path):
+        self.path = path
+        path.unlink(missing_ok=True)
+
+    def pytest_collection_finish(self, session):
+        self.path.write_text(json.dumps([item.nodeid for item in session.items]))
+
+    def read(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else []
+
+
 class Run:
     """Runs mutants in several processes side by side.
 
@@ -117,6 +138,23 @@ class Run:
         self.copies = [TreeCopy(f"mutant-{i}") for i in range(workers)]
         self.running, self.started, self.limits = {}, {}, {}
         self.began, self.done = time.monotonic(), 0
+
+    def missing_tests(self):
+        """The tests of the mutants that the program as it is does not have."""
+        tests = {test: None for mutant in self.waiting for test in mutant.tests}
+        if not tests:
+            return []
+        forked_pytest.import_the_slow_packages()
+        copy, files = self.copies[0], sorted({test.partition("::")[0] for test in tests})
+        files = [file for file in files if (copy.folder / file).exists()]
+        found = KeepCollected(copy.folder / "collected.json")
+        process = forked_pytest.start(copy, ["--collect-only", *EVERY_TEST, *files], self.log(copy), [found])
+        try:
+            forked_pytest.wait({process: time.monotonic()}, {process: COLLECTING_SECONDS})
+        finally:
+            forked_pytest.end(process)  # where it was interrupted
+        collected = set(found.read())
+        return [test for test in tests if test not in collected]
 
     def run(self, after_each):
         """Runs all; calls `after_each` after every mutant that is judged."""
@@ -141,8 +179,9 @@ class Run:
             return False
         copy.write(mutant.path, (REPOSITORY / mutant.path).read_text())
         self.copies.append(copy)
-        mutant.verdict = {0: "survived", None: "time"}.get(status, "caught")
-        mutant.by = "" if status == 0 else _first_failure(log) or f"exit status {status}"
+        text = log.read_text(errors="replace")
+        mutant.verdict = verdict(status, text)
+        mutant.by = "" if status == 0 else _first_failure(text) or f"exit status {status}"
         self.done += 1
         self.tell(mutant)
         return True
@@ -158,11 +197,14 @@ class Run:
 
     def next_stage(self, mutant, copy):
         tests = mutant.stages.pop(0)
-        log = FOLDER / f"{copy.folder.name}.log"
-        process = forked_pytest.start(copy, ["-x", "--durations=0", "--no-header", *tests], log)
+        log = self.log(copy)
+        process = forked_pytest.start(copy, ["-x", "--durations=0", "--no-header", *EVERY_TEST, *tests], log)
         self.running[process] = (mutant, copy, log)
         self.started[process] = time.monotonic()
         self.limits[process] = 300 + 8 * sum(self.choice.seconds[test] for test in tests)
+
+    def log(self, copy):
+        return FOLDER / f"{copy.folder.name}.log"
 
     def tell(self, mutant):
         left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
@@ -174,15 +216,30 @@ class Run:
         )
 
 
+def verdict(status, log):
+    """What a run of pytest says of a mutant.
+
+    Args:
+        status: the exit status of pytest, negative for a signal; None where the run did not end in time.
+        log: what pytest printed.
+    """
+    if status is None:
+        return "time"
+    if status == 0:
+        return "survived"
+    # 1: a test failed. Where an import fails, the status is 2, or 4 if tests were asked for by name; 4 is also that of
+    # a name that no test has.
+    return "caught" if status == 1 or status < 0 or NOT_IMPORTED.search(log) else "not run"
+
+
 def _first_failure(log):
-    found = re.search(r"^(?:FAILED|ERROR) (tests/.+?)(?: - .*)?$", log.read_text(errors="replace"), re.MULTILINE)
-    return found[1] if found else ""
+    found = re.search(r"^(?:(?:FAILED|ERROR) (tests/.+?)(?: - .*)?|ERROR: (.+))$", log, re.MULTILINE)
+    return (found[1] or found[2]) if found else ""
 
 
 def summary(mutants, sites):
     """The counts, the share that was caught with its 95 % interval (Wilson 1927), and a table of the others."""
-    counts = {verdict: sum(m.verdict == verdict for m in mutants) for verdict in
-              ("caught", "time", "survived", "untested", "equivalent")}  # fmt: skip
+    counts = {verdict: sum(m.verdict == verdict for m in mutants) for verdict in VERDICTS}
     judged = sum(counts.values()) - counts["equivalent"]
     caught = counts["caught"] + counts["time"]
     lines = [f"{len(mutants)} of {sites} sites; " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items())]
@@ -196,24 +253,29 @@ def summary(mutants, sites):
             f"{caught} of {judged} caught: {share:.1%} (95 % interval {middle - half:.1%} to {middle + half:.1%})"
         )
     for mutant in mutants:
-        if mutant.verdict in ("survived", "untested"):
+        if mutant.verdict in ("survived", "untested", "not run"):
             tests = f"{len(mutant.tests)} tests" + (f", {mutant.left_out} left out" if mutant.left_out else "")
+            tests += f", {mutant.by}" if mutant.by else ""
             lines.append(f"#{mutant.number} {mutant.verdict} ({tests}) {mutant.path}:{mutant.line} {mutant.kind}")
             lines.append(f"    {mutant.source_line}\n    {mutant.change:.200}")
     return "\n".join(lines)
 
 
-def main():
+def parser_of_arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=positive, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=120, help="recorded time of one mutant's tests, at most")
+    parser.add_argument("--workers", type=positive, default=2)
+    parser.add_argument("--seconds", type=positive, default=120, help="recorded time of one mutant's tests, at most")
     parser.add_argument("--named", action="store_true", help="the mutants of named.json instead of random ones")
-    parser.add_argument("--only", type=int, nargs="*", help="numbers of the sample to run, such as survivors")
-    parser.add_argument("--json", type=Path, help="where to write the result of every mutant")
-    arguments = parser.parse_args()
+    parser.add_argument("--only", type=int, nargs="+", help="numbers of the sample to run, such as survivors")
+    parser.add_argument("--json", type=writable_file, help="where to write the result of every mutant")
+    return parser
 
+
+def main():
+    parser = parser_of_arguments()
+    arguments = parser.parse_args()
     sources = package_sources()
     choice = Choice(sources)
     if not choice.seconds:
@@ -226,6 +288,8 @@ def main():
     else:
         mutants, sites = sampled(arguments.count, arguments.seed, sources, choice)
     if arguments.only is not None:
+        if unknown := set(arguments.only) - {mutant.number for mutant in mutants}:
+            parser.error(f"--only must be of 0..{len(mutants) - 1}, got {min(unknown)}")
         mutants = [mutant for mutant in mutants if mutant.number in arguments.only]
     for mutant in mutants:
         if is_equivalent(mutant, equivalents):
@@ -237,7 +301,10 @@ def main():
         if arguments.json:
             arguments.json.write_text(json.dumps([mutant.record() for mutant in mutants], indent=1) + "\n")
 
-    Run(mutants, choice, arguments.workers, arguments.seconds).run(save)
+    run = Run(mutants, choice, arguments.workers, arguments.seconds)
+    if missing := run.missing_tests():
+        sys.exit(f"{len(missing)} recorded tests are no longer there, such as {missing[0]}: make mutate-record")
+    run.run(save)
     save()
     print(summary(mutants, sites))
     return 0

@@ -116,7 +116,9 @@ def read_records():
     for path in sorted(RECORD.glob("*.json")):
         record = json.loads(path.read_text())
         test_file = REPOSITORY / record["file"]
-        if not test_file.exists() or code_hash(REPOSITORY, record["file"]) != record["code"]:
+        if not test_file.exists():
+            continue
+        if code_hash(REPOSITORY, record["file"]) != record["code"]:
             old.append(record["file"])
         for test, found in record["tests"].items():
             if not found["passed"]:

@@ -1,9 +1,12 @@
 """The mutations of `make mutate`: what is changed and what is left alone."""
 
 import json
+import subprocess
+import sys
 
 import mutate
 import pytest
+import record_tests
 import single_mutations
 from choose_tests import Choice
 
@@ -96,12 +99,15 @@ def test_every_equivalent_mutation_is_still_there_and_has_a_reason():
     [
         (["caught"] * 270 + ["survived"] * 30, "270 of 300 caught: 90.0% (95 % interval 86.1% to 92.9%)"),
         (["caught"] * 8 + ["time", "untested", "equivalent"], "9 of 10 caught"),
+        (["caught"] * 8 + ["not run"] * 2, "8 of 10 caught"),
     ],
 )
 def test_the_share_has_its_interval(verdicts, said):
     mutants = [mutate.Mutant(i, "a.py", 1, "x = 1", "constant", "1 -> 2", "", [], v) for i, v in enumerate(verdicts)]
     assert said in mutate.summary(mutants, 8000)
-    assert mutate.summary(mutants, 8000).count("x = 1") == sum(v in ("survived", "untested") for v in verdicts)
+    assert mutate.summary(mutants, 8000).count("x = 1") == sum(
+        v in ("survived", "untested", "not run") for v in verdicts
+    )
 
 
 def test_a_line_outside_of_functions_is_tested_by_what_uses_its_name():
@@ -129,3 +135,83 @@ def test_each_of_two_constants_in_a_line_is_tested_by_what_uses_its_own_name():
     }
     _, outside, _ = single_mutations.uses("A = 1\nB, C = A, 2\n")
     assert outside["A"] == {"B", "C"}
+
+
+@pytest.fixture(scope="module")
+def tests_of_a_broken_package(tmp_path_factory):
+    """A folder of tests; those in `of_conftest` have a `conftest.py` that imports the package."""
+    folder = tmp_path_factory.mktemp("broken")
+    for name, text in {
+        "package.py": "raise ValueError('mutated')",
+        "tests/test_of_package.py": "import package\n\n\ndef test_it(): pass",
+        "tests/test_others.py": "def test_it(): pass\n\n\ndef test_false(): assert False",
+        "tests/of_conftest/conftest.py": "import package",
+        "tests/of_conftest/test_more.py": "def test_it(): pass",
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "arguments, status, verdict",
+    [
+        (["tests/test_others.py::test_it"], 0, "survived"),
+        (["tests/test_others.py::test_false"], 1, "caught"),
+        (["tests/test_of_package.py"], 2, "caught"),
+        (["tests/test_others.py::test_it", "tests/test_of_package.py::test_it"], 4, "caught"),
+        (["tests/of_conftest/test_more.py::test_it"], 4, "caught"),
+        (["tests/test_others.py::test_that_was_renamed"], 4, "not run"),
+        (["tests/test_that_was_removed.py::test_it"], 4, "not run"),
+        (["tests/test_others.py", "-k", "none_of_them"], 5, "not run"),
+    ],
+)
+def test_a_mutant_is_caught_where_a_test_fails_or_an_import(tests_of_a_broken_package, arguments, status, verdict):
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *arguments]
+    done = subprocess.run(
+        command, cwd=tests_of_a_broken_package, env={"PYTHONPATH": "."}, capture_output=True, text=True
+    )
+    log = done.stdout + done.stderr
+    assert (done.returncode, mutate.verdict(done.returncode, log)) == (status, verdict), log
+    if status == 4:
+        assert arguments[-1] in mutate._first_failure(log) or "conftest" in log or "of_package" in log
+
+
+def test_a_crash_is_caught_and_a_fork_that_fails_is_not():
+    assert [mutate.verdict(status, "") for status in (-11, None, 70)] == ["caught", "time", "not run"]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--workers", "0"], "--workers: must be 1 or more, got 0"),
+        (["--count", "-1"], "--count: must be 1 or more, got -1"),
+        (["--seconds", "0"], "--seconds: must be 1 or more, got 0"),
+        (["--json", "no/such/folder/m.json"], "--json: cannot be written: "),
+    ],
+)
+def test_unfit_arguments_of_mutate_are_refused(arguments, said, capsys):
+    with pytest.raises(SystemExit):
+        mutate.parser_of_arguments().parse_args(arguments)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--workers", "0"], "--workers: must be 1 or more, got 0"),
+        (["tests/layers", "tests/nope"], "'tests/nope' holds no test file to record"),
+        (["tests/mutation"], "'tests/mutation' holds no test file to record"),
+        (["/nowhere"], "'/nowhere' holds no test file to record"),
+    ],
+)
+def test_unfit_arguments_of_record_tests_are_refused(arguments, said, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["record_tests.py", *arguments])
+    with pytest.raises(SystemExit):
+        record_tests.parsed()
+    assert said in capsys.readouterr().err
+
+
+def test_a_test_file_is_recorded_once():
+    files = record_tests.test_files(["tests/mutation/../layers", "tests/layers", "tests/test_cli.py"])
+    assert len(files) == len(set(files)) > 2 and files[-1] == "tests/test_cli.py"
