@@ -1,5 +1,6 @@
-"""What `cifar10_simple_vit.py` reads: CIFAR-10, and photos to look at."""
+"""What `cifar10_simple_vit.py` reads: CIFAR-10, and photos to look at; and the folder that it writes to."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -93,3 +94,17 @@ def photos_to_show(kind, x_test):
 
     photos = [Image.fromarray(getattr(skimage.data, name)()).convert("RGB") for name in FREE_PHOTOS]
     return np.stack([np.asarray(ImageOps.fit(photo, (32, 32))) for photo in photos])
+
+
+def make_folder(path):
+    """Makes the folder of `--output`.
+
+    Raises:
+        ValueError: it is a file, or cannot be written; one sentence.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"`--output` must be a folder, {str(path)!r} cannot be one: {error.strerror}.") from error
+    if not os.access(path, os.W_OK):
+        raise ValueError(f"`--output` must be a folder that can be written, {str(path)!r} cannot.")

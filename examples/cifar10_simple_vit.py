@@ -21,21 +21,21 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from cifar10_data import PHOTOS, load_cifar10, photos_to_show
+from cifar10_data import PHOTOS, load_cifar10, make_folder, photos_to_show
 
 IN_A_NOTEBOOK = "ipykernel" in sys.modules
 parser = argparse.ArgumentParser(description="SimpleViT on CIFAR-10: trained, exported, verified, used.")
-parser.add_argument("--data", default=os.environ.get("CIFAR10_DATA"), help=".npz; default: keras.datasets")
-parser.add_argument("--photos", default=os.environ.get("CIFAR10_PHOTOS", "cifar10"), choices=PHOTOS, help="to draw")
-parser.add_argument("--epochs", default=os.environ.get("CIFAR10_EPOCHS", "5"), type=int)
-parser.add_argument("--output", default=os.environ.get("CIFAR10_OUTPUT", "cifar10-output"), type=Path, help="folder")
+parser.add_argument("--data", default=os.environ.get("CIFAR10_DATA") or None, help=".npz; default: keras.datasets")
+parser.add_argument("--photos", default=os.environ.get("CIFAR10_PHOTOS") or "cifar10", choices=PHOTOS, help="to draw")
+parser.add_argument("--epochs", default=os.environ.get("CIFAR10_EPOCHS") or "5", type=int)
+parser.add_argument("--output", default=os.environ.get("CIFAR10_OUTPUT") or "cifar10-output", type=Path, help="folder")
 options = parser.parse_args([] if IN_A_NOTEBOOK else None)
 try:
     if options.epochs < 1:
         raise ValueError(f"`--epochs` must be 1 or more, got {options.epochs}.")
     x_train, y_train, x_test, y_test = load_cifar10(options.data)
     photos = photos_to_show(options.photos, x_test)
-    options.output.mkdir(parents=True, exist_ok=True)
+    make_folder(options.output)
 except (ValueError, OSError, ImportError) as error:
     parser.exit(2, f"{error}\n")
 print("Training images", x_train.shape, "classes", y_train.shape, "test images", x_test.shape)

@@ -75,14 +75,30 @@ def execute(notebook, **environment):
     return notebook
 
 
+def write(notebook, path):
+    """Writes a notebook whole or not at all."""
+    part = path.with_suffix(".part")
+    try:
+        nbformat.write(notebook, part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help=".npz as for the script; default: keras.datasets")
     data = parser.parse_args().data
+    from cifar10_data import load_cifar10  # it lies beside this file, and takes seconds
+
+    try:
+        load_cifar10(data)
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"{error}\n")
     environment = {} if data is None else {"CIFAR10_DATA": str(data.resolve())}
     notebook = notebook_of(SCRIPT.read_text(encoding="utf-8"))
     execute(notebook, CIFAR10_PHOTOS="scikit-image", **environment)
-    nbformat.write(notebook, NOTEBOOK)
+    write(notebook, NOTEBOOK)
     print(f"{NOTEBOOK}: {len(notebook.cells)} cells")
 
 

@@ -170,6 +170,47 @@ def test_the_script_says_so_in_one_line(tmp_path):
     assert said == "`--epochs` must be 1 or more, got 0.\n"
 
 
+def test_an_output_that_is_no_folder_is_told(tmp_path):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "folder"):
+        with pytest.raises(ValueError, match=f"`--output` must be a folder, '{path}' cannot be one: "):
+            example("cifar10_data").make_folder(path)
+    example("cifar10_data").make_folder(tmp_path / "made" / "folder")
+    assert (tmp_path / "made" / "folder").is_dir()
+
+
+def test_the_notebook_is_made_of_data_that_is_there(tmp_path):
+    stored = NOTEBOOK.read_bytes()
+    said = run_example("make_notebook.py", "--data", tmp_path / "none.npz", code=2)
+    assert said.splitlines()[-1] == f"`--data` names no file: '{tmp_path / 'none.npz'}'."
+    assert "Traceback" not in said and NOTEBOOK.read_bytes() == stored
+
+
+def test_a_notebook_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    maker, path = example("make_notebook"), tmp_path / "n.ipynb"
+    maker.write(maker.notebook_of("# %%\nprint(1)\n"), path)
+    stored = path.read_bytes()
+    with pytest.raises(AttributeError):
+        maker.write("no notebook", path)
+    assert path.read_bytes() == stored and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--epochs", "0"], "--epochs must be 1 or more, got 0"),
+        (["--epochs", "-3"], "--epochs must be 1 or more, got -3"),
+        (["--output", "x.txt"], "--output must end in .weights.h5, got 'x.txt'"),
+        (["--output", "no such folder/w.weights.h5"], "--output cannot be written: 'no such folder/w.weights.h5'"),
+    ],
+)
+def test_what_the_digits_training_cannot_write_is_told_before_it_trains(arguments, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train_vit_digits.py", "--output", "w.weights.h5", *arguments])
+    with pytest.raises(SystemExit):
+        example("train_vit_digits").parsed()
+    assert said in capsys.readouterr().err
+
+
 @pytest.mark.long
 def test_the_digits_training_script_learns(tmp_path):
     path = tmp_path / "w.weights.h5"
