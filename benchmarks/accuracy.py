@@ -24,7 +24,8 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from judged_models import MODELS
+import real_data
+from judged_models import MODELS, needed
 from readme import README, with_part
 
 from keras_vit_plugin.export import ParityError, export_tflite
@@ -53,29 +54,41 @@ IN_WORDS = {
     "int4": "`int4` (weights mostly in 4 bits)",
     "auto, 99 %": "`auto`, asked for 99 %",
 }
+NAME = "accuracy.json"
 FEWER = {"int16x8": 200}  # images judged: no op of it has a fast kernel on a CPU
 SMALL = 64  # pixels on a side: of smaller images all are judged in every mode
 WRITER = "accuracy.py"
 NOT_CALIBRATED = ("float32", "float16")
 
 
-def main():
+def parsed():
+    """The arguments of the command line, and `{model: modes}` that are still to be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("KERAS_VIT_DATA", default)))
+    parser.add_argument("--data", type=Path, default=real_data.folder())
     parser.add_argument("--output", type=Path, default=Path("docs"))
     parser.add_argument("--only", nargs="+", choices=MODELS, metavar="MODEL", default=list(MODELS))
     parser.add_argument("--modes", nargs="+", choices=MODES, metavar="MODE", default=list(MODES))
     parser.add_argument("--fresh", action="store_true", help="measure again what accuracy.json already has")
     arguments = parser.parse_args()
-    arguments.output.mkdir(parents=True, exist_ok=True)
+    try:
+        known = [(row["model"], row["mode"]) for row in read(arguments.output / NAME)]
+    except (OSError, ValueError) as error:
+        parser.error(f"--output has an {NAME} that cannot be read: {error}")
+    left = {
+        name: [mode for mode in arguments.modes if arguments.fresh or (name, mode) not in known]
+        for name in arguments.only
+    }
+    left = {name: modes for name, modes in left.items() if modes}
+    real_data.check_data(parser, arguments.data, needed(left))
+    real_data.make_output(parser, arguments.output)
+    return arguments, left
+
+
+def main():
+    arguments, left = parsed()
     code()  # now: the files may change while this runs
-    path = arguments.output / "accuracy.json"
-    for name in arguments.only:
-        known = [row["mode"] for row in read(path) if row["model"] == name]
-        modes = [mode for mode in arguments.modes if arguments.fresh or mode not in known]
-        if not modes:
-            continue
+    path = arguments.output / NAME
+    for name, modes in left.items():
         for rows in judged_modes(name, modes, arguments.data):
             mode = rows[0]["mode"]
             others = [row for row in read(path) if (row["model"], row["mode"]) != (name, mode)]

@@ -24,31 +24,40 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 import numpy as np
 import page
 import picture
+import real_data
 from readme import README, with_part
 
 CALIBRATION_IMAGES = 64
+PRESET = "deit_tiny_patch16_224"
+ROADS = (
+    "(a) KerasHub + Keras export, (b) litert-quantizer",
+    "(c) ONNX Runtime",
+    "(d) OpenVINO + NNCF",
+    "(e) keras-vit-plugin",
+    "(f) litert-torch",
+    "(g) ExecuTorch + XNNPACK",
+)
 SETS = ("imagenet_eval", "imagenet_test")  # methods were chosen on the first; the second is for figures only
 THREADS = (1, 2)
 WRITER = "compare.py"
 OPENINGS = 6  # every file is loaded anew so often: where its memory lies changes its speed by some percent
+NEEDED = (f"weights/{PRESET}_in1k.npz", "imagenet_calibration", *SETS)  # of the real data
 LEAST_ROUNDS = 50  # for a median to quote
 
 
 def main():
     arguments = parsed()
     if arguments.draw:
-        write(json.loads((arguments.draw / "benchmark.json").read_text()), arguments.draw)
+        write(arguments.measured, arguments.draw)
         return
-
-    import roads
 
     import keras_vit_plugin as kv
     from keras_vit_plugin.export.progress import print_lines
 
     code = commit()  # now: the files may change while this runs
-    weights = arguments.data / "weights" / "deit_tiny_patch16_224_in1k.npz"
+    weights = arguments.data / "weights" / f"{PRESET}_in1k.npz"
     with print_lines(), tempfile.TemporaryDirectory() as name:
-        model = kv.build(roads.PRESET, weights=weights)
+        model = kv.build(PRESET, weights=weights)
         sets = photos(model, arguments.data, arguments.photos)
         image = next(iter(sets.values()))[0][0]
         candidates, failures = make(model, weights, arguments, Path(name))
@@ -75,7 +84,6 @@ def main():
         "failures": [vars(failure) for failure in failures],
         "arm": instructions,
     }
-    arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "benchmark.json").write_text(json.dumps(measured, indent=1) + "\n")
     write(measured, arguments.output)
 
@@ -83,8 +91,7 @@ def main():
 def parsed():
     """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = Path(__file__).parents[2] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("KERAS_VIT_DATA", default)))
+    parser.add_argument("--data", type=Path, default=real_data.folder())
     parser.add_argument("--output", type=Path, help="a folder; docs, if nothing is left out")
     parser.add_argument("--rounds", type=int, default=90)
     parser.add_argument("--photos", type=int, default=500, help="of each set")
@@ -92,13 +99,24 @@ def parsed():
     parser.add_argument("--arm", type=Path, default=Path(".arm"), help="where the ARM userland is unpacked, once")
     parser.add_argument("--draw", type=Path, metavar="FOLDER", help="write page and pictures of FOLDER/benchmark.json")
     arguments = parser.parse_args()
+    if arguments.draw:
+        try:
+            arguments.measured = json.loads((arguments.draw / "benchmark.json").read_text())
+        except (OSError, ValueError) as error:
+            parser.error(f"--draw must name a folder with a benchmark.json: {error}")
+        return arguments
     for name, value in (("--rounds", arguments.rounds), ("--photos", arguments.photos)):
         if value < 1:
             parser.error(f"{name} must be at least 1, got {value}")
     partial = arguments.only or arguments.rounds < LEAST_ROUNDS or arguments.photos < 500
     if partial and not arguments.output:
         parser.error(f"--only, fewer than {LEAST_ROUNDS} rounds or 500 photos are for trying: they need an --output")
+    arguments.roads = [name for name in ROADS if (arguments.only or "").lower() in name.lower()]
+    if not arguments.roads:
+        parser.error(f"--only must be in the name of a road, got {arguments.only!r}; roads: {'; '.join(ROADS)}")
+    real_data.check_data(parser, arguments.data, NEEDED)
     arguments.output = arguments.output or Path("docs")
+    real_data.make_output(parser, arguments.output)
     return arguments
 
 
@@ -126,19 +144,17 @@ def make(model, weights, arguments, folder):
     photos = arguments.data / "imagenet_calibration"
     images = gather_images(photos, preprocessing_of(model), "calibration", CALIBRATION_IMAGES)
     normalize = roads.normalizer(model)
-    ways = {
-        "(a) KerasHub + Keras export, (b) litert-quantizer": lambda: roads.keras_litert(
-            model, folder, images, normalize
-        ),
-        "(c) ONNX Runtime": lambda: roads.onnx_runtime(weights, folder, images, normalize),
-        "(d) OpenVINO + NNCF": lambda: roads.openvino(weights, folder, images, normalize),
-        "(e) keras-vit-plugin": lambda: roads.ours(model, folder, photos),
-        "(f) litert-torch": lambda: roads.litert_torch(weights, folder, images, normalize),
-        "(g) ExecuTorch + XNNPACK": lambda: roads.executorch(weights, folder, images, normalize),
-    }
+    ways = (
+        lambda: roads.keras_litert(model, folder, images, normalize),
+        lambda: roads.onnx_runtime(weights, folder, images, normalize),
+        lambda: roads.openvino(weights, folder, images, normalize),
+        lambda: roads.ours(model, folder, photos),
+        lambda: roads.litert_torch(weights, folder, images, normalize),
+        lambda: roads.executorch(weights, folder, images, normalize),
+    )
     made = []
-    for name, way in ways.items():
-        if not arguments.only or arguments.only.lower() in name.lower():
+    for name, way in zip(ROADS, ways):
+        if name in arguments.roads:
             started = time.monotonic()
             for each in way():
                 made.append(each)

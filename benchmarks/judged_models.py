@@ -16,6 +16,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import keras
 import numpy as np
+import real_data
 from PIL import Image
 
 import keras_vit_plugin as kv
@@ -140,6 +141,22 @@ MODELS = {
     **{f"CIFAR-10, {name}": lambda data, name=name: small_on_cifar10(name, data) for name in TOPOLOGIES},
 }
 
+DEIT_WEIGHTS, CIFAR10 = f"weights/{DEIT}_in1k.npz", "cifar10_subset.npz"
+ON_IMAGENET = (DEIT_WEIGHTS, "imagenet_calibration", "imagenet_eval", "imagenet_test", "imagenet_labels.txt")
+# What of the real data they take; the others take none.
+NEEDED = {
+    "DeiT-tiny": ON_IMAGENET,
+    "DINOv2-small on CIFAR-10": ("weights/dinov2_small_patch14_224_cifar10.npz", CIFAR10),
+    "DeiT-tiny with outliers": ON_IMAGENET,
+    "DeiT-tiny on CIFAR-10": (DEIT_WEIGHTS, CIFAR10),
+    **{f"CIFAR-10, {name}": (CIFAR10,) for name in TOPOLOGIES},
+}
+
+
+def needed(names):
+    """The paths of the real data that the models of these names take."""
+    return [path for name in names for path in NEEDED.get(name, ())]
+
 
 def add_outliers(model, kinds=OUTLIERS, seed=SEED):
     """Gives a `ViTImageClassifier` outliers that the exporter's rewrites do not take out, in place.
@@ -260,10 +277,11 @@ def _lines(path):
 
 
 def main():
-    data = Path(os.environ.get("KERAS_VIT_DATA", Path(__file__).parents[2] / "shared" / "data"))
-    names = sys.argv[1:]
+    data, names = real_data.folder(), sys.argv[1:]
     if not names or not set(names) <= set(MODELS):
         sys.exit(f"name one or more of: {', '.join(MODELS)}")
+    if needed(names) and (reason := real_data.lacking(data, needed(names))):
+        sys.exit(f"KERAS_VIT_DATA must name the folder of the real data: {reason}")
     for name in names:
         subject = MODELS[name](data)
         for part, (images, classes) in subject.judged.items():

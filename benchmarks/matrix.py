@@ -3,7 +3,8 @@
     python benchmarks/matrix.py --data DATA --output docs
 
 With the data (see `compare.py`) it is DeiT-tiny on photos of `imagenet_eval`, on which methods were chosen,
-and of `imagenet_test`, on which nothing was; without it the digits model that the package ships, on held-out digits.
+and of `imagenet_test`, on which nothing was; where none is named and none lies in the usual place, it is the digits
+model that the package ships, on held-out digits.
 Writes `matrix.json` and `matrix.md`, and fails if a file is wrong on the runtime that it was made for.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 import numpy as np
+import real_data
 from runtimes import PROBABILITIES, Arm, all_runtimes
 
 import keras_vit_plugin as kv
@@ -34,6 +36,7 @@ HERE = Path(__file__).parent
 PRESET = "deit_tiny_patch16_224"
 MODES = tuple(TOLERANCES)
 SETS = ("imagenet_eval", "imagenet_test")
+NEEDED = (f"weights/{PRESET}_in1k.npz", "imagenet_calibration", "imagenet_labels.txt", *SETS)  # of the real data
 SET_IMAGES = 100  # of each, at most
 
 
@@ -59,15 +62,22 @@ class Cell:
     instructions: int | None = None
 
 
-def main():
+def parsed():
+    """The arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    default = HERE.parents[1] / "shared" / "data"
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("KERAS_VIT_DATA", default)))
+    parser.add_argument("--data", type=Path, default=real_data.folder())
     parser.add_argument("--output", type=Path, default=Path("docs"))
     parser.add_argument("--arm", type=Path, default=Path(".arm"), help="where the ARM userland is unpacked, once")
     parser.add_argument("--modes", nargs="+", default=MODES, choices=MODES)
     arguments = parser.parse_args()
+    if arguments.data != real_data.USUAL or (arguments.data / "weights").is_dir():
+        real_data.check_data(parser, arguments.data, NEEDED)
+    real_data.make_output(parser, arguments.output)
+    return arguments
 
+
+def main():
+    arguments = parsed()
     code = how(arguments.modes)  # now: the files may change while this runs
     preset, model, options, sets = subject(arguments.data)
     normalization = pixel_normalization(model, model.image_shape[-1])
@@ -85,7 +95,6 @@ def main():
         for runtime, row in sorted(rows, key=lambda each: not isinstance(each[0], Arm)):
             row[:] = with_costs(runtime, row, files, images[0][:1])
         cells = [cell for _, row in rows for cell in row]
-    arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "matrix.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
     (arguments.output / "matrix.md").write_text(as_markdown(cells, preset, list(sets), code))
     wrong = [f"{cell.mode}: {cell.runtime}" for cell in cells if cell.status == "wrong" and not cell.foreign]

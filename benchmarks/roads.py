@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import workers
 
-PRESET = "deit_tiny_patch16_224"
-
 
 @dataclass(frozen=True)
 class Candidate:

@@ -5,7 +5,6 @@
 The cat, scikit-image's, is classified by DeiT-tiny, so the real data must be there (KERAS_VIT_DATA).
 """
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from keras_vit_plugin.temporary import temporary_folder
 REPOSITORY = Path(__file__).parents[1]
 IMAGES, WEB = REPOSITORY / "docs" / "images", REPOSITORY / "examples" / "web"
 DEIT = "deit_tiny_patch16_224"
+NEEDED = (f"weights/{DEIT}_in1k.npz", "imagenet_calibration", "imagenet_labels.txt")  # of the real data
 PICTURES = {  # of the digits page, and of the page of a person's own model
     "web-dark.png": ("digits", {"viewport": {"width": 1280, "height": 900}, "color_scheme": "dark"}),
     "web-390.png": ("digits", {"viewport": {"width": 390, "height": 844}}),
@@ -26,10 +26,13 @@ PICTURES = {  # of the digits page, and of the page of a person's own model
 def main():
     sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import browser
+    import real_data
 
     if missing := browser.missing_tools():
         sys.exit(f"The web page needs what is missing: {missing}")
-    data = Path(os.environ.get("KERAS_VIT_DATA", REPOSITORY.parent / "shared" / "data"))
+    data = real_data.folder()
+    if reason := real_data.lacking(data, NEEDED):
+        sys.exit(f"KERAS_VIT_DATA must name the folder of the real data: {reason}")
     weights, photos = data / "weights" / f"{DEIT}_in1k.npz", data / "imagenet_calibration"
     labels = data / "imagenet_labels.txt"
     sites = {

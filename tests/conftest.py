@@ -92,7 +92,7 @@ def pytest_runtest_setup(item):
 
 def real_data(*parts):
     """A path in the real data, or a skip where a clone has none."""
-    folder = Path(os.environ.get("KERAS_VIT_DATA", REPOSITORY.parent / "shared" / "data"))
+    folder = Path(os.environ.get("KERAS_VIT_DATA") or REPOSITORY.parent / "shared" / "data")
     path = folder.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"real data not found at {path}: set KERAS_VIT_DATA to its folder")

@@ -1,7 +1,10 @@
 """The parts of the benchmark that need no peer installed."""
 
+import json
+import os
 import sys
 
+import conftest
 import numpy as np
 import pytest
 from conftest import REPOSITORY, pixels, randomize
@@ -141,6 +144,82 @@ def test_a_part_of_the_benchmark_does_not_replace_the_page(roads_and_compare, mo
     with pytest.raises(SystemExit):
         compare.parsed()
     assert message in capsys.readouterr().err
+
+
+WEIGHTS = "weights/deit_tiny_patch16_224_in1k.npz"
+
+
+def said_by(program, arguments, monkeypatch, capsys):
+    """What the arguments of a benchmark are refused with; its program has done nothing else."""
+    monkeypatch.setattr(sys, "argv", [f"{program.__name__}.py", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        program.parsed()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["accuracy", "compare", "matrix"])
+def test_a_benchmark_names_the_data_that_is_not_there(roads_and_compare, name, tmp_path, monkeypatch, capsys):
+    program, output = __import__(name), tmp_path / "out"
+    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
+    empty.mkdir()
+    for data, said in ((nowhere, f"'{nowhere}' is no folder"), (empty, f"'{empty}' lacks {WEIGHTS}, imagenet_cal")):
+        assert said in said_by(program, ["--data", data, "--output", output], monkeypatch, capsys)
+        monkeypatch.setenv("KERAS_VIT_DATA", str(data))
+        assert said in said_by(program, ["--output", output], monkeypatch, capsys)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["accuracy", "compare", "matrix"])
+def test_a_benchmark_names_an_output_that_is_no_folder(roads_and_compare, name, tmp_path, monkeypatch, capsys):
+    import real_data
+
+    monkeypatch.setattr(real_data, "lacking", lambda data, needed: "")
+    (tmp_path / "file").touch()
+    for output in (tmp_path / "file", tmp_path / "file" / "folder"):
+        said = said_by(__import__(name), ["--output", output], monkeypatch, capsys)
+        assert f"--output must be a folder, '{output}' cannot be one: " in said
+
+
+def test_digits_need_no_data(roads_and_compare, tmp_path, monkeypatch):
+    import accuracy
+
+    arguments = ["--data", "/nowhere", "--output", str(tmp_path), "--only", "digits, registers", "--modes", "int8"]
+    monkeypatch.setattr(sys, "argv", ["accuracy.py", *arguments])
+    assert accuracy.parsed()[1] == {"digits, registers": ["int8"]}
+    row = {"model": "digits, registers", "mode": "int8"}
+    (tmp_path / "accuracy.json").write_text(json.dumps([row]))
+    assert accuracy.parsed()[1] == {}
+
+
+def test_every_model_that_takes_real_data_says_which(roads_and_compare):
+    from judged_models import MODELS, NEEDED
+
+    assert set(MODELS) - set(NEEDED) == {name for name in MODELS if name.startswith("digits")}
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["--draw", "/nowhere"], "--draw must name a folder with a benchmark.json: "),
+        (["--only", "zzz", "--output", "out"], "--only must be in the name of a road, got 'zzz'; roads: (a) KerasHub"),
+    ],
+)
+def test_unfit_arguments_of_the_benchmark_are_refused(roads_and_compare, arguments, said, monkeypatch, capsys):
+    assert said in said_by(roads_and_compare[1], arguments, monkeypatch, capsys)
+
+
+def test_an_empty_variable_names_no_data(roads_and_compare, monkeypatch):
+    import real_data
+
+    for value in ("", None):
+        monkeypatch.delenv("KERAS_VIT_DATA") if value is None else monkeypatch.setenv("KERAS_VIT_DATA", value)
+        assert real_data.folder() == REPOSITORY.parent / "shared" / "data"
+    monkeypatch.setenv("KERAS_VIT_DATA", "")
+    with pytest.raises(pytest.skip.Exception, match="not found at .*shared"):
+        conftest.real_data("no such file")
+    monkeypatch.setenv("KERAS_VIT_DATA", os.sep)
+    assert conftest.real_data() == real_data.folder()
 
 
 def test_a_road_without_its_environment_says_so(roads_and_compare, tmp_path, monkeypatch):

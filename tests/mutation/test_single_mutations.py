@@ -1,6 +1,7 @@
 """The mutations of `make mutate`: what is changed and what is left alone."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 import record_tests
 import single_mutations
 from choose_tests import Choice
+from tree_copy import REPOSITORY, TreeCopy
 
 SOURCE = '''"""A text that no program reads: 1 < 2."""
 
@@ -210,6 +212,17 @@ def test_unfit_arguments_of_record_tests_are_refused(arguments, said, capsys, mo
     with pytest.raises(SystemExit):
         record_tests.parsed()
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("value, data", [("", REPOSITORY.parent / "shared" / "data"), ("own", "own")])
+def test_a_copy_of_the_tree_reads_the_same_real_data(value, data, tmp_path, monkeypatch):
+    copy = TreeCopy.__new__(TreeCopy)
+    copy.folder = tmp_path
+    monkeypatch.setenv("PYTHONPATH", "")
+    monkeypatch.setenv("KERAS_VIT_DATA", value)
+    monkeypatch.chdir(REPOSITORY)
+    copy.enter()
+    assert os.environ["KERAS_VIT_DATA"] == str(REPOSITORY / data) and os.getcwd() == str(tmp_path)
 
 
 def test_a_test_file_is_recorded_once():

@@ -39,6 +39,7 @@ class TreeCopy:
 
     def enter(self):
         """Makes this process, and those it starts, work in the copy."""
+        data = Path(os.environ.get("KERAS_VIT_DATA") or REPOSITORY.parent / "shared" / "data")
+        os.environ["KERAS_VIT_DATA"] = str(data.absolute())
         os.chdir(self.folder)
         os.environ["PYTHONPATH"] = str(self.folder)
-        os.environ.setdefault("KERAS_VIT_DATA", str(REPOSITORY.parent / "shared" / "data"))
