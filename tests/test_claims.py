@@ -9,7 +9,7 @@ from claims import ROWS, check_claim, claim, least_share, least_snr_db
 from conftest import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "benchmarks"))
-from accuracy import MODES, WRITER, quoted  # noqa: E402
+from accuracy import MODES, WRITER, as_markdown, quoted  # noqa: E402
 from readme import END, begin  # noqa: E402
 
 BEGIN = begin(WRITER)
@@ -60,7 +60,12 @@ def test_what_is_not_claimed_is_named():
 def test_the_readme_quotes_what_was_measured():
     text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     assert BEGIN in text and END in text
+    assert {row["mode"] for row in ROWS if row["model"] == "DeiT-tiny"} == set(MODES)  # or `quoted` changes nothing
     assert quoted(text, ROWS) == text
+
+
+def test_the_page_of_accuracy_is_what_was_measured():
+    assert as_markdown(ROWS) == (REPOSITORY / "docs" / "accuracy.md").read_text(encoding="utf-8")
 
 
 def test_a_page_is_quoted_once_every_mode_is_measured():

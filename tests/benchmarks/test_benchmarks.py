@@ -103,6 +103,16 @@ def test_the_readme_has_each_file_of_ours_beside_the_fastest_that_keeps_as_many(
     assert readme.with_part(text, "compare.py", ["new"]) == text.replace("old", "new")
 
 
+def test_the_page_of_the_benchmark_is_what_was_measured(roads_and_compare):
+    import page
+    import readme
+
+    measured = json.loads((REPOSITORY / "docs" / "benchmark.json").read_text(encoding="utf-8"))
+    assert page.as_markdown(measured) == (REPOSITORY / "docs" / "benchmark.md").read_text(encoding="utf-8")
+    text = readme.README.read_text(encoding="utf-8")
+    assert readme.with_part(text, "compare.py", page.in_short(measured)) == text
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_the_picture_names_files_where_nothing_is_covered(roads_and_compare, measured, tmp_path, theme, monkeypatch):
     import picture

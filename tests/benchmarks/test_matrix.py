@@ -1,7 +1,9 @@
 """The matrix: every mode on every runtime."""
 
+import json
+import re
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -161,6 +163,33 @@ def test_the_page_numbers_its_reasons(matrix):
     assert "The images are of eval and, after the stroke, of test, so many of each" in page
     assert "`make matrix`, code " in page
     assert "1. no kernels" in page and "2. no qemu" in page
+
+
+def what_the_page_says(page):
+    """The code and the command, the model, and the names of the sets, which the page has and `matrix.json` has not."""
+    how, preset = re.search(r"^(`.+`, code .+): (\w+)\.$", page, re.MULTILINE).groups()
+    sets = re.search(r"^The images are of (.+), so many of each", page, re.MULTILINE)[1]
+    return preset, sets.split(" and, after the stroke, of "), how
+
+
+def test_the_page_of_the_matrix_is_what_was_measured(matrix):
+    rows = json.loads((REPOSITORY / "docs" / "matrix.json").read_text(encoding="utf-8"))
+    if not isinstance(rows[0]["agreement"], list):
+        pytest.skip("docs/matrix.json was written by an older matrix.py: make matrix")
+    page = (REPOSITORY / "docs" / "matrix.md").read_text(encoding="utf-8")
+    assert matrix.as_markdown([matrix.Cell(**row) for row in rows], *what_the_page_says(page)) == page
+
+
+@pytest.mark.parametrize("sets", [["held-out digits"], ["imagenet_eval", "imagenet_test"]])
+def test_a_page_of_the_matrix_is_made_again_of_its_json(matrix, sets):
+    measured = {"images": (9,) * len(sets), "agreement": (0.99,) * len(sets), "snr_db": (28.1,) * len(sets)}
+    cells = [
+        matrix.Cell("int8", "litert", "A", foreign=False, status="right", milliseconds=9.1, **measured),
+        matrix.Cell("int8", "litert", "B", foreign=True, status="refused", reason="no kernels"),
+    ]
+    page = matrix.as_markdown(cells, "digits", sets, matrix.how(("int8",)))
+    stored = json.loads(json.dumps([asdict(cell) for cell in cells]))
+    assert matrix.as_markdown([matrix.Cell(**row) for row in stored], *what_the_page_says(page)) == page
 
 
 def test_the_subject_is_what_the_package_ships_where_there_is_no_data(matrix):
