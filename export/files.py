@@ -44,7 +44,7 @@ def check_writable(path, suffix=None, name="path"):
 
     Args:
         path: where to.
-        suffix: what it must end in, such as `".tflite"`; None takes all.
+        suffix: what it must end in, such as `".tflite"`, in capitals too; None takes all.
         name: of the argument that it is.
     """
     ending = f" ending in {suffix}" if suffix else ""
@@ -57,9 +57,9 @@ def check_writable(path, suffix=None, name="path"):
     except UnicodeEncodeError as error:
         raise ValueError(f"`{name}` must be text that a file can be called, got {given}.") from error
     path = Path(path)
-    if suffix is not None and path.name == suffix:
+    if suffix is not None and path.name.lower() == suffix:
         raise ValueError(f"`{name}` must have a name before {suffix}, got {given}.")
-    if suffix is not None and path.suffix != suffix:
+    if suffix is not None and path.suffix.lower() != suffix:
         raise ValueError(f"`{name}` must end in {suffix}, got {given}.")
     try:
         with _partial(_target(path).parent):
@@ -67,6 +67,31 @@ def check_writable(path, suffix=None, name="path"):
     except OSError as error:
         reason = error.strerror or error
         raise ValueError(f"`{name}` cannot be written: {given}: {reason}. Give another path.") from error
+
+
+def check_apart(outputs, inputs):
+    """Raises `ValueError` where a file that is to be written is one that is read, by another name or a link too.
+
+    Args:
+        outputs, inputs: `{name of the argument: path}`; what is no path, as None, is passed over.
+    """
+    for name, path in outputs.items():
+        for other, read in inputs.items():
+            if is_same_file(path, read):
+                raise ValueError(
+                    f"`{name}` must be another file than `{other}`, which it would overwrite: got {name}={str(path)!r} "
+                    f"and {other}={str(read)!r}."
+                )
+
+
+def is_same_file(path, other):
+    """Whether two paths lead to one file, by links too; False for what is no path."""
+    if not all(isinstance(each, (str, os.PathLike)) for each in (path, other)):
+        return False
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one is not there, or cannot be
+        return False
 
 
 def write_atomically(path, content, sync=True):

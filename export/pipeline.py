@@ -21,7 +21,7 @@ from .arguments import (
     wish_of,
 )
 from .distribution_shift import shift_reports, shifted_too_far
-from .files import check_writable, write_atomically
+from .files import check_apart, check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
 from .foreign_runner import foreign_load_error
@@ -186,6 +186,7 @@ def export_tflite(
     check_paths(path, report, quantize, calibration, target, runtime_python)
     if keep_rejected:
         check_writable(rejected_path(path), ".tflite")
+    check_apart({"path": path, "report": report}, {"labels": labels})
     if input_dtype is None:
         input_dtype = TARGETS[target].input_dtypes[0]
     outputs = checked_outputs(outputs, quantize, target)

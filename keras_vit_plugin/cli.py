@@ -14,6 +14,7 @@ import click
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.arguments import check_arguments, check_paths
+from keras_vit_plugin.export.files import check_apart, is_same_file
 from keras_vit_plugin.export.labels import read_labels
 from keras_vit_plugin.export.progress import print_lines, track
 from keras_vit_plugin.quiet import silence_native_stderr
@@ -317,6 +318,7 @@ def export(
     tolerance = _tolerance(quantize, min_agreement, min_snr)
     check_arguments(quantize, target, prefer, input_dtype, output_dtype, block_size, batch_size, tolerance, cpu)
     check_paths(out, report, quantize, calibration, target, runtime_python)
+    check_apart({"out": out, "report": report}, {"model": model, "weights": weights, "labels": labels})
     keras_model = _open(model, weights, modules)
     wish = {} if quantize != "auto" else {"min_agreement": min_agreement}
     made = kv.export.export_tflite(
@@ -454,8 +456,10 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
     from keras_vit_plugin.plot_style import require_matplotlib
 
     if picture is not None:
-        check_writable(picture, ".png")
+        check_writable(picture, ".png", "picture")
         require_matplotlib()
+        check_apart({"picture": picture}, {"model": model, "tflite": tflite, "weights": weights})
+        _check_no_image(picture, "picture", {"calibration": calibration, "images": images})
     report = kv.export.debug(
         _open(model, weights, modules),
         tflite,
@@ -499,6 +503,7 @@ def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixel
     from keras_vit_plugin.export.files import not_a_file
 
     check_explanation(out, theme, (".html", ".png"), "out")
+    check_apart({"out": out}, {"photo": photo, "model": model, "weights": weights, "labels": labels})
     if not Path(photo).is_file():
         raise FileNotFoundError(f"No photo: {photo!r}: {not_a_file(photo)}.")
     keras_model = _open(model, weights, modules)
@@ -585,6 +590,21 @@ def inspect(tflite, check, as_json):
             **metadata,
         },
     )
+
+
+def _check_no_image(path, name, folders):
+    """Raises `ValueError` where a picture would be written over an image of one of the `{name: folder}`."""
+    from keras_vit_plugin.export.image_folders import image_files
+
+    for folder_name, folder in folders.items():
+        if folder is not None and os.path.isfile(path) and os.path.isdir(folder):
+            with warnings.catch_warnings(action="ignore"):  # they come when the images are read
+                images = image_files(folder)[0]
+            if any(is_same_file(path, image) for image in images):
+                raise ValueError(
+                    f"`{name}` must not be an image of `{folder_name}`, which it would overwrite: got {name}={path!r}, "
+                    f"{folder_name}={folder!r}."
+                )
 
 
 def _open(model, weights, modules=()):

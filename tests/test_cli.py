@@ -148,6 +148,57 @@ def test_options_are_checked_before_a_model_is_opened(tmp_path):
         assert match in keras_vit("export", "nowhere.keras", *arguments, code=1).stderr
 
 
+@pytest.fixture
+def inputs(tmp_path, monkeypatch):
+    """A folder of what a command reads, with links that are called as what it writes; no model can be opened."""
+    monkeypatch.setattr("keras_vit_plugin.open_model.open_model", lambda *_: pytest.fail("work began"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for name in ("p.png", "photos/a.png", "m.keras", "m.tflite", "w.npz", "names.html"):
+        (tmp_path / name).write_bytes(b"what was there")
+    (tmp_path / "link.png").symlink_to("p.png")
+    (tmp_path / "hard.png").hardlink_to("p.png")
+    (tmp_path / "model.png").symlink_to("m.keras")
+    (tmp_path / "model.tflite").symlink_to("m.keras")
+    (tmp_path / "weights.html").symlink_to("w.npz")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments, name, other",
+    [
+        ("explain m.keras p.png --out p.png", "out", "photo"),
+        ("explain m.keras p.png --out photos/../p.png", "out", "photo"),
+        ("explain m.keras p.png --out link.png", "out", "photo"),
+        ("explain m.keras link.png --out hard.png", "out", "photo"),
+        ("explain m.keras p.png --out model.png", "out", "model"),
+        ("explain m.keras p.png --out names.html --labels names.html", "out", "labels"),
+        ("explain vit_test p.png --out weights.html --weights w.npz", "out", "weights"),
+        ("export m.keras model.tflite", "out", "model"),
+        ("export m.keras m.tflite --labels m.tflite", "out", "labels"),
+        ("export m.keras m.tflite --report names.html --labels names.html", "report", "labels"),
+        ("export vit_test m.tflite --report weights.html --weights w.npz", "report", "weights"),
+        ("debug m.keras m.tflite --picture model.png", "picture", "model"),
+        ("debug m.keras p.png --picture link.png", "picture", "tflite"),
+        ("debug m.keras m.tflite --images photos --picture photos/a.png", "picture", "images"),
+        ("debug m.keras m.tflite --calibration photos --picture photos/a.png", "picture", "calibration"),
+    ],
+)
+def test_what_is_read_is_not_written_over(arguments, name, other, inputs):
+    before = {path: path.read_bytes() for path in inputs.rglob("*.*")}
+    result = CliRunner().invoke(main, arguments.split())
+    assert result.exit_code == 1 and "which it would overwrite" in result.output
+    assert f"`{name}` must " in result.output and f"`{other}`" in result.output and "Traceback" not in result.output
+    assert {path: path.read_bytes() for path in inputs.rglob("*.*")} == before
+
+
+def test_export_does_not_write_over_its_labels(tmp_path):
+    names = tmp_path / "m.tflite"
+    names.write_text("a")
+    with pytest.raises(ValueError, match="`path` must be another file than `labels`"):
+        kv.export.export_tflite(None, names, labels=str(names))
+
+
 def test_a_truncated_keras_file_and_a_broken_photo(digits, tmp_path):
     content = (digits / "digits.keras").read_bytes()
     (tmp_path / "cut.keras").write_bytes(content[: len(content) // 2])

@@ -268,6 +268,13 @@ def test_a_name_that_no_file_can_have_is_refused(name, reason, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
 
 
+@pytest.mark.parametrize("name", ["m.tflite", "m.TFLITE", "m.TfLite"])
+def test_a_suffix_may_be_in_capitals(name, tmp_path):
+    check_writable(tmp_path / name, ".tflite")
+    with pytest.raises(ValueError, match="must end in .html"):
+        check_writable(tmp_path / name, ".html")
+
+
 @pytest.mark.parametrize("path", [None, 3, b"m.tflite", os.DirEntry])
 def test_what_is_no_path_is_refused(path):
     with pytest.raises(ValueError, match="`path` must be a path ending in .tflite"):
