@@ -6,6 +6,7 @@ series are those of Okabe and Ito, which the colour-blind tell apart, lightened 
 
 import importlib.util
 import io
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,10 +107,37 @@ def legend(axis, theme, **options):
     return axis.legend(facecolor=theme.background, edgecolor=theme.grid, labelcolor=theme.text, **options)
 
 
+def check_picture_suffix(path, name="path", more=()):
+    """Raises `ValueError` where matplotlib writes no picture of the suffix of a path; without a suffix it is a PNG.
+
+    Args:
+        path: where to.
+        name: of the argument that it is.
+        more: other suffixes that are taken, such as `(".html",)`.
+    """
+    require_matplotlib()
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    suffixes = [*more, *(f".{kind}" for kind in FigureCanvasBase.get_supported_filetypes())]
+    if (suffix := Path(path).suffix.lower()) and suffix not in suffixes:
+        raise ValueError(f"`{name}` must end in {', '.join(suffixes)} or nothing, got {name}={str(path)!r}.")
+
+
 def as_picture(figure, path=None, dpi=150):
-    """A figure as bytes: a PNG, or what the suffix of `path` says."""
+    """A figure as bytes: a PNG, or what the suffix of `path` says.
+
+    Its texts are drawn as they are, as names of files and classes are in them: `$` begins no formula, and a character
+    that the font lacks is a box, without a warning.
+    """
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     picture = io.BytesIO()
-    figure.savefig(picture, format=(Path(path).suffix[1:] if path else "") or "png", dpi=dpi)
+    with warnings.catch_warnings(), rc_context({"text.parse_math": False}):  # labels of ticks are made by drawing
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")
+        figure.savefig(picture, format=(Path(path).suffix[1:] if path else "") or "png", dpi=dpi)
     return picture.getvalue()
 
 

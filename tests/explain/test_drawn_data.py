@@ -1,13 +1,18 @@
 """Pictures by the data that they are drawn from: the lines and images of the figures, before a pixel is painted."""
 
+import warnings
+
 import matplotlib.figure
 import numpy as np
 import pytest
 from conftest import pixels
+from matplotlib.text import Text
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import explain
 from keras_vit_plugin.explain.render import photo_with
+from keras_vit_plugin.export import debug_picture
+from keras_vit_plugin.export.debug import DebugReport, OpError
 from keras_vit_plugin.plot_style import LIGHT
 
 
@@ -93,19 +98,20 @@ def test_predictions_that_nobody_judged_have_the_colour_of_text(figures, tmp_pat
     assert {axis.title.get_color() for axis in figures[0].axes} == {LIGHT.text}
 
 
-def made_up(rows, columns, positions=None):
+def made_up(rows, columns, positions=None, **changes):
     """An explanation of 6 layers and 3 heads, of random arrays."""
     generator = np.random.default_rng(0)
-    return explain.Explanation(
-        photo=pixels((8 * rows, 8 * columns, 3), 1)[0],
-        answer=(("cat", 0.75),),
-        reader="class token",
-        heads=generator.random((6, 3, rows, columns)),
-        rollout=generator.random((rows, columns)),
-        positions=positions,
-        filters=generator.random((4, 3, 2, 3)),
-        notes=(),
-    )
+    values = {
+        "photo": pixels((8 * rows, 8 * columns, 3), 1)[0],
+        "answer": (("cat", 0.75), ("dog", 0.25)),
+        "reader": "class token",
+        "heads": generator.random((6, 3, rows, columns)),
+        "rollout": generator.random((rows, columns)),
+        "positions": positions,
+        "filters": generator.random((4, 3, 2, 3)),
+        "notes": (),
+    }
+    return explain.Explanation(**{**values, **changes})
 
 
 def test_the_parts_of_an_explanation_are_as_high_as_its_photo_makes_them(figures, tmp_path):
@@ -133,3 +139,31 @@ def test_colours_run_from_the_least_to_the_largest_that_their_bar_says(figures, 
     for bar, least, labels in zip(bars, (0, positions.min()), words, strict=True):
         assert list(bar.get_ticks()) == list(bar.ax.get_ylim()) == list(bar.mappable.get_clim()) == [least, 1]
         assert tuple(label.get_text() for label in bar.ax.get_yticklabels()) == labels
+
+
+def texts_of(figure):
+    return [text for text in figure.findobj(Text) if text.get_text()]
+
+
+def draw_with_names(name, path):
+    """A picture of each kind with a name of the user's in it: an explanation, predictions, curves, errors."""
+    explain.write_explanation(made_up(2, 4, answer=((name, 0.75),), notes=(f"{name}.",)), name, path)
+    explain.draw_predictions(pixels((8, 8, 3), 1), [name], path)
+    explain.draw_training_curves({"loss": [2.0], f"{name}_accuracy": [0.1]}, path)
+    op = OpError("op", name, name, "int8", 3.0, 1.0, -1.0, 1.0, 0.0, "rounding")
+    debug_picture.draw(DebugReport("int8", 1, 3.0, (op,)), path)
+
+
+@pytest.mark.parametrize("name", ["a$b_{$x^", r"$x_1$ & $\frac{1}{2}$"])
+def test_dollars_in_names_are_no_formulas(name, figures, tmp_path):
+    draw_with_names(name, tmp_path / "e.png")
+    assert len(figures) == 4
+    for figure in figures:
+        assert any(name in text.get_text() for text in texts_of(figure))
+        assert not any(text.get_parse_math() for text in texts_of(figure))
+
+
+def test_names_that_the_font_lacks_are_drawn_without_a_warning(figures, tmp_path):
+    with warnings.catch_warnings(action="error"):
+        draw_with_names("\u6570\u5b57", tmp_path / "e.png")
+    assert any("\u6570\u5b57" in text.get_text() for text in texts_of(figures[0]))
