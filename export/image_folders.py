@@ -197,7 +197,7 @@ def check_channels(preprocessing, argument):
         shape = ", ".join(map(str, preprocessing.image_shape))
         raise ValueError(
             f"`{argument}` has image files, which hold 1 or 3 channels; the model takes {preprocessing.channels}. Pass "
-            f"an array (N, {shape})."
+            f"an array (N, {shape}) in Python; the command takes files alone."
         )
 
 

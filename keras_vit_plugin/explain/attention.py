@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
+from keras_vit_plugin.explain.given import in_short
 from keras_vit_plugin.export.keras_model import batch_of, image_shape_of
 from keras_vit_plugin.geometry import patch_grid
 from keras_vit_plugin.layers import (
@@ -91,12 +92,21 @@ def attention_rollout(maps):
         float64 `(tokens, tokens)`; each row sums to 1.
 
     Raises:
-        ValueError: `maps` has another rank, or no layer.
+        ValueError: `maps` has another rank, layers of different numbers of tokens, or no layer.
     """
-    maps = list(maps)
-    if not maps or any(np.ndim(layer) != 3 or layer.shape[1] != layer.shape[2] for layer in maps):
-        raise ValueError(f"`maps` must have shape (layers, heads, tokens, tokens), got {np.shape(maps)}.")
-    return roll_out([with_residual(np.asarray(layer, np.float64)) for layer in maps])
+    try:
+        layers = [np.asarray(layer, np.float64) for layer in maps]
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`maps` must hold numbers (layers, heads, tokens, tokens), got maps={in_short(maps)}."
+        ) from None
+    shapes = list(dict.fromkeys(layer.shape for layer in layers))
+    if len({shape[1:] for shape in shapes}) != 1 or any(
+        len(shape) != 3 or shape[1] != shape[2] or not all(shape) for shape in shapes
+    ):
+        got = f"layers of {', '.join(map(str, shapes))}" if shapes else "no layer"
+        raise ValueError(f"`maps` must have shape (layers, heads, tokens, tokens), got {got}.")
+    return roll_out([with_residual(layer) for layer in layers])
 
 
 def with_residual(maps):
@@ -124,10 +134,17 @@ def token_attention(model, weights):
         mean of the rows of several, as all patches where the model averages them.
 
     Raises:
-        ValueError: the model has no `PatchEmbedding` and `MultiHeadSelfAttention` of this package.
+        ValueError: the model has no `PatchEmbedding` and `MultiHeadSelfAttention` of this package, or `weights` are not
+            those of its tokens.
     """
+    parts_of(model)
     grid, _ = run_attention(model, np.zeros(image_shape_of(model), np.float32), keep=lambda maps: None)
-    return grid.of_answer(np.asarray(weights))
+    weights, tokens = np.asarray(weights), grid.parts.num_prefix_tokens + grid.rows * grid.columns
+    if weights.shape[-2:] != (tokens, tokens):
+        raise ValueError(
+            f"`weights` must have shape (tokens, tokens), for this model ({tokens}, {tokens}), got {in_short(weights)}."
+        )
+    return grid.of_answer(weights)
 
 
 def parts_of(model):

@@ -1,14 +1,15 @@
 """What a model does with one photo, as the arrays that its pictures are drawn from."""
 
+import os
 from dataclasses import dataclass
 
 import numpy as np
 from keras import ops
 
 from keras_vit_plugin.explain.attention import parts_of, roll_out, run_attention, with_residual
+from keras_vit_plugin.explain.given import in_short, positive
 from keras_vit_plugin.export.answers import BINARY
 from keras_vit_plugin.export.classify import class_names
-from keras_vit_plugin.export.image_folders import check_channels
 from keras_vit_plugin.export.keras_model import ImageModel, computing_in_float32, image_shape_of
 from keras_vit_plugin.export.labels import checked_labels
 from keras_vit_plugin.export.normalization import pixel_normalization
@@ -76,9 +77,13 @@ def explanation_of(model, photo, scale, offset, labels=None):
         An `Explanation`.
 
     Raises:
-        ValueError: the model is not made of this package's layers, the photo has another shape, or attention is NaN.
+        ValueError: the model is not made of this package's layers, the photo is not uint8 or has another shape, or
+            attention is NaN.
     """
     parts = parts_of(model)
+    photo, shape = np.asarray(photo), tuple(image_shape_of(model))
+    if photo.shape != shape or photo.dtype != np.uint8:
+        raise ValueError(f"`photo` must be uint8 pixels of the model's shape {shape}, got {in_short(photo)}.")
     image = (photo * np.asarray(scale) + np.asarray(offset)).astype(np.float32)
 
     def keep(maps):  # all maps of a large model would be a gigabyte
@@ -119,12 +124,18 @@ def explain_photo(model, path, labels=None, mean=None, std=None, pixels=None, re
         An `Explanation`.
 
     Raises:
-        ValueError: the model is not made of this package's layers, it does not say what pixels it takes, or the file is
-            no image that can be read.
+        ValueError: the model is not made of this package's layers, it does not say what pixels it takes, it takes
+            other than 1 or 3 channels, or the file is no image that can be read.
     """
     parts_of(model)
+    if not isinstance(path, (str, os.PathLike)):
+        raise ValueError(f"`path` must be the path of an image file, got path={in_short(path)}.")
     preprocessing = preprocessing_of(model, resize, interpolation)
-    check_channels(preprocessing, "photo")
+    if preprocessing.channels not in (1, 3):
+        raise ValueError(
+            f"The model takes {preprocessing.channels} channels, and an image file holds 1 or 3: the command cannot "
+            f"show such a model a photo. In Python, `explanation_of` takes pixels {preprocessing.image_shape}."
+        )
     scale, offset = pixel_normalization(model, preprocessing.channels, mean, std, pixels)
     return explanation_of(model, preprocessing.load(path), scale, offset, labels)
 
@@ -158,7 +169,11 @@ def patch_filters(model, most=MOST_FILTERS):
 
     Returns:
         float32 `(N, height, width, C)` in -1..1, each divided by its largest weight; the sign has no meaning.
+
+    Raises:
+        ValueError: as for `attention_maps`, or `most` is not positive.
     """
+    most = positive(most, "most")
     kernel = np.asarray(ops.convert_to_numpy(parts_of(model).patch_embedding.projection.kernel), np.float32)
     height, width, channels, count = kernel.shape
     filters = kernel.reshape(-1, count).T  # (filters, weights)

@@ -1,11 +1,13 @@
 """Pictures with matplotlib, which is an extra: pip install 'keras-vit-plugin[plots]'."""
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from keras_vit_plugin.explain.attention import TokenGrid, attention_rollout, run_attention
+from keras_vit_plugin.explain.given import in_short, positive
 from keras_vit_plugin.explain.page import explanation_page
 from keras_vit_plugin.explain.panels import (
     FILTERS,
@@ -25,7 +27,15 @@ from keras_vit_plugin.explain.render import (
     photo_with,
 )
 from keras_vit_plugin.export.files import check_writable, write_atomically
-from keras_vit_plugin.plot_style import as_picture, legend, new_figure, paint, require_matplotlib, theme_of
+from keras_vit_plugin.plot_style import (
+    as_picture,
+    check_picture_suffix,
+    legend,
+    new_figure,
+    paint,
+    require_matplotlib,
+    theme_of,
+)
 
 WIDTH = 8.3  # inches of 100 pixels: about the width of a README
 SMALL, USUAL = 8, 9  # points of text
@@ -40,9 +50,15 @@ def draw_attention(model, image, picture, path, theme="light"):
         picture: the same as uint8 pixels `(H, W, C)`, to draw on.
         path: where to write the picture: a PNG, or what its suffix says.
         theme: `"light"` or `"dark"`: the page that it is for.
+
+    Raises:
+        ValueError: as for `attention_maps`, or `picture` is no picture.
     """
     theme = theme_of(theme)
-    check_writable(path)
+    _check_picture(path)
+    picture = np.asarray(picture)
+    if picture.ndim != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise ValueError(f"`picture` must be uint8 pixels (H, W, C), got {in_short(picture)}.")
     panels = attention_panels(*run_attention(model, image))
     figure, axes = _grid_of_axes(theme, len(panels), 7, picture.shape[0] / picture.shape[1])
     for axis, (title, grid) in zip(axes, panels):
@@ -73,20 +89,35 @@ def draw_predictions(pictures, names, path, correct=None, columns=10, theme="lig
             leaves them without a colour.
         columns: pictures in a row.
         theme: `"light"` or `"dark"`: the page that it is for.
+
+    Raises:
+        ValueError: there is no picture, `names` or `correct` has another length, or `columns` is not positive.
     """
     theme = theme_of(theme)
-    check_writable(path)
+    _check_picture(path)
+    pictures = np.asarray(pictures)
+    if pictures.ndim != 4 or not pictures.size:
+        raise ValueError(f"`pictures` must hold a picture or more, uint8 (N, H, W, C), got {in_short(pictures)}.")
+    names = _one_each(names, "names", len(pictures))
+    correct = [None] * len(pictures) if correct is None else map(bool, _one_each(correct, "correct", len(pictures)))
+    columns = positive(columns, "columns")
     figure, axes = _grid_of_axes(theme, len(pictures), columns, pictures.shape[1] / pictures.shape[2])
     colours = {None: theme.text, True: theme.right, False: theme.wrong}
-    for axis, picture, name, right in zip(axes, pictures, names, correct_or_none(correct, len(pictures))):
+    for axis, picture, name, right in zip(axes, pictures, names, correct):
         axis.imshow(np.squeeze(picture), cmap="gray", vmin=0, vmax=255)
         axis.set_title(f"✗ {name}" if right is False else name, fontsize=10, color=colours[right])
     _save(figure, path)
 
 
-def correct_or_none(correct, count):
-    """As many booleans as there are pictures, or as many None."""
-    return [None] * count if correct is None else [bool(right) for right in correct]
+def _one_each(values, name, count):
+    """A list of as many values as there are pictures; `name` is that of the argument."""
+    try:
+        values = list(values)
+    except TypeError:
+        raise ValueError(f"`{name}` must hold one of each picture, got {name}={in_short(values)}.") from None
+    if len(values) != count:
+        raise ValueError(f"`{name}` must hold one of each picture: got {len(values)} for {count} pictures.")
+    return values
 
 
 def draw_training_curves(history, path, theme="light"):
@@ -98,10 +129,10 @@ def draw_training_curves(history, path, theme="light"):
         theme: `"light"` or `"dark"`: the page that it is for.
 
     Raises:
-        ValueError: the history holds no loss.
+        ValueError: the history holds no loss, or that of no epoch.
     """
     theme = theme_of(theme)
-    check_writable(path)
+    _check_picture(path)
     curves = training_curves(history)
     figure = new_figure(theme, WIDTH / 2 * len(curves), 3)
     axes = figure.subplots(1, len(curves), squeeze=False)[0]
@@ -123,11 +154,15 @@ def training_curves(history):
         history: the `History` that `fit` returns, or its dictionary.
 
     Raises:
-        ValueError: the history holds no loss.
+        ValueError: the history holds no loss, or that of no epoch.
     """
     values = getattr(history, "history", history)
+    if not isinstance(values, Mapping):
+        raise ValueError(f"`history` must be what `fit` returns, or its dictionary, got history={in_short(history)}.")
     if "loss" not in values:
         raise ValueError(f"`history` must hold 'loss', got {sorted(values)}.")
+    if np.ndim(values["loss"]) != 1 or not len(values["loss"]):
+        raise ValueError(f"`history` must hold a loss of one epoch or more, got loss={in_short(values['loss'])}.")
     accuracy = next((name for name in values if "accuracy" in name and not name.startswith("val_")), None)
     return {
         metric.replace("sparse_categorical_", ""): {
@@ -150,7 +185,7 @@ def draw_explanation(explanation, title, path, theme="light"):
         theme: `"light"` or `"dark"`: the page that it is for.
     """
     theme = theme_of(theme)
-    check_writable(path)
+    _check_picture(path)
     aspect = min(explanation.photo.shape[0] / explanation.photo.shape[1], 2)
     down, across = head_tiles(explanation)[0].shape[:2]
     layer_rows, layer_columns = _layer_places(explanation)
@@ -188,10 +223,10 @@ def write_explanation(explanation, title, path, theme=None):
         theme: of a picture, `"light"` (None too) or `"dark"`; a page follows the reader's system.
 
     Raises:
-        ValueError: `path` cannot be written, `theme` is unknown, or a page has one.
+        ValueError: `path` cannot be written or has another suffix, `theme` is unknown, or a page has one.
     """
     check_explanation(path, theme)
-    if Path(path).suffix == ".html":
+    if _is_page(path):
         write_atomically(path, explanation_page(explanation, title).encode(errors="backslashreplace"))
     else:
         draw_explanation(explanation, title, path, theme or "light")
@@ -206,12 +241,22 @@ def check_explanation(path, theme=None, suffixes=None, name="path"):
         name: of the argument that `path` is.
     """
     require_matplotlib()
-    if suffixes and isinstance(path, (str, Path)) and Path(path).suffix not in suffixes:
+    if suffixes and isinstance(path, (str, Path)) and Path(path).suffix.lower() not in suffixes:
         raise ValueError(f"`{name}` must end in {' or '.join(suffixes)}, got {name}={str(path)!r}.")
     check_writable(path, name=name)
-    if theme is not None and Path(path).suffix == ".html":
+    check_picture_suffix(path, name, (".html",))
+    if theme is not None and _is_page(path):
         raise ValueError(f"`theme` is for a picture; a page follows the reader's system, got theme={theme!r}.")
     theme_of(theme or "light")
+
+
+def _is_page(path):
+    return Path(path).suffix.lower() == ".html"
+
+
+def _check_picture(path):
+    check_writable(path)
+    check_picture_suffix(path)
 
 
 def _layer_places(explanation):

@@ -77,6 +77,97 @@ def test_errors():
         explain.draw_training_curves({"accuracy": [1]}, "never.png")
 
 
+@pytest.fixture(scope="module")
+def model():
+    return kv.build("vit_test")  # 16 patches and a class token
+
+
+@pytest.mark.parametrize(
+    "call, message",
+    [
+        (lambda m: explain.attention_rollout(None), r"`maps` must hold numbers \(layers, heads, .*, got maps=None"),
+        (lambda m: explain.attention_rollout("abc"), "`maps` must hold numbers .*, got maps='abc'"),
+        (
+            lambda m: explain.attention_rollout([np.zeros((2, 3, 3)), np.zeros((2, 4, 4))]),
+            r"`maps` must have shape .*, got layers of \(2, 3, 3\), \(2, 4, 4\)",
+        ),
+        (lambda m: explain.attention_rollout([]), "`maps` must have shape .*, got no layer"),
+        (lambda m: explain.attention_rollout(np.zeros((2, 0, 3, 3))), r"`maps` .*, got layers of \(0, 3, 3\)"),
+        (
+            lambda m: explain.token_attention(m, np.zeros((3, 3))),
+            r"`weights` .* this model \(17, 17\), got .* \(3, 3\)",
+        ),
+        (lambda m: explain.token_attention(m, np.zeros(17)), r"`weights` .* got an array of shape \(17,\)"),
+        (lambda m: explain.token_attention(m, None), r"`weights` .* got None"),
+        (lambda m: explain.token_attention(None, np.zeros((17, 17))), "`model` must have .* got a NoneType"),
+        (lambda m: explain.explain_photo(m, None), "`path` must be the path of an image file, got path=None"),
+        (lambda m: explain.explain_photo(m, b"p.png"), "`path` must be .* got path=b'p.png'"),
+        (
+            lambda m: explain.explain_photo(m, np.zeros((16, 16, 3))),
+            r"`path` must be .* got path=an array of shape \(16, 16, 3\) and dtype float64\.$",
+        ),
+        (
+            lambda m: explain.explanation_of(m, np.zeros((8, 8, 3), np.uint8), 1, 0),
+            r"`photo` must be uint8 .* \(16, 16, 3\), got an array of shape \(8, 8, 3\)",
+        ),
+        (lambda m: explain.explanation_of(m, np.zeros((16, 16, 3)), 1, 0), "`photo` must be uint8 .* dtype float64"),
+        (lambda m: explain.explanation_of(m, None, 1, 0), "`photo` must be uint8 .*, got None"),
+        (lambda m: explain.patch_filters(m, -1), "`most` must be a positive integer, got most=-1"),
+        (lambda m: explain.patch_filters(m, 0), "`most` must be a positive integer, got most=0"),
+        (lambda m: explain.patch_filters(m, 2.5), "`most` must be a positive integer, got most=2.5"),
+        (lambda m: explain.draw_training_curves({"loss": []}, "never.png"), r"`history` must hold a loss .*loss=\[\]"),
+        (lambda m: explain.draw_training_curves({"loss": 1.5}, "never.png"), "`history` must hold .* got loss=1.5"),
+        (lambda m: explain.draw_training_curves(None, "never.png"), "`history` must be .* got history=None"),
+        (
+            lambda m: explain.draw_predictions(pixels((8, 8, 3), 3), ["a"], "never.png"),
+            "`names` .*: got 1 for 3 pictures",
+        ),
+        (
+            lambda m: explain.draw_predictions(pixels((8, 8, 3), 2), ["a", "b"], "never.png", correct=[True]),
+            "`correct` must hold one of each picture: got 1 for 2 pictures",
+        ),
+        (lambda m: explain.draw_predictions(pixels((8, 8, 3), 2), None, "never.png"), "`names` .* got names=None"),
+        (
+            lambda m: explain.draw_predictions(pixels((8, 8, 3), 0), [], "never.png"),
+            r"`pictures` must .* \(0, 8, 8, 3\)",
+        ),
+        (
+            lambda m: explain.draw_predictions(None, [], "never.png"),
+            "`pictures` must hold a picture or more, .* got None",
+        ),
+        (
+            lambda m: explain.draw_predictions(pixels((8, 8, 3), 1), ["a"], "never.png", columns=0),
+            "`columns` must be a positive integer, got columns=0",
+        ),
+        (
+            lambda m: explain.draw_attention(m, np.zeros((16, 16, 3)), None, "never.png"),
+            "`picture` must be .* got None",
+        ),
+        (lambda m: explain.draw_attention(m, None, pixels((8, 8, 3))[0], "never.png"), r"`image` must have .* \(\)"),
+    ],
+)
+def test_unfit_arguments_are_named_with_their_value(call, message, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message) as caught:
+        call(model)
+    assert len(str(caught.value)) < 300 and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda path: explain.draw_attention(None, None, None, path),
+        lambda path: explain.draw_predictions(None, None, path),
+        lambda path: explain.draw_training_curves(None, path),
+        lambda path: explain.draw_explanation(None, "title", path),
+        lambda path: explain.write_explanation(None, "title", path),
+    ],
+)
+def test_a_suffix_that_no_picture_has_is_refused(draw, tmp_path):
+    with pytest.raises(ValueError, match=r"`path` must end in .*\.png.* got path='.*a\.txt'"):
+        draw(tmp_path / "a.txt")
+
+
 def is_a_picture_with_content(path):
     return np.asarray(Image.open(path).convert("L")).std() > 5
 

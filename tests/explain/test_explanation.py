@@ -15,7 +15,9 @@ from keras_vit_plugin import explain
 from keras_vit_plugin.cli import main
 from keras_vit_plugin.explain import panels, render
 from keras_vit_plugin.explain.attention import run_attention
-from keras_vit_plugin.explain.pictures import attention_panels
+from keras_vit_plugin.explain.pictures import attention_panels, check_explanation
+from keras_vit_plugin.export.image_folders import check_channels
+from keras_vit_plugin.export.preprocessing import preprocessing_of
 
 
 def photo_of(model):
@@ -238,6 +240,23 @@ def test_pictures_of_odd_shapes(changes, tmp_path):
     picture = np.asarray(Image.open(tmp_path / "o.png").convert("RGB"))
     assert picture.std() > 5 and tuple(picture[0, 0]) == (13, 17, 23)  # the dark page's colour
     assert "<figure>" in explain.explanation_page(shown, "odd")
+
+
+@pytest.mark.parametrize("name, begins", [("E.HTML", b"<!doctype html"), ("E.Png", b"\x89PNG"), ("e", b"\x89PNG")])
+def test_a_suffix_may_be_in_capitals(name, begins, tmp_path):
+    explain.write_explanation(made_up(), "x", tmp_path / name)
+    assert (tmp_path / name).read_bytes().startswith(begins)
+    check_explanation(tmp_path / "E.HTML", None, (".html", ".png"), "out")
+    with pytest.raises(ValueError, match="`theme` is for a picture"):
+        check_explanation(tmp_path / "E.HTML", "dark")
+
+
+def test_a_model_of_other_channels_than_files_have_is_refused_for_what_it_is(tmp_path):
+    model = kv.ViTImageClassifier(kv.ViTBackbone((8, 8, 4), 4, 1, 2, 8, 16), 3)
+    with pytest.raises(ValueError, match=r"takes 4 channels.*: the command cannot show .* takes pixels \(8, 8, 4\)"):
+        explain.explain_photo(model, "x.png")
+    with pytest.raises(ValueError, match="in Python; the command takes files alone"):
+        check_channels(preprocessing_of(model), "calibration")
 
 
 def test_models_that_cannot_be_explained_are_refused_in_a_sentence():
