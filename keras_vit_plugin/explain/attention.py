@@ -5,6 +5,7 @@ import contextlib
 from dataclasses import dataclass
 
 import numpy as np
+from keras import layers as keras_layers
 from keras import ops
 
 from keras_vit_plugin.explain.given import in_short
@@ -28,8 +29,9 @@ class ModelParts:
         tokens: its `PrefixTokensAndPositions`, or None.
         attentions: its `MultiHeadSelfAttention` layers.
         num_prefix_tokens: tokens in front of the patches.
-        read: the tokens that the answer is read from: their indices, or a slice.
+        read: the tokens whose attention is shown: their indices, or a slice.
         reader: the same in words.
+        note: a sentence on what else the answer is read from, or that it is not known; empty where there is nothing.
     """
 
     patch_embedding: PatchEmbedding
@@ -38,6 +40,7 @@ class ModelParts:
     num_prefix_tokens: int
     read: list[int] | slice
     reader: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -171,18 +174,53 @@ def parts_of(model):
 
 
 def _read(tokens, prefix, of_type):
-    """`(tokens that the answer is read from, the same in words)`."""
+    """`(tokens that the answer is read from, the same in words, a note or "")`, by the layers that pool tokens."""
+    picked = sorted({layer.index for layer in of_type(TokenPooling)})
+    firsts = [layer.num_prefix_tokens for layer in of_type(MeanPooling)]
+    firsts += [_first_averaged(layer, tokens, prefix) for layer in of_type(keras_layers.GlobalAveragePooling1D)]
+    firsts = [first for first in firsts if first is not None]
+    mean = "" if not firsts else _mean_in_words(firsts[0], prefix)
+    if picked:
+        reader = " and ".join(token_in_words(tokens, index) for index in picked)
+        shown = in_a_sentence(reader)
+        also = f"The answer is read from {shown} and from the {mean}: the maps are those of {shown}."
+        return picked, reader, also if mean else ""
+    if mean:
+        return slice(firsts[0], None), mean, ""
+    unknown = "What reads the tokens is not known, as it is no pooling layer of this package or of Keras: "
+    if tokens is not None and tokens.num_positioned_prefix_tokens:  # a backbone, or a head of somebody's own
+        reader = token_in_words(tokens, 0)
+        return [0], reader, f"{unknown}the maps are those of the {reader}, which most models read."
+    return slice(prefix, None), "mean over the patches", f"{unknown}the maps are the mean over what all patches do."
+
+
+def _first_averaged(layer, tokens, prefix):
+    """The first of the tokens that a `GlobalAveragePooling1D` averages; None where it averages something else."""
+    if layer.data_format != "channels_last":
+        return None
+    averaged = getattr(layer, "input", None)  # which a subclassed model does not record
+    if averaged is None or tokens is None:
+        return 0
+    shape = tuple(averaged.shape)
+    return {prefix + tokens.num_patches: 0, tokens.num_patches: prefix}.get(shape[1])
+
+
+def _mean_in_words(first, prefix):
+    return {0: "mean over all tokens", prefix: "mean over the patches"}.get(first, f"mean from token {first + 1} on")
+
+
+def token_in_words(tokens, index):
+    """What a token is; `tokens` is the model's `PrefixTokensAndPositions`, or None."""
     names = []
     if tokens is not None:
         names += ["class token"] * tokens.use_class_token + ["distillation token"] * tokens.use_distillation_token
-    means, picked = of_type(MeanPooling), sorted(layer.index for layer in of_type(TokenPooling))
-    if not means and not picked and names:
-        picked = [0]  # a backbone, or a head of somebody's own
-    if means or not picked:
-        first = means[0].num_prefix_tokens if means else prefix
-        return slice(first, None), "mean over the patches" if first == prefix else "mean over the tokens"
-    words = [names[index] if index < len(names) else f"token {index + 1}" for index in picked]
-    return picked, " and ".join(words)
+        names += [f"register {number}" for number in range(1, tokens.num_register_tokens + 1)]
+    return names[index] if index < len(names) else f"patch {index - len(names) + 1}"
+
+
+def in_a_sentence(reader):
+    """What `token_in_words` gave, for one token or more, with articles."""
+    return " and ".join(f"the {each}" if each.endswith("token") else each for each in reader.split(" and "))
 
 
 def run_attention(model, image, keep=np.asarray):

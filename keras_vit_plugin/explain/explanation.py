@@ -6,7 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from keras import ops
 
-from keras_vit_plugin.explain.attention import parts_of, roll_out, run_attention, with_residual
+from keras_vit_plugin.explain.attention import (
+    in_a_sentence,
+    parts_of,
+    roll_out,
+    run_attention,
+    token_in_words,
+    with_residual,
+)
 from keras_vit_plugin.explain.given import in_short, positive
 from keras_vit_plugin.export.answers import BINARY
 from keras_vit_plugin.export.classify import class_names
@@ -200,16 +207,32 @@ def _answer(model, photo, scale, offset, labels):
 
 
 def _prefix_notes(parts):
-    notes = []
-    if parts.tokens is None or not parts.tokens.use_class_token:
-        notes.append("The model has no class token: the maps are the mean over what all patches attend to.")
-    elif isinstance(parts.read, slice):
-        notes.append("The answer is not read from the class token: the maps are the mean over what all patches do.")
+    notes = [parts.note or _reader_note(parts)]
     if parts.num_prefix_tokens:
         count = parts.num_prefix_tokens
-        what = "the class token" if count == 1 else f"the {count} tokens in front of the patches"
+        what = (
+            in_a_sentence(token_in_words(parts.tokens, 0))
+            if count == 1
+            else f"the {count} tokens in front of the patches"
+        )
         notes.append(f"Attention to {what} is left out of the maps.")
-    return notes
+    return [note for note in notes if note]
+
+
+def _reader_note(parts):
+    """Why the maps are not those of a class token; empty where they are."""
+    has_class_token = parts.tokens is not None and parts.tokens.use_class_token
+    if isinstance(parts.read, slice):
+        who = "patches" if parts.read.start >= parts.num_prefix_tokens else "these tokens"
+        if not has_class_token:
+            return f"The model has no class token: the maps are the mean over what all {who} attend to."
+        if parts.read.start > 0:
+            return f"The answer is not read from the class token: the maps are the mean over what all {who} do."
+        return f"The answer is read from the {parts.reader}: the maps are the mean over what all of them attend to."
+    if has_class_token and 0 in parts.read:
+        return ""
+    has_none = "The model has no class token" if not has_class_token else "The answer is not read from the class token"
+    return f"{has_none}: the maps are those of {in_a_sentence(parts.reader)}."
 
 
 def _positions(parts, grid):

@@ -21,7 +21,7 @@ from keras_vit_plugin.export.preprocessing import preprocessing_of
 
 
 def photo_of(model):
-    return pixels(model.image_shape, 1)[0]
+    return pixels(model.input_shape[1:], 1)[0]
 
 
 def of(model, **options):
@@ -78,6 +78,125 @@ def test_maps_are_those_of_the_tokens_that_the_answer_is_read_from(tiny_model):
 )
 def test_what_is_left_out_of_the_maps_is_said(name, notes):
     assert [note for note in of(kv.build(name)).notes if "maps" in note] == notes
+
+
+def headed(head, tokens=(True,), front=lambda images: images, shape=(16, 16, 3)):
+    """A model of one's own: `front` on the images, patches of 4, one block, and a head on the tokens."""
+    images = keras.Input(shape)
+    x = kv.layers.PatchEmbedding(4, 8)(front(images))
+    x = x if tokens is None else kv.layers.PrefixTokensAndPositions(*tokens)(x)
+    model = keras.Model(images, keras.layers.Dense(3)(head(kv.layers.EncoderBlock(2, 16)(x))))
+    randomize(model)
+    return model
+
+
+AVERAGE, CONCATENATE = keras.layers.GlobalAveragePooling1D, keras.layers.Concatenate
+TOKEN, MEAN = kv.layers.TokenPooling, kv.layers.MeanPooling
+UNKNOWN = "What reads the tokens is not known, as it is no pooling layer of this package or of Keras: the maps are "
+NO_CLASS = "The model has no class token: the maps are "
+ALL = "The answer is read from the mean over all tokens: the maps are the mean over what all of them attend to."
+LEFT_OUT = "Attention to {} is left out of the maps."
+ONE_LEFT_OUT = LEFT_OUT.format("the class token")
+
+
+@pytest.mark.parametrize(
+    "head, tokens, rows, reader, notes",
+    [
+        (AVERAGE(), (True,), slice(None), "mean over all tokens", [ALL, ONE_LEFT_OUT]),
+        (MEAN(), (True,), slice(None), "mean over all tokens", [ALL, ONE_LEFT_OUT]),
+        (
+            AVERAGE(),
+            None,
+            slice(None),
+            "mean over the patches",
+            [NO_CLASS + "the mean over what all patches attend to."],
+        ),
+        (
+            lambda x: AVERAGE()(keras.layers.Cropping1D((1, 0))(x)),
+            (True,),
+            slice(1, None),
+            "mean over the patches",
+            [
+                "The answer is not read from the class token: the maps are the mean over what all patches do.",
+                ONE_LEFT_OUT,
+            ],
+        ),
+        (
+            lambda x: CONCATENATE()([TOKEN(0)(x), MEAN(1)(x)]),
+            (True,),
+            [0],
+            "class token",
+            [
+                "The answer is read from the class token and from the mean over the patches: the maps are those of the "
+                "class token.",
+                ONE_LEFT_OUT,
+            ],
+        ),
+        (lambda x: x[:, 0], (True,), [0], "class token", [f"{UNKNOWN}those of the class token, which", ONE_LEFT_OUT]),
+        (
+            keras.layers.Flatten(),
+            None,
+            slice(None),
+            "mean over the patches",
+            [f"{UNKNOWN}the mean over what all patches"],
+        ),
+        (TOKEN(0), (False,), [0], "patch 1", [NO_CLASS + "those of patch 1."]),
+        (
+            TOKEN(0),
+            (False, False, 1),
+            [0],
+            "register 1",
+            [NO_CLASS + "those of register 1.", LEFT_OUT.format("register 1")],
+        ),
+        (
+            TOKEN(2),
+            (True,),
+            [2],
+            "patch 2",
+            ["The answer is not read from the class token: the maps are those of patch 2.", ONE_LEFT_OUT],
+        ),
+    ],
+)
+def test_the_maps_follow_what_reads_the_tokens(head, tokens, rows, reader, notes):
+    model = headed(head, tokens)
+    shown = of(model)
+    maps = explain.attention_maps(model, (photo_of(model) / 255).astype("float32"))
+    expected = maps[:, :, rows].mean(2)[..., -16:].reshape(1, 2, 4, 4)
+    np.testing.assert_allclose(shown.heads, expected, rtol=1e-5, atol=1e-7)
+    assert shown.reader == reader
+    said = [note for note in shown.notes if "maps" in note]
+    assert len(said) == len(notes) and all(map(str.startswith, said, notes)), said
+
+
+class Own(keras.Model):
+    """A subclassed model, whose layers Keras does not join to a graph."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [
+            kv.layers.PatchEmbedding(4, 8),
+            kv.layers.PrefixTokensAndPositions(),
+            kv.layers.EncoderBlock(2, 16),
+            AVERAGE(),
+            keras.layers.Dense(3),
+        ]
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def test_a_subclassed_model_is_followed_too():
+    model = Own()
+    model(np.zeros((1, 16, 16, 3), np.float32))
+    shown = explain.explanation_of(model, pixels((16, 16, 3), 1)[0], 1 / 255, 0.0)
+    assert shown.reader == "mean over all tokens" and shown.notes[:2] == (ALL, ONE_LEFT_OUT)
+
+
+def test_of_a_backbone_it_is_said_that_what_reads_it_is_not_known():
+    notes = of(kv.ViTBackbone((8, 8, 3), 4, 1, 2, 8, 16)).notes
+    assert notes[0].startswith(UNKNOWN) and "names no classes" in notes[2]
 
 
 def test_rollout_is_that_of_all_layers(distilled):
