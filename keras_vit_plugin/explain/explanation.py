@@ -15,6 +15,7 @@ from keras_vit_plugin.explain.attention import (
     with_residual,
 )
 from keras_vit_plugin.explain.given import in_short, positive
+from keras_vit_plugin.explain.places import places_note
 from keras_vit_plugin.export.answers import BINARY
 from keras_vit_plugin.export.classify import class_names
 from keras_vit_plugin.export.keras_model import ImageModel, computing_in_float32, image_shape_of
@@ -106,6 +107,9 @@ def explanation_of(model, photo, scale, offset, labels=None):
     answer, answer_notes = _answer(model, photo, scale, offset, labels)
     positions, position_notes = _positions(parts, grid)
     filters = patch_filters(model)
+    patch_height, patch_width = parts.patch_embedding.patch_size
+    cut = (grid.rows * patch_height, grid.columns * patch_width)
+    place_note = places_note(model, parts.patch_embedding, shape[:2], cut)
     return Explanation(
         photo=photo,
         answer=answer,
@@ -114,7 +118,13 @@ def explanation_of(model, photo, scale, offset, labels=None):
         rollout=grid.of_answer(roll_out(mixed)),
         positions=positions,
         filters=filters if filters.shape[-1] in (1, 3) else filters.mean(-1, keepdims=True),
-        notes=(*_prefix_notes(parts), *answer_notes, *position_notes, *_filter_notes(filters)),
+        notes=(
+            *_prefix_notes(parts),
+            *filter(None, [place_note]),
+            *answer_notes,
+            *position_notes,
+            *_filter_notes(filters),
+        ),
     )
 
 

@@ -171,9 +171,10 @@ def test_the_maps_follow_what_reads_the_tokens(head, tokens, rows, reader, notes
 class Own(keras.Model):
     """A subclassed model, whose layers Keras does not join to a graph."""
 
-    def __init__(self):
+    def __init__(self, *front):
         super().__init__()
         self.parts = [
+            *front,
             kv.layers.PatchEmbedding(4, 8),
             kv.layers.PrefixTokensAndPositions(),
             kv.layers.EncoderBlock(2, 16),
@@ -192,6 +193,65 @@ def test_a_subclassed_model_is_followed_too():
     model(np.zeros((1, 16, 16, 3), np.float32))
     shown = explain.explanation_of(model, pixels((16, 16, 3), 1)[0], 1 / 255, 0.0)
     assert shown.reader == "mean over all tokens" and shown.notes[:2] == (ALL, ONE_LEFT_OUT)
+
+
+LAYERS = keras.layers
+WRONG_PLACE = "may lie over the wrong part of it: in front of its patches the model has "
+
+
+def inside_a_model(layer, shape):
+    return keras.Sequential([keras.Input(shape), keras.layers.Rescaling(1 / 255), layer])
+
+
+@pytest.mark.parametrize(
+    "front, names",
+    [
+        (LAYERS.CenterCrop(16, 16), "CenterCrop"),
+        (LAYERS.Cropping2D(4), "Cropping2D"),
+        (LAYERS.ZeroPadding2D(4), "ZeroPadding2D"),
+        (LAYERS.Resizing(16, 32, crop_to_aspect_ratio=True), "Resizing"),
+        (LAYERS.Resizing(16, 32, pad_to_aspect_ratio=True), "Resizing"),
+        (LAYERS.Conv2D(3, 9), "Conv2D"),
+        (LAYERS.Permute((2, 1, 3)), "Permute"),
+        (lambda x: LAYERS.ZeroPadding2D(8)(LAYERS.CenterCrop(16, 16)(x)), "CenterCrop, ZeroPadding2D"),
+        (lambda x: x[:, 4:20, 4:20], "GetItem"),
+        (inside_a_model(LAYERS.CenterCrop(16, 16), (32, 32, 3)), "CenterCrop"),
+    ],
+)
+def test_maps_that_may_lie_over_the_wrong_part_of_the_photo_are_told(front, names):
+    said = [note for note in of(headed(TOKEN(), front=front, shape=(32, 32, 3))).notes if WRONG_PLACE in note]
+    assert len(said) == 1 and f"the model has {names}, which may crop, pad or move the photo." in said[0]
+
+
+@pytest.mark.parametrize(
+    "front",
+    [
+        LAYERS.Resizing(16, 24),
+        LAYERS.Rescaling(1 / 255),
+        LAYERS.Normalization(mean=1.0, variance=2.0),
+        LAYERS.Conv2D(3, 3, padding="same"),
+        LAYERS.AveragePooling2D(2),
+        LAYERS.RandomFlip(),
+        lambda x: LAYERS.Activation("relu")(LAYERS.BatchNormalization()(x)),
+        lambda x: x[..., ::-1] / 255 - 0.5,
+        inside_a_model(LAYERS.Resizing(16, 16), (32, 32, 3)),
+    ],
+)
+def test_layers_that_leave_pixels_in_their_places_are_no_reason_for_a_note(front):
+    assert not [note for note in of(headed(TOKEN(), front=front, shape=(32, 32, 3))).notes if WRONG_PLACE in note]
+
+
+def test_a_crop_in_front_of_a_model_in_a_model_and_in_a_subclassed_one_is_told_too(distilled):
+    outer = keras.Sequential([keras.Input((32, 32, 3)), keras.layers.CenterCrop(16, 16), distilled])
+    own = Own(keras.layers.CenterCrop(16, 16))
+    own(np.zeros((1, 32, 32, 3), np.float32))
+    for model in (outer, own):
+        notes = explain.explanation_of(model, pixels((32, 32, 3), 1)[0], 1 / 255, 0.0).notes
+        assert any(f"{WRONG_PLACE}CenterCrop" in note for note in notes)
+
+
+def test_presets_are_shown_in_their_places(tiny_model):
+    assert not [note for note in of(tiny_model).notes if WRONG_PLACE in note]
 
 
 def test_of_a_backbone_it_is_said_that_what_reads_it_is_not_known():
