@@ -1,15 +1,21 @@
 """Pictures by the data that they are drawn from: the lines and images of the figures, before a pixel is painted."""
 
+import base64
+import io
+import re
 import warnings
 
 import matplotlib.figure
 import numpy as np
 import pytest
 from conftest import pixels
+from matplotlib import colormaps
 from matplotlib.text import Text
+from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import explain
+from keras_vit_plugin.explain import panels
 from keras_vit_plugin.explain.render import photo_with
 from keras_vit_plugin.export import debug_picture
 from keras_vit_plugin.export.debug import DebugReport, OpError
@@ -167,3 +173,136 @@ def test_names_that_the_font_lacks_are_drawn_without_a_warning(figures, tmp_path
     with warnings.catch_warnings(action="error"):
         draw_with_names("\u6570\u5b57", tmp_path / "e.png")
     assert any("\u6570\u5b57" in text.get_text() for text in texts_of(figures[0]))
+
+
+# ---- What the page and the picture of an explanation show, and what they call it ----
+
+TILE = re.compile(r'title="([^"]*)" src="data:image/png;base64,([^"]+)"')
+
+
+def distinct(rows=3, columns=4):
+    """An explanation of which no two parts, and no part and its mirror image, are alike."""
+    generator = np.random.default_rng(5)
+    positions = generator.uniform(-0.5, 1, (rows, columns, rows, columns))
+    return made_up(rows, columns, positions, filters=generator.uniform(-1, 1, (4, 3, 2, 3)))
+
+
+def tiles_of(page):
+    """`{title: uint8 RGB}` of the page's small pictures that have a title."""
+    decoded = {name: Image.open(io.BytesIO(base64.b64decode(content))) for name, content in TILE.findall(page)}
+    return {name: np.asarray(image.convert("RGB")) for name, image in decoded.items()}
+
+
+def coloured(values, name):  # of which the page has 64
+    return np.asarray(colormaps[name](values))[..., :3] * 255
+
+
+def test_tiles_of_the_page_are_the_maps_that_they_are_called():
+    shown = distinct()
+    tiles = tiles_of(explain.explanation_page(shown, "made up"))
+    found = {name: tile for name, tile in tiles.items() if name.startswith("head")}
+    assert len(found) == 6 * 3
+    for layer in range(6):
+        for head in range(3):
+            grid = shown.heads[layer, head]
+            name = f"head {head + 1}, layer {layer + 1}: at most {panels.share(grid.max())} to a patch"
+            np.testing.assert_allclose(found[name], coloured(grid / grid.max(), "inferno"), atol=12)
+
+
+def test_of_more_heads_than_layers_the_tiles_are_called_by_their_layers_first():
+    shown = made_up(3, 4, heads=np.random.default_rng(5).random((2, 5, 3, 4)))
+    tiles = tiles_of(explain.explanation_page(shown, "made up"))
+    grid = shown.heads[1, 3]
+    name = f"layer 2, head 4: at most {panels.share(grid.max())} to a patch"
+    np.testing.assert_allclose(tiles[name], coloured(grid / grid.max(), "inferno"), atol=12)
+
+
+def test_positions_of_the_page_are_those_of_the_place_that_they_are_called_by():
+    shown = distinct()
+    tiles = tiles_of(explain.explanation_page(shown, "made up"))
+    values = (shown.positions - shown.positions.min()) / np.ptp(shown.positions)
+    for row in range(3):
+        for column in range(4):
+            tile = tiles[f"position {row + 1} down, {column + 1} across"]
+            np.testing.assert_allclose(tile, coloured(values[row, column], "viridis"), atol=12)
+
+
+def test_filters_of_the_page_are_in_their_order():
+    shown = distinct()
+    tiles = tiles_of(explain.explanation_page(shown, "made up"))
+    for number, weights in enumerate(shown.filters, 1):
+        np.testing.assert_allclose(tiles[f"filter {number}"], 127.5 + 127.5 * weights, atol=1)
+
+
+def test_the_page_gives_each_answer_its_own_share():
+    page = explain.explanation_page(made_up(2, 2, answer=(("cat", 0.7), ("dog", 0.2))), "made up")
+    rows = re.findall(r'<tr><td>(\w+)<td><div class="bar" style="width:(\d+)px"></div><td>(\d+)', page)
+    assert rows == [("cat", "112", "70"), ("dog", "32", "20")]
+
+
+def test_layers_are_numbered_from_the_first():
+    shown = distinct()
+    numbered = panels.layer_panels(shown)
+    assert [words.split(":")[0] for _, words in numbered] == [f"layer {number}" for number in range(1, 7)]
+    for (grid, words), layer in zip(numbered, shown.heads, strict=True):
+        np.testing.assert_array_equal(grid, layer.mean(0))
+        assert panels.range_words(layer.mean(0)) in words
+
+
+def drawn_by_title(figure):
+    """`{first line of the title: what is drawn}` of a figure's images."""
+    return {axis.get_title().split("\n")[0]: axis.get_images()[0] for axis in figure.axes if axis.get_images()}
+
+
+def unmosaicked(values, down, across):
+    """Tiles of a mosaic `(down, across, rows, columns)`, without the gaps."""
+    height, width = (values.shape[0] + 1) // down, (values.shape[1] + 1) // across
+    starts = [[(row * height, column * width) for column in range(across)] for row in range(down)]
+    return np.array([[values[y : y + height - 1, x : x + width - 1] for y, x in row] for row in starts])
+
+
+def test_the_picture_shows_what_it_says(figures, tmp_path):
+    shown = distinct()
+    explain.draw_explanation(shown, "made up", tmp_path / "e.png")
+    (figure,) = figures
+    assert figure.get_suptitle() == "made up: cat, 75\u00a0%"
+    images = drawn_by_title(figure)
+
+    heads = images[""]
+    axis = heads.axes
+    assert (axis.get_xlabel(), axis.get_ylabel()) == ("layer", "head")
+    tiles = unmosaicked(np.asarray(heads.get_array()), 3, 6)
+    repeats = tiles.shape[2] // 3
+    for place, label in zip(axis.get_yticks(), axis.get_yticklabels(), strict=True):
+        head = int(label.get_text()) - 1
+        assert head == int(place) // (3 * repeats + 1)
+        for layer in range(6):
+            grid = shown.heads[layer, head]
+            np.testing.assert_allclose(tiles[head, layer, ::repeats, ::repeats], grid / grid.max())
+    assert [label.get_text() for label in axis.get_xticklabels()] == list("123456")
+    assert axis.get_ylim()[0] > axis.get_ylim()[1]  # the first row is at the top
+
+    assert [title for title in images if title.startswith("layer")] == [f"layer {number}" for number in range(1, 7)]
+    for number, layer in enumerate(shown.layers, 1):
+        np.testing.assert_array_equal(images[f"layer {number}"].get_array(), photo_with(shown.photo, layer))
+
+    places = unmosaicked(np.asarray(images["Position embeddings"].get_array()), 3, 4)
+    repeats = places.shape[2] // 3
+    np.testing.assert_allclose(places[:, :, ::repeats, ::repeats], shown.positions)
+
+    filters = np.asarray(images["Patch filters"].get_array())[..., :3]
+    across = [filters[:, x : x + filters.shape[1] // 4] for x in range(0, filters.shape[1], filters.shape[1] // 4 + 1)]
+    for tile, weights in zip(across, shown.filters, strict=True):
+        np.testing.assert_allclose(tile[0, 0], 0.5 + 0.5 * weights[0, 0], atol=0.01)
+        np.testing.assert_allclose(tile[-1, -1], 0.5 + 0.5 * weights[-1, -1], atol=0.01)
+
+
+def test_the_overview_shows_the_photo_the_last_layer_and_the_rollout(figures, tmp_path):
+    shown = distinct()
+    explain.draw_explanation(shown, "made up", tmp_path / "e.png")
+    drawn = [axis for axis in figures[0].axes if axis.get_images()][:3]
+    for axis, grid, begins in zip(
+        drawn, (None, shown.layers[-1], shown.rollout), ("What the model", "Attention in the last layer", "Rollout")
+    ):
+        np.testing.assert_array_equal(axis.get_images()[0].get_array(), photo_with(shown.photo, grid))
+        assert axis.get_title().startswith(begins)
