@@ -19,6 +19,8 @@ from keras_vit_plugin.layers import (
     TokenPooling,
 )
 
+POOLING = "TokenPooling, MeanPooling or GlobalAveragePooling1D"  # layers by which the tokens that are read are known
+
 
 @dataclass(frozen=True)
 class ModelParts:
@@ -187,11 +189,13 @@ def _read(tokens, prefix, of_type):
         return picked, reader, also if mean else ""
     if mean:
         return slice(firsts[0], None), mean, ""
-    unknown = "What reads the tokens is not known, as it is no pooling layer of this package or of Keras: "
+    unknown = (
+        "What reads the tokens is not known: no TokenPooling, MeanPooling or GlobalAveragePooling1D does. The maps are"
+    )
     if tokens is not None and tokens.num_positioned_prefix_tokens:  # a backbone, or a head of somebody's own
         reader = token_in_words(tokens, 0)
-        return [0], reader, f"{unknown}the maps are those of the {reader}, which most models read."
-    return slice(prefix, None), "mean over the patches", f"{unknown}the maps are the mean over what all patches do."
+        return [0], reader, f"{unknown} those of the {reader}, which most models read."
+    return slice(prefix, None), "mean over the patches", f"{unknown} the mean over what all patches attend to."
 
 
 def _first_averaged(layer, tokens, prefix):

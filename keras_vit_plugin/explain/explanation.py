@@ -109,7 +109,13 @@ def explanation_of(model, photo, scale, offset, labels=None):
     filters = patch_filters(model)
     patch_height, patch_width = parts.patch_embedding.patch_size
     cut = (grid.rows * patch_height, grid.columns * patch_width)
-    place_note = places_note(model, parts.patch_embedding, shape[:2], cut)
+    notes = [
+        *_prefix_notes(parts),
+        places_note(model, parts.patch_embedding, shape[:2], cut),
+        *answer_notes,
+        *position_notes,
+        *_filter_notes(filters),
+    ]
     return Explanation(
         photo=photo,
         answer=answer,
@@ -118,13 +124,7 @@ def explanation_of(model, photo, scale, offset, labels=None):
         rollout=grid.of_answer(roll_out(mixed)),
         positions=positions,
         filters=filters if filters.shape[-1] in (1, 3) else filters.mean(-1, keepdims=True),
-        notes=(
-            *_prefix_notes(parts),
-            *filter(None, [place_note]),
-            *answer_notes,
-            *position_notes,
-            *_filter_notes(filters),
-        ),
+        notes=tuple(filter(None, notes)),
     )
 
 
@@ -217,16 +217,13 @@ def _answer(model, photo, scale, offset, labels):
 
 
 def _prefix_notes(parts):
-    notes = [parts.note or _reader_note(parts)]
-    if parts.num_prefix_tokens:
-        count = parts.num_prefix_tokens
-        what = (
-            in_a_sentence(token_in_words(parts.tokens, 0))
-            if count == 1
-            else f"the {count} tokens in front of the patches"
-        )
+    notes, count = [parts.note or _reader_note(parts)], parts.num_prefix_tokens
+    if count:
+        what = f"the {count} tokens in front of the patches"
+        if count == 1:
+            what = in_a_sentence(token_in_words(parts.tokens, 0))
         notes.append(f"Attention to {what} is left out of the maps.")
-    return [note for note in notes if note]
+    return notes
 
 
 def _reader_note(parts):

@@ -92,7 +92,9 @@ def headed(head, tokens=(True,), front=lambda images: images, shape=(16, 16, 3))
 
 AVERAGE, CONCATENATE = keras.layers.GlobalAveragePooling1D, keras.layers.Concatenate
 TOKEN, MEAN = kv.layers.TokenPooling, kv.layers.MeanPooling
-UNKNOWN = "What reads the tokens is not known, as it is no pooling layer of this package or of Keras: the maps are "
+UNKNOWN = (
+    "What reads the tokens is not known: no TokenPooling, MeanPooling or GlobalAveragePooling1D does. The maps are "
+)
 NO_CLASS = "The model has no class token: the maps are "
 ALL = "The answer is read from the mean over all tokens: the maps are the mean over what all of them attend to."
 LEFT_OUT = "Attention to {} is left out of the maps."
@@ -300,6 +302,27 @@ def test_answer_names_the_most_likely_classes(distilled):
         of(distilled, labels=["one"])
 
 
+def test_a_yes_has_the_probability_that_the_model_gives():
+    images = keras.Input((16, 16, 3))
+    x = TOKEN()(kv.layers.EncoderBlock(2, 16)(kv.layers.PatchEmbedding(4, 8)(images)))
+    logit = keras.layers.Dense(1, "sigmoid", bias_initializer=keras.initializers.Constant(2.0))
+    shown = of(keras.Model(images, logit(keras.layers.Rescaling(0.0)(x))))
+    assert [label for label, _ in shown.answer] == ["yes", "no"]
+    np.testing.assert_allclose([share for _, share in shown.answer], [1 / (1 + np.exp(-2)), 1 / (1 + np.exp(2))])
+
+
+def test_a_model_of_a_fixed_batch_is_given_as_many_photos():
+    parts = [kv.layers.PatchEmbedding(4, 8), kv.layers.EncoderBlock(2, 16), MEAN(), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input(batch_shape=(3, 16, 16, 3)), *parts])
+    free = keras.Sequential([keras.Input((16, 16, 3)), *parts])
+    seen = []
+    call = parts[1].call
+    parts[1].call = lambda x, **options: seen.append(x.shape[0]) or call(x, **options)
+    fixed = of(model)
+    assert set(seen) == {3}
+    np.testing.assert_allclose(fixed.heads, of(free).heads, rtol=1e-5)
+
+
 def test_position_similarity_is_the_cosine_of_the_patches_positions(distilled):
     similarity = explain.position_similarity(distilled)
     rows = np.asarray(distilled.backbone.tokens.position_embedding)[0, 2:].reshape(4, 4, -1)
@@ -325,7 +348,9 @@ def test_patch_filters_are_principal_components():
     direction = np.random.default_rng(0).normal(size=kernel.shape[:3])
     strength = np.random.default_rng(1).normal(size=kernel.shape[3])
     model.backbone.patch_embedding.projection.kernel.assign(direction[..., None] * strength + kernel / 1000)
-    first = explain.patch_filters(model, most=3)
+    kernel = model.backbone.patch_embedding.projection.kernel
+    kernel.assign(np.asarray(kernel) + 5 * np.random.default_rng(2).normal(size=kernel.shape[:3])[..., None])
+    first = explain.patch_filters(model, most=3)  # what all filters share is no component
     assert first.shape == (3, *kernel.shape[:3]) and np.abs(first).max() == 1
     assert abs(np.corrcoef(first[0].ravel(), direction.ravel())[0, 1]) > 0.999
 
