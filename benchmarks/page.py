@@ -1,5 +1,7 @@
 """The benchmark's page, from what was measured."""
 
+import textwrap
+
 OURS, SHOWN_ARM = "(e)", "cortex-a76"
 ABOUT = """\
 DeiT-tiny/16, 224x224, batch 1, on {cpu}; the code of `{commit}`, run by `make benchmark`.
@@ -47,20 +49,22 @@ def in_short(measured):
     rows = measured["rows"]
     ours = [row for row in rows if row["road"].startswith(OURS)]
     peers = [row for row in rows if row not in ours]
-    roads = list(dict.fromkeys(row["road"][4:] for row in peers))
+    roads = list(dict.fromkeys(map(_peer, peers)))
     base = _fastest([row for row in rows if row["road"].startswith("(a)") and row["mode"] == "float32"])
-    yield (
+    yield from textwrap.wrap(
         f"Side by side with {', '.join(roads[:-1])} and {roads[-1]} in one interleaved run, one thread of "
-        f"{measured['cpu']}, answers on both sets ([all figures](docs/benchmark.md), by `make benchmark`):"
+        f"{measured['cpu']}, answers on both sets ([all figures](docs/benchmark.md), by `make benchmark`):",
+        120,
     )
     yield ""
-    yield "| file | same answers | time / Keras's float32 file | fastest peer that keeps as many | time / its time |"
-    yield "|---|---|---|---|---|"
+    yield "| file | same answers | time / Keras's float32 | fastest peer that keeps as many | time / its | size / its |"
+    yield "|---|---|---|---|---|---|"
     for row in ours:
         rival = _fastest([peer for peer in peers if kept(peer) >= kept(row)])
-        beside = "none | "
+        beside = "none | | "
         if rival:
-            beside = f"{rival['road'][4:]}, {rival['mode']} ({kept(rival):.1%}) | {_time(row) / _time(rival):.2f}"
+            ratios = f"{_time(row) / _time(rival):.2f} | {row['size_bytes'] / rival['size_bytes']:.2f}"
+            beside = f"{_peer(rival)}, {rival['mode']} ({kept(rival):.1%}) | {ratios}"
         yield f"| `{row['mode']}` | {kept(row):.1%} | {_time(row) / _time(base):.2f} | {beside} |"
     counts = {(row["road"][:3], row["mode"]): row["instructions"] for row in measured["arm"] if row["cpu"] == SHOWN_ARM}
     if theirs := counts.get(("(a)", "dynamic")):
@@ -76,6 +80,10 @@ def kept(row):
 
 def _fastest(rows):
     return min(rows, key=_time, default=None)
+
+
+def _peer(row):
+    return row["road"][4:].replace(" + ", " with ")  # a line that begins with + is an item of a list
 
 
 def _time(row):
