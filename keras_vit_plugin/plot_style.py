@@ -126,14 +126,17 @@ def check_picture_suffix(path, name="path", more=()):
 def as_picture(figure, path=None, dpi=150):
     """A figure as bytes: a PNG, or what the suffix of `path` says.
 
-    Its texts are drawn as they are, as names of files and classes are in them: `$` begins no formula, and a character
-    that the font lacks is a box, without a warning.
+    Its texts are drawn as they are, as names of files and classes are in them: `$` begins no formula, a character that
+    the font lacks is a box, without a warning, and bytes of a name that are no text are written as `\\udce9`.
     """
     from matplotlib import rc_context
     from matplotlib.text import Text
 
     for text in figure.findobj(Text):
         text.set_parse_math(False)
+        drawn = text.get_text().encode(errors="backslashreplace").decode()
+        if drawn != text.get_text():
+            text.set_text(drawn)
     picture = io.BytesIO()
     with warnings.catch_warnings(), rc_context({"text.parse_math": False}):  # labels of ticks are made by drawing
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from")

@@ -137,6 +137,10 @@ def reference_attribute(h5, name):
     h5.attrs["x"] = h5[name].ref
 
 
+def list_attribute(h5, name):
+    h5.attrs.create("x", ["a", "b"], dtype=h5py.string_dtype())
+
+
 def bit_field(h5, name):
     del h5[name]
     space = h5py.h5s.create_simple((4,))
@@ -171,6 +175,7 @@ NOT_NUMBERS = {
     "second name": (second_name, "has a second name"),
     "circle": (circle, "has a second name"),
     "attribute": (reference_attribute, "attribute 'x' .* is neither numbers nor text"),
+    "list attribute": (list_attribute, "attribute 'x' .* is a list of texts"),
     "other filter": (replaced(np.ones((9, 9), "f4"), compression="lzf"), "compressed by other means than gzip"),
 }
 

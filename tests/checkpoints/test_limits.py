@@ -1,5 +1,7 @@
 """The sizes that `docs/reliability.md` promises, at their edges."""
 
+import zipfile
+
 import pytest
 
 from keras_vit_plugin.checkpoints import archives, hdf5, limits, whole_models
@@ -32,6 +34,16 @@ def test_a_config_has_up_to_16_mb(tmp_path):
     path.write_bytes(b"{}".ljust(16 * MB + 1))
     with pytest.raises(limits.RefusedFile, match="its config.json has 17 MB, at most 17 are read"):
         limits.read_json_file(path)
+
+
+def test_a_config_in_an_archive_is_not_inflated_where_it_is_too_large(tmp_path, monkeypatch):
+    path = tmp_path / "m.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", b"{}".ljust(16 * MB + 1))
+    with archives.open_archive(path) as archive:
+        monkeypatch.setattr(archive, "open", lambda *arguments: pytest.fail("it was opened"))
+        with pytest.raises(limits.RefusedFile, match="its config.json has 17 MB, at most 17 are read"):
+            archives.read_json_member(archive, "config.json")
 
 
 def test_counts_are_those_of_the_docs():

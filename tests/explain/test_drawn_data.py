@@ -175,6 +175,14 @@ def test_names_that_the_font_lacks_are_drawn_without_a_warning(figures, tmp_path
     assert any("\u6570\u5b57" in text.get_text() for text in texts_of(figures[0]))
 
 
+def test_bytes_of_a_name_that_are_no_text_are_written_out(figures, tmp_path):
+    """Linux gives a file's name `caf\\xe9` as `caf\\udce9`, which no font can draw and no page can hold."""
+    for name in ("e.png", "e.html"):
+        explain.write_explanation(made_up(2, 4), "caf\udce9", tmp_path / name)
+    assert any(r"caf\udce9" in text.get_text() for text in texts_of(figures[0]))
+    assert r"caf\udce9" in (tmp_path / "e.html").read_text(encoding="utf-8")
+
+
 # ---- What the page and the picture of an explanation show, and what they call it ----
 
 TILE = re.compile(r'title="([^"]*)" src="data:image/png;base64,([^"]+)"')

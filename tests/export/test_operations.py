@@ -71,6 +71,7 @@ ZOO = {
         conv(),
         Function(lambda x: ops.max(x, axis=1) + ops.min(x, axis=1) + ops.sum(x, 1) + ops.mean(x, 1)),
     ],
+    "clipped": lambda: [conv(), Function(lambda x: ops.clip(x, -1.0, 1.0) + ops.clip(x, 0.0, 1.0))],
     "tiled": lambda: [conv(), Function(lambda x: ops.tile(ops.expand_dims(x, 1), (1, 2, 1, 1, 1)))],
 }
 
