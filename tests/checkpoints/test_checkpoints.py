@@ -336,7 +336,9 @@ def of_transformers(tensors, family):
                 renamed[f"{layer}attention.attention.{which}.{kind}"] = third
         else:
             renamed[f"{layer}{parts[part]}.{kind}"] = value
-    return renamed | {f"{family}.pooler.dense.bias": np.zeros(3, np.float32)}
+    # of other tasks, alone and below the trunk
+    unused = ("mask_token", "decoder.0.bias", f"{family}.pooler.dense.bias", f"{family}.embeddings.mask_token")
+    return renamed | dict.fromkeys(unused, np.zeros(3, np.float32))
 
 
 @pytest.mark.parametrize("preset, family", [("vit_test", "vit"), ("deit_distilled_test", "deit")])

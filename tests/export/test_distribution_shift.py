@@ -116,6 +116,12 @@ def test_nothing_is_asked_of_files_that_were_not_calibrated(network, tmp_path):
     assert "on 24 synthetic images alone (photos: `verification`" in report.in_words()["verified"]
 
 
+@pytest.mark.parametrize("mode", ["float32", "float16"])
+def test_a_float_file_has_no_ranges_to_leave(mode, network, tmp_path):
+    report = export_tflite(network, tmp_path / "m.tflite", mode, calibration=grey_noise(64, 12), task="classes")
+    assert report.shifts == () and report.ranges is None
+
+
 def test_images_are_stretched_each_by_its_own_contrast():
     images = np.stack([np.full(SIZE, 7), np.arange(64).reshape(SIZE) + 100]).astype(np.uint8)
     stretched = contrast_stretched(images)
