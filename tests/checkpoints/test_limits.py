@@ -1,7 +1,9 @@
 """The sizes that `docs/reliability.md` promises, at their edges."""
 
 import zipfile
+import zlib
 
+import h5py
 import pytest
 
 from keras_vit_plugin.checkpoints import archives, hdf5, limits, whole_models
@@ -44,6 +46,15 @@ def test_a_config_in_an_archive_is_not_inflated_where_it_is_too_large(tmp_path, 
         monkeypatch.setattr(archive, "open", lambda *arguments: pytest.fail("it was opened"))
         with pytest.raises(limits.RefusedFile, match="its config.json has 17 MB, at most 17 are read"):
             archives.read_json_member(archive, "config.json")
+
+
+def test_a_compressed_chunk_has_at_most_its_values_and_a_checksum(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as h5:
+        for name, size in (("as long", 4 * 4 + hdf5.CHECKSUM), ("longer", 4 * 4 + hdf5.CHECKSUM + 1)):
+            dataset = h5.create_dataset(name, (4,), "f4", chunks=(4,), compression=1)
+            dataset.id.write_direct_chunk((0,), zlib.compress(bytes(size)))
+        assert not refused(hdf5.check_chunks, h5["as long"])
+        assert refused(hdf5.check_chunks, h5["longer"])
 
 
 def test_counts_are_those_of_the_docs():
