@@ -3,6 +3,7 @@
 What tests of the imports themselves, or of standard error from the first byte on, start is the installed program.
 """
 
+import contextlib
 import multiprocessing
 import os
 import subprocess
@@ -39,6 +40,25 @@ def _run(arguments, folder, environment, descriptors):
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["keras-vit", *arguments]
-    from keras_vit_plugin.cli import main
+    with _recorded():
+        from keras_vit_plugin.cli import main
 
-    main()
+        main()
+
+
+@contextlib.contextmanager
+def _recorded():
+    """Records lines for `make mutate-record`: in a program that is started anew coverage does so by itself."""
+    config = os.environ.get("COVERAGE_PROCESS_START")
+    if not config:
+        yield
+        return
+    import coverage
+
+    lines = coverage.Coverage(config_file=config)
+    lines.start()
+    try:
+        yield
+    finally:
+        lines.stop()
+        lines.save()
