@@ -270,7 +270,7 @@ def test_int4_takes_a_product_of_activations_beside_a_dense_layer_and_not_alone(
         products = tf.reshape(tf.matmul(x, x, transpose_b=True), (1, 256))
         return {"logits": tf.matmul(products, kernel) if stored else products}
 
-    content = add_missing_biases(_convert(outputs, tf.TensorSpec((1, *SHAPE), "uint8", name="images"), [kernel]))
+    content = add_missing_biases(_convert(outputs, tf.TensorSpec((1, *SHAPE), "uint8", name="images")))
     kernels = [Graph(content).constant(int(op.inputs[1])) for op in Graph(content).of_kind("FULLY_CONNECTED")]
     assert [held is not None for held in kernels] == [False] + [True] * stored
     if stored:
