@@ -8,7 +8,6 @@ from keras_vit_plugin.checkpoints.limits import RefusedFile
 from keras_vit_plugin.checkpoints.plain_keras import UNSAID, is_of_plain_keras, same_answers
 from keras_vit_plugin.checkpoints.tensor_files import open_tensor_file
 from keras_vit_plugin.checkpoints.timm import assign_timm_tensors
-from keras_vit_plugin.checkpoints.whole_models import load_archive
 
 
 def load_weights(model, path, new_head=False):
@@ -58,6 +57,8 @@ def _compare_with_own_code(model, path, new_head):
     Raises:
         ValueError: it gives other answers.
     """
+    from keras_vit_plugin.checkpoints.whole_models import load_archive  # and Keras with it
+
     same = None
     if path.suffix == ".keras" and not new_head:
         try:

@@ -8,7 +8,6 @@ itself names after its class is only taken for what that class can be.
 import math
 import re
 
-import keras
 import numpy as np
 
 from keras_vit_plugin.checkpoints.stored_tensor import StoredTensor, is_float
@@ -91,6 +90,8 @@ def same_answers(model, own):
         model: a `SimpleViT` with the weights of the other.
         own: the model whose weights these are, as Keras loads it. Its answers may be probabilities.
     """
+    from keras import ops
+
     images = np.random.default_rng(0).random((2, *model.image_shape), np.float32)
     try:
         theirs = np.asarray(own(images, training=False), np.float32)
@@ -100,7 +101,7 @@ def same_answers(model, own):
     if theirs.shape != ours.shape:
         return None
     return any(
-        np.abs(theirs - each).max() <= TOLERANCE * np.ptp(each) for each in (ours, np.asarray(keras.ops.softmax(ours)))
+        np.abs(theirs - each).max() <= TOLERANCE * np.ptp(each) for each in (ours, np.asarray(ops.softmax(ours)))
     )
 
 
@@ -112,6 +113,8 @@ def _class_fits(layer, place):
 
 def _keras_classes():
     """Keras's layers as it names them in a file: `LayerNormalization` is `layer_normalization`."""
+    import keras
+
     return {re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower() for name in dir(keras.layers)}
 
 
