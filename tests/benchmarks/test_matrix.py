@@ -174,8 +174,6 @@ def what_the_page_says(page):
 
 def test_the_page_of_the_matrix_is_what_was_measured(matrix):
     rows = json.loads((REPOSITORY / "docs" / "matrix.json").read_text(encoding="utf-8"))
-    if not isinstance(rows[0]["agreement"], list):
-        pytest.skip("docs/matrix.json was written by an older matrix.py: make matrix")
     page = (REPOSITORY / "docs" / "matrix.md").read_text(encoding="utf-8")
     assert matrix.as_markdown([matrix.Cell(**row) for row in rows], *what_the_page_says(page)) == page
 
