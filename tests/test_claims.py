@@ -1,16 +1,13 @@
 """The helper that holds tests to what the docs claim, and the docs to what was measured."""
 
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from accuracy import MODES, WRITER, as_markdown, quoted
 from claims import ROWS, check_claim, claim, least_share, least_snr_db
 from conftest import REPOSITORY
-
-sys.path.append(str(REPOSITORY / "benchmarks"))
-from accuracy import MODES, WRITER, as_markdown, quoted  # noqa: E402
-from readme import END, begin  # noqa: E402
+from readme import END, begin
 
 BEGIN = begin(WRITER)
 ROW = {

@@ -34,10 +34,10 @@ def load_weights(model, path, new_head=False):
         with open_tensor_file(path) as tensors:
             assign_timm_tensors(model, tensors, str(path), new_head)
     elif path.is_dir() or path.suffix in (".h5", ".keras"):
-        before = model.get_weights()
         with open_keras_tensors(path) as (tensors, source_grid):
-            assign_keras_tensors(model, tensors, str(path), source_grid, new_head)
             plain = is_of_plain_keras(tensors)
+            before = model.get_weights() if plain else None
+            assign_keras_tensors(model, tensors, str(path), source_grid, new_head)
         if plain:
             try:
                 _compare_with_own_code(model, path, new_head)

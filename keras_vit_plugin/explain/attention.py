@@ -189,9 +189,7 @@ def _read(tokens, prefix, of_type):
         return picked, reader, also if mean else ""
     if mean:
         return slice(firsts[0], None), mean, ""
-    unknown = (
-        "What reads the tokens is not known: no TokenPooling, MeanPooling or GlobalAveragePooling1D does. The maps are"
-    )
+    unknown = f"What reads the tokens is not known: no {POOLING} does. The maps are"
     if tokens is not None and tokens.num_positioned_prefix_tokens:  # a backbone, or a head of somebody's own
         reader = token_in_words(tokens, 0)
         return [0], reader, f"{unknown} those of the {reader}, which most models read."

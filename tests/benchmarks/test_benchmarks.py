@@ -14,12 +14,10 @@ import keras_vit_plugin as kv
 
 @pytest.fixture(scope="module")
 def roads_and_compare():
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import compare
     import roads
 
-    yield roads, compare
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
+    return roads, compare
 
 
 def test_the_kerashub_model_has_the_same_function(roads_and_compare):

@@ -16,13 +16,11 @@ from keras_vit_plugin.presets.digits import load_digits_split
 
 @pytest.fixture(scope="module")
 def matrix():
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import matrix
     import runtimes
 
     matrix.runtimes, matrix.Python = runtimes, runtimes.Python
-    yield matrix
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
+    return matrix
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from keras_vit_plugin.cli import main
 from keras_vit_plugin.export import ParityError, Tolerance, export_tflite
 from keras_vit_plugin.export.answers import LOGITS
 from keras_vit_plugin.export.distribution_shift import contrast_stretched, shift_reports, shifted_too_far
+from keras_vit_plugin.export.images import check_calibration
 from keras_vit_plugin.export.range_use import activation_ranges, range_use
 from keras_vit_plugin.export.synthetic import synthetic_images
 
@@ -61,6 +62,13 @@ def test_images_of_little_contrast_are_no_calibration(network, mode, tmp_path):
     with pytest.raises(ValueError, match=r"`calibration` holds pixels from 11\d to 13\d alone.*narrow_range=True"):
         export_tflite(network, path, mode, calibration=grey_noise(64, 3))
     assert not path.exists()
+
+
+def test_little_contrast_is_less_than_a_quarter_of_the_range():
+    pixels = np.tile(np.repeat(np.array([90, 154], np.uint8), SIZE[1] // 2)[:, None], (16, SIZE[0], 1, SIZE[2]))
+    check_calibration(pixels)
+    with pytest.raises(ValueError, match="pixels from 91 to 154 alone"):
+        check_calibration(np.maximum(pixels, 91))
 
 
 def test_the_command_has_the_way_out(network, tmp_path):

@@ -1,10 +1,8 @@
 """The aarch64 wheels of both runtimes under qemu: files run there, and answer what they answer here."""
 
-import sys
-
 import numpy as np
 import pytest
-from conftest import DEIT, REPOSITORY, pixels, real_data
+from conftest import DEIT, pixels, real_data
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
@@ -19,11 +17,9 @@ RUNTIMES = {"litert": "ai-edge-litert", "tflite-runtime": "tflite-runtime"}  # o
 
 @pytest.fixture(scope="module")
 def arm():
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import arm
 
-    yield arm
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
+    return arm
 
 
 @pytest.fixture(scope="module")

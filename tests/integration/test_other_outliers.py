@@ -3,23 +3,19 @@
 What is claimed of them, the worst as the best, is in `docs/accuracy.json`.
 """
 
-import sys
-
 import numpy as np
 import pytest
+from accuracy import exported
 from claims import check_claim, claim
-from conftest import REPOSITORY, real_data
+from conftest import real_data
 from judged import Judge
+from judged_models import MODELS, OUTLIERS, add_outliers, digits_with_outliers, small_on_digits
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec import from_keras
 from keras_vit_plugin.presets.digits import load_digits_split
-
-sys.path.append(str(REPOSITORY / "benchmarks"))
-from accuracy import exported  # noqa: E402
-from judged_models import MODELS, OUTLIERS, add_outliers, digits_with_outliers, small_on_digits  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("all_tuning_steps")
 # Of some hundred claims those that are quick to make anew; all are measured by `make accuracy`.

@@ -37,10 +37,8 @@ PHOTOS = 20
 
 @pytest.fixture(scope="module")
 def browser(every_core):
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import browser
 
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
     if missing := browser.missing_tools():
         pytest.skip(f"the web page needs what is missing: {missing}")
     with browser.Browser(webgpu=True) as opened:

@@ -3,12 +3,10 @@
 import base64
 import json
 import re
-import sys
 
 import kinds
 import numpy as np
 import pytest
-from conftest import REPOSITORY
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.flatbuffer import InvalidModelFile, get_metadata, read, seal, set_metadata, write
@@ -38,10 +36,8 @@ READ_BY_THE_PAGE = """async (base64) => {
 @pytest.fixture(scope="module")
 def page():
     """The page in Chromium, served as it is."""
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import browser
 
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
     if missing := browser.missing_tools():
         pytest.skip(f"the web page needs what is missing: {missing}")
     with browser.Browser() as opened:

@@ -1,13 +1,12 @@
 """Files for GPUs in LiteRT's WebGPU accelerator, on Chromium's Vulkan driver: it computes on the CPU, in float32."""
 
 import os
-import sys
 from ctypes.util import find_library
 from pathlib import Path
 from unittest import mock
 
 import pytest
-from conftest import REPOSITORY, pixels, randomize
+from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite
@@ -23,10 +22,8 @@ HALF_PRECISION_DB = 40
 @pytest.fixture(scope="module")
 def gpu(every_core):
     """A GPU's name, Chromium's software one where the machine has no other; skipped without either."""
-    sys.path.insert(0, str(REPOSITORY / "benchmarks"))
     import browser
 
-    sys.path.remove(str(REPOSITORY / "benchmarks"))
     with mock.patch.dict(os.environ):  # which find_any_gpu may change
         adapter, reason = browser.find_any_gpu()
         if not adapter:
