@@ -33,7 +33,7 @@ test: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests
 
-# What takes longer, and what `make test` ran a sample of; `PART=1/3` is a third of the rest of each sample.
+# What takes longer, and what `make test` ran a sample of; `PART=1/5` is a fifth of the rest of each sample.
 test-long: .venv/installed .venv-device/installed
 	-$(MAKE) $(LITERT_JS)
 	.venv/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m long $(if $(PART),--part $(PART)) tests
