@@ -60,13 +60,14 @@ class Browser:
 
     Args:
         webgpu: gives the page WebGPU, computed on the CPU: right, and slow.
+        flags: more arguments for Chromium.
 
     Attributes:
         page: Playwright's page.
     """
 
-    def __init__(self, webgpu=False):
-        self._flags = [*FLAGS, *(SOFTWARE_GPU if webgpu else NO_GPU)]
+    def __init__(self, webgpu=False, flags=()):
+        self._flags = [*FLAGS, *(SOFTWARE_GPU if webgpu else NO_GPU), *flags]
         self._servers = []
 
     def __enter__(self):
