@@ -30,6 +30,7 @@ from readme import README, with_part
 
 from keras_vit_plugin.export import ParityError, export_tflite
 from keras_vit_plugin.export.answers import LOGITS
+from keras_vit_plugin.export.files import write_atomically
 from keras_vit_plugin.export.images import gather_labelled, spread
 from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.verify import compare, keras_logits, tflite_logits
@@ -94,7 +95,7 @@ def main():
             others = [row for row in read(path) if (row["model"], row["mode"]) != (name, mode)]
             write(path, [*others, *rows])
             print(f"{name}, {mode}: " + "; ".join(in_words(row) for row in rows), flush=True)
-    README.write_text(quoted(README.read_text(), read(path)))
+    write_atomically(README, quoted(README.read_text(), read(path)).encode())
 
 
 def judged_modes(name, modes, data):
@@ -176,13 +177,11 @@ def read(path):
 
 
 def write(path, rows):
-    """Both files, the rows in the order of the models, modes and sets; whole or not at all."""
+    """Both files, the rows in the order of the models, modes and sets."""
     models, modes = list(MODELS), list(MODES)
     rows = sorted(rows, key=lambda row: (models.index(row["model"]), modes.index(row["mode"])))
     for file, text in ((path, json.dumps(rows, indent=1) + "\n"), (path.with_suffix(".md"), as_markdown(rows))):
-        part = file.with_suffix(".part")
-        part.write_text(text)
-        part.replace(file)
+        write_atomically(file, text.encode())
 
 
 def quoted(text, rows, model="DeiT-tiny"):

@@ -27,6 +27,8 @@ import picture
 import real_data
 from readme import README, with_part
 
+from keras_vit_plugin.export.files import write_atomically
+
 CALIBRATION_IMAGES = 64
 PRESET = "deit_tiny_patch16_224"
 ROADS = (
@@ -84,7 +86,7 @@ def main():
         "failures": [vars(failure) for failure in failures],
         "arm": instructions,
     }
-    (arguments.output / "benchmark.json").write_text(json.dumps(measured, indent=1) + "\n")
+    write_atomically(arguments.output / "benchmark.json", (json.dumps(measured, indent=1) + "\n").encode())
     write(measured, arguments.output)
 
 
@@ -255,11 +257,11 @@ def commit():
 
 def write(measured, folder):
     """The page and its pictures, from what was measured, and the README's part where the folder is that of the docs."""
-    (folder / "benchmark.md").write_text(page.as_markdown(measured))
+    write_atomically(folder / "benchmark.md", page.as_markdown(measured).encode())
     for theme, path in (("light", "benchmark.png"), ("dark", "benchmark-dark.png")):
         picture.draw(measured["rows"], folder / path, theme)
     if folder.resolve() == (README.parent / "docs").resolve():
-        README.write_text(with_part(README.read_text(), WRITER, page.in_short(measured)))
+        write_atomically(README, with_part(README.read_text(), WRITER, page.in_short(measured)).encode())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from runtimes import PROBABILITIES, Arm, all_runtimes
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.answers import LOGITS
+from keras_vit_plugin.export.files import write_atomically
 from keras_vit_plugin.export.images import gather_images, gather_labelled, spread
 from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.export.progress import track
@@ -95,8 +96,9 @@ def main():
         for runtime, row in sorted(rows, key=lambda each: not isinstance(each[0], Arm)):
             row[:] = with_costs(runtime, row, files, images[0][:1])
         cells = [cell for _, row in rows for cell in row]
-    (arguments.output / "matrix.json").write_text(json.dumps([asdict(cell) for cell in cells], indent=1) + "\n")
-    (arguments.output / "matrix.md").write_text(as_markdown(cells, preset, list(sets), code))
+    figures = json.dumps([asdict(cell) for cell in cells], indent=1) + "\n"
+    write_atomically(arguments.output / "matrix.json", figures.encode())
+    write_atomically(arguments.output / "matrix.md", as_markdown(cells, preset, list(sets), code).encode())
     wrong = [f"{cell.mode}: {cell.runtime}" for cell in cells if cell.status == "wrong" and not cell.foreign]
     if wrong:
         sys.exit(f"Wrong on the runtime they were made for: {', '.join(wrong)}.")
