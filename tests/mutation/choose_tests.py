@@ -58,15 +58,24 @@ class Choice:
         return found | self._running(path, self.uses[path][2].get(name, set()))
 
     def ordered(self, path, tests):
-        """One case of each test function first, the part's own tests before others, the quick before the slow."""
+        """The module's own tests, then a case of each test function, the part's own before others; quick ones first.
+
+        Of `layers/mlp.py` the own are those of `tests/layers`, of `export/page.py` those of `test_page.py`.
+        """
         by_function = {}
         for test in sorted(tests, key=lambda each: (self.seconds[each], each)):
             by_function.setdefault(test.partition("[")[0], []).append(test)
         rank = {test: i for cases in by_function.values() for i, test in enumerate(cases)}
+        part, _, module = path.removeprefix("keras_vit_plugin/").removesuffix(".py").partition("/")
+        of_module = f"tests/export/test_{module.rpartition('/')[2]}.py::" if part == "export" else f"tests/{part}/"
         own = re.compile(
             "tests/export/" if path.startswith("export/") else "tests/(layers|models|presets|checkpoints|explain)/"
         )
-        return sorted(tests, key=lambda each: (rank[each], not own.match(each), self.seconds[each], each))
+
+        def place(test):
+            return not test.startswith(of_module), rank[test], not own.match(test), self.seconds[test], test
+
+        return sorted(tests, key=place)
 
     def within(self, tests, seconds):
         """As many of the tests as take so many seconds; always one."""

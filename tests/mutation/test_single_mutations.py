@@ -225,6 +225,24 @@ def test_a_copy_of_the_tree_reads_the_same_real_data(value, data, tmp_path, monk
     assert os.environ["KERAS_VIT_DATA"] == str(REPOSITORY / data) and os.getcwd() == str(tmp_path)
 
 
+def test_a_modules_own_tests_are_tried_first():
+    page, mlp, explain = "tests/export/test_page.py", "tests/layers/test_mlp.py", "tests/explain/test_explain.py"
+    choice = Choice({})
+    choice.seconds = {
+        f"{explain}::test_a": 1.0,
+        f"{page}::test_a": 2.0,
+        f"{mlp}::test_b[1]": 4.0,
+        f"{mlp}::test_b[2]": 3.0,
+    }
+    ordered = {
+        path: choice.ordered(path, choice.seconds) for path in ("keras_vit_plugin/layers/mlp.py", "export/page.py")
+    }
+    # Both cases before another module's tests.
+    of_mlp, of_page = ordered.values()
+    assert of_mlp == [f"{mlp}::test_b[2]", f"{mlp}::test_b[1]", f"{explain}::test_a", f"{page}::test_a"]
+    assert of_page == [f"{page}::test_a", f"{explain}::test_a", f"{mlp}::test_b[2]", f"{mlp}::test_b[1]"]
+
+
 def test_a_test_file_is_recorded_once():
     files = record_tests.test_files(["tests/mutation/../layers", "tests/layers", "tests/test_cli.py"])
     assert len(files) == len(set(files)) > 2 and files[-1] == "tests/test_cli.py"
