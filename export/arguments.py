@@ -120,7 +120,8 @@ def wish_of(mode, min_agreement, max_top1_drop, max_size, max_relative_error=Non
         return made if answers is None else checked_wish(made, answers)
     for name, value in vars(made).items():
         if value is not None:
-            raise ValueError(f"`{name}` goes with quantize='auto', got quantize={mode!r}.")
+            instead = ": pass tolerance=Tolerance(min_agreement=...)" if name == "min_agreement" else ""
+            raise ValueError(f"`{name}` goes with quantize='auto', got quantize={mode!r}{instead}.")
     return None
 
 

@@ -1,5 +1,7 @@
 """What an output of a file differs by from the Keras model's, summed up batch by batch."""
 
+from collections import Counter
+
 import numpy as np
 
 from .answers import CLASSES, EMBEDDING, FEATURES, LOGITS, MULTI_LABEL, REGRESSION, power_of
@@ -23,6 +25,7 @@ class Comparison:
         self._error_squares = self._squares = self._signal_squares = self._errors = 0.0
         self._mean = 0.0  # of the reference over the images so far, where the signal is what differs from it
         self._same, self._all_same, self._right = 0, 0, None  # images; `_right` of the model and of the file
+        self._decided, self._labelled = Counter(), Counter()  # images by the model's decision, and by the label
         self._cosines, self._nearest = 0.0, []
 
     def add(self, reference, outputs, labels=None):
@@ -78,6 +81,8 @@ class Comparison:
             ours, theirs = (decided.reshape(len(reference)).astype(int) for decided in (ours, theirs))
             right = np.array([(theirs == labels).sum(), ((ours == labels) & finite).sum()])
             self._right = right if self._right is None else self._right + right
+            self._decided.update(theirs.tolist())
+            self._labelled.update(np.asarray(labels).astype(int).tolist())
 
     def _add_vectors(self, reference, outputs):
         ours, theirs = outputs.reshape(len(outputs), -1), reference.reshape(len(reference), -1)
@@ -114,6 +119,8 @@ class Comparison:
             if self._right is not None:
                 shares = (self._right / self.images).tolist()
                 found["top1_accuracy_model"], found["top1_accuracy_tflite"] = shares
+                both = sum(count * self._labelled[label] for label, count in self._decided.items())
+                found["top1_by_chance"] = both / self.images**2
         elif self.answer.task == REGRESSION:
             found["mean_abs_error"] = float(self._errors / (self.images * self._numbers))
         else:

@@ -43,7 +43,7 @@ class OpError:
         noise: noise in the model's answer (`Answer.noise`) that its own error causes, to first order: that of rounding
             its weights and its output, given the inputs that it has in the file.
         low, high: the range that its output can hold, or held where it is float.
-        saturated: share of its output's values at an end of an integer range.
+        clipped: share of its output's values that lie outside its integer range, by more than half a step.
         cause: what most of `noise` comes from: `"clipping"` or `"rounding"` of its output, or `"inside"`: its weights,
             inputs rounded on the fly, or its kernel's arithmetic.
     """
@@ -56,7 +56,7 @@ class OpError:
     noise: float
     low: float
     high: float
-    saturated: float
+    clipped: float
     cause: str
 
 
@@ -124,7 +124,9 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     try:
         from_keras(model, keras_model.scale, keras_model.offset)
     except UnsupportedTopology as reason:
-        raise ValueError(f"`model` is exported as Keras emits it ({reason}): no operator has a block.") from reason
+        raise ValueError(
+            f"`model` has no blocks that are known: {reason}. `verify` (keras-vit verify) compares its file as a whole."
+        ) from reason
     calibration = _calibration(calibration, preprocessing, made, tflite)
     if images is not None:
         images = gather_images(images, preprocessing, "images", DEBUGGED_IMAGES)
@@ -224,7 +226,7 @@ class _Sums:
     """What is added up over images for one operator."""
 
     def __init__(self):
-        self.signal = self.error = self.saturated = self.count = 0.0
+        self.signal = self.error = self.clipped = self.count = 0.0
         self.low, self.high = np.inf, -np.inf
         self.noise = 0.0
         self.causes = dict.fromkeys((CLIPPING, ROUNDING, INSIDE), 0.0)
@@ -236,7 +238,7 @@ class _Sums:
             self.low, self.high = ((limits - zero_point) * scale).tolist()
             clipped = np.clip(exact, self.low, self.high)
             rounded = (np.clip(np.round(exact / scale) + zero_point, *limits) - zero_point) * scale
-            self.saturated += np.count_nonzero((got <= self.low + scale / 4) | (got >= self.high - scale / 4))
+            self.clipped += np.count_nonzero(np.abs(clipped - exact) > scale / 2)
         else:
             self.low, self.high = min(self.low, float(got.min())), max(self.high, float(got.max()))
         self.count += got.size
@@ -256,7 +258,7 @@ class _Sums:
             noise=float(self.noise / images),
             low=self.low,
             high=self.high,
-            saturated=self.saturated / self.count,
+            clipped=self.clipped / self.count,
             cause=max(self.causes, key=self.causes.get),
         )
 
@@ -315,7 +317,7 @@ def advice(op, mode):
     }.get(mode, "another mode")
     if op.cause == CLIPPING:
         return (
-            f"{op.saturated:.2%} of its values are at an end of {op.low:.3g}..{op.high:.3g}: calibrate on more images, "
+            f"{op.clipped:.2%} of its values are outside {op.low:.3g}..{op.high:.3g}: calibrate on more images, "
             f"and more like these; else {milder}."
         )
     if op.cause == ROUNDING:

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 
+from .files import read_file
 from .flatbuffer import InvalidModelFile, check_file
 
 # The package of each runtime, the module to import, and where its class is in it.
@@ -139,7 +140,7 @@ class Runner:
     """A `.tflite` as a function from pixels to its outputs.
 
     Args:
-        content: bytes of the file.
+        content: bytes of the file, or its path.
         num_threads: threads of the interpreter; None is one per core that this process may use.
         interpreter: an open interpreter of the file, or what behaves like one; None opens one here.
 
@@ -149,10 +150,13 @@ class Runner:
     Raises:
         InvalidModelFile: the file is damaged, the interpreter cannot load or run it, or it does not have one input of
             images.
+        FileNotFoundError: there is no file at the path.
         ImportError: no interpreter is installed.
     """
 
     def __init__(self, content, num_threads=None, interpreter=None):
+        if isinstance(content, (str, os.PathLike)):
+            content = read_file(content)
         self.interpreter = interpreter or open_interpreter(content, num_threads)
         inputs, outputs = self.interpreter.get_input_details(), self.interpreter.get_output_details()
         if len(inputs) != 1 or not outputs:

@@ -6,18 +6,20 @@ from pathlib import Path
 
 from .answers import BINARY
 from .files import not_a_file
+from .image_folders import image_files
 
 
 def checked_labels(labels, model):
     """The class names as text, or None.
 
     Args:
-        labels: what the caller passed: names in index order, `{index: name}`, `{name: index}`, or a path.
+        labels: what the caller passed: names in index order, `{index: name}`, `{name: index}`, or a path as for
+            `read_labels`.
         model: an `ImageModel`; the names are those of its first output.
 
     Raises:
         ValueError: there is not one name for each class.
-        FileNotFoundError: `labels` is the path of no file.
+        FileNotFoundError: `labels` is a path of nothing.
     """
     if labels is None:
         return None
@@ -64,12 +66,18 @@ def check_label_per_output(labels, model, target):
 
 
 def read_labels(path):
-    """The class names in a text file in UTF-8, one a line.
+    """The class names in a text file in UTF-8, one a line; or those of a folder with a sub-folder per class.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no text, is empty, or has an empty line before its end.
+        FileNotFoundError: there is no such file or folder.
+        ValueError: it is no text, is empty, or has an empty line before its end; or the folder has no sub-folders of
+            images.
     """
+    if os.path.isdir(path):
+        *_, names = image_files(path)
+        if names is None:
+            raise ValueError(f"The folder {str(path)!r} must have a sub-folder per class, whose names are taken.")
+        return names
     if not os.path.isfile(path):  # reading a pipe would wait
         what = "." if not os.path.exists(path) else f": {not_a_file(path)}."
         raise FileNotFoundError(f"No label file: {str(path)!r}{what}")

@@ -122,7 +122,7 @@ def export_tflite(
             `(N, H, W, C)`, an iterable of images or batches, or a `tf.data.Dataset`. 64 are used, 256 for `"int4"`;
             equal ones count once.
         labels: class names of the first output, stored in the file: a sequence in index order, `{index: name}`,
-            `{name: index}`, or the path of a text file with one a line.
+            `{name: index}`, the path of a text file with one a line, or of a folder with a sub-folder per class.
         prefer: for `"int8"`: `"speed"`, or `"accuracy"`, which is slower and closer to the model; for `"auto"`:
             `"speed"` or `"size"`, what is cheap.
         mean, std: for pixels scaled to 0..1, per channel or one number; only for a model that does not say them.
@@ -202,10 +202,8 @@ def export_tflite(
         require_mediapipe()
         check_label_per_output(labels, keras_model, target)
         if labels is None or preprocessing.channels != 3:
-            raise ValueError(
-                f"target={target!r} needs `labels` and RGB images, got labels={labels!r} and {preprocessing.channels} "
-                "channel(s)."
-            )
+            lacking = "`labels`, got none" if labels is None else f"RGB images, got {preprocessing.channels} channel(s)"
+            raise ValueError(f"target={target!r} needs {lacking}.")
     wish = None if wish is None else checked_wish(wish, keras_model.answers)
     judged = 0 if wish is None else wish.images_wanted
     images = gather_all(

@@ -19,6 +19,7 @@ from .targets import TARGETS
 from .webgpu import GPU_IMAGES, GpuReport, find_gpu, gpu_runner
 
 SNR_CEILING_DB = 300.0  # what two equal outputs are given, since JSON has no infinity
+LEAST_IMAGES_TO_DOUBT = 20  # of which a model that is right as often as by chance is doubted
 AT_ONCE = 64  # images, or a batch of the file where that is more
 HALF_SUMS_DB = 10.0  # that a GPU may lose more than the check in half precision, by sums that are in half precision too
 SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
@@ -38,6 +39,8 @@ class ParityReport:
             ignores. Of several numbers it is that of the worst.
         max_abs_error: the largest error, in the output's own units.
         top1_accuracy_model, top1_accuracy_tflite: share of images whose decision is the label; None without labels.
+        top1_by_chance: what the model would have of it if its decisions, as often each, had nothing to do with the
+            labels (Cohen 1960); None without labels.
         name, task: of the output, as in `Answer`.
         relative_error: root mean square error as a share of the spread of the answers, which `snr_db` says in decibels.
         mean_abs_error: of a regression, in its own units.
@@ -54,6 +57,7 @@ class ParityReport:
     max_abs_error: float
     top1_accuracy_model: float | None = None
     top1_accuracy_tflite: float | None = None
+    top1_by_chance: float | None = None
     name: str = LOGITS.name
     task: str = CLASSES
     relative_error: float | None = None
@@ -68,6 +72,14 @@ class ParityReport:
     def top1_agreement(self):
         """`agreement`, as it is called of classes."""
         return self.agreement
+
+    @property
+    def model_guesses(self):
+        """Whether the Keras model is right no more often than by chance, as far as so many images can tell."""
+        chance = self.top1_by_chance
+        if chance is None or self.images < LEAST_IMAGES_TO_DOUBT:
+            return False
+        return self.top1_accuracy_model <= chance + 2 * (chance * (1 - chance) / self.images) ** 0.5 and chance < 1
 
     def to_dict(self):
         return asdict(self)
@@ -93,6 +105,9 @@ class ParityReport:
             words["same nearest image"] = f"{self.same_nearest:.1%}"
         if self.top1_accuracy_model is not None:
             words["top-1, Keras model"] = f"{self.top1_accuracy_model:.1%}"
+            if self.model_guesses:
+                chance = f"no more than by chance ({self.top1_by_chance:.1%})"
+                words["top-1, Keras model"] += f", {chance}: check `pixels` (--pixels) and the order of the classes"
             words["top-1, file"] = f"{self.top1_accuracy_tflite:.1%}"
         if self.others:
             words = {f"{self.name}: {what}": figure for what, figure in words.items()}

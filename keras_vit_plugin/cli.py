@@ -39,6 +39,7 @@ from keras_vit_plugin.terminal import (
 )
 
 TOP = 5
+CLASS_NAMES = "Class names: a file with one a line, or a folder with a sub-folder per class"
 TRACEBACK = "keras_vit.traceback"
 MOST_LINES, LONGEST_LINE = 12, 1500  # of an error
 
@@ -171,6 +172,9 @@ def list_command(pattern, as_json):
     if as_json:
         print_json([{"name": name, **asdict(preset)} for name, preset in rows])
         return
+    if not rows:
+        say(f"No preset matches {pattern!r}: keras-vit list prints all.")
+        return
     print_table(
         ("preset", "image", "patch", "width", "layers", "weights"),
         (
@@ -218,7 +222,7 @@ def demo(output, as_json):
         title="vit_digits",
     )
     say(f"{rows[0].parity.images} held-out digits; the Keras model gets {accuracy:.1%} of them right.")
-    print_line(f"Twenty of them with their int8 predictions: {picture}")
+    print_line(f"Twenty of them and what the int8-full file calls them: {picture}")
 
 
 @main.command()
@@ -248,7 +252,11 @@ def demo(output, as_json):
     help="Folder of images to calibrate on; auto, int4 and every int8 and int16 mode need one.",
 )
 @click.option("--verification", metavar="DIR", help="Folder of images to compare on; default: the calibration's.")
-@click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
+@click.option(
+    "--labels",
+    metavar="PATH",
+    help=f"{CLASS_NAMES}; default: the preset's.",
+)
 @mean_option
 @std_option
 @pixels_option
@@ -486,7 +494,11 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
 @click.option("--theme", metavar="light|dark", help="For a .png: the page that it is for; default: light.")
 @weights_option
 @import_option
-@click.option("--labels", metavar="FILE", help="Class names, one a line; default: the preset's.")
+@click.option(
+    "--labels",
+    metavar="PATH",
+    help=f"{CLASS_NAMES}; default: the preset's.",
+)
 @mean_option
 @std_option
 @pixels_option
@@ -531,7 +543,11 @@ def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixel
 @main.command()
 @click.argument("tflite", type=click.Path(dir_okay=False))
 @click.argument("images", nargs=-1, required=True)
-@click.option("--labels", metavar="FILE", help="Class names, one a line; default: those in the file.")
+@click.option(
+    "--labels",
+    metavar="PATH",
+    help=f"{CLASS_NAMES}; default: those in the file.",
+)
 @click.option("--pixels", metavar="0..1|-1..1|0..255", help="For a TFLITE of another program: the range that it takes.")
 @click.option("--threads", type=int, help="Threads of the interpreter; default: one per usable core.")
 @json_option
@@ -539,7 +555,7 @@ def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixel
 def run(tflite, images, labels, pixels, threads, as_json):
     """Print what TFLITE says of IMAGES, the top five of several classes; exit code 1 if one cannot be read.
 
-    A folder stands for the images in it.
+    A folder stands for the images in it. Of several outputs it is the first that is a model's answer.
     """
     from keras_vit_plugin.export.classify import classify_files
 

@@ -39,6 +39,9 @@ def print_answer(result):
 
 def print_rewrites(made):
     """Prints what each rewrite of an `ExportReport` changed."""
+    if not made.changes:
+        say(f"No rewrites: {made.road_reason}.")
+        return
     rows = ((name, change or made.reasons[name]) for name, change in made.changes.items())
     print_table(("rewrite", "what it changed"), rows, title="Rewrites, in their order")
 
@@ -61,10 +64,10 @@ def print_debug(tflite, report):
                     f"{ops[-1].snr_db:.1f}" if attribute == "place" else f"{min(op.snr_db for op in ops):.1f} at worst",
                     f"{sum(op.noise for op in ops) / report.noise:.1%}",
                     f"{widest.low:.3g}..{widest.high:.3g}",
-                    f"{max(op.saturated for op in ops):.2%}",
+                    f"{max(op.clipped for op in ops):.2%}",
                 )
             )
-        print_table((attribute, "SNR dB", "share of error", "range", "saturated"), rows)
+        print_table((attribute, "SNR dB", "share of error", "widest range", "clipped"), rows)
     for op in report.worst():
         print_line(
             (f"{op.kind} in {op.place}", "bold"),

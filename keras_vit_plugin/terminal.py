@@ -64,13 +64,14 @@ def print_table(columns, rows, title=None, caption=None, no_wrap=False, **option
         columns: their names; None prints none.
         rows: of as many texts each.
         title, caption: texts above and below.
-        no_wrap: whether a cell is cut where it is wider than the terminal, not broken.
+        no_wrap: whether a cell is cut where it is wider than the terminal, not broken into lines.
         options: of `rich.table.Table`.
     """
     title, caption = (text and Text(in_one_line(text)) for text in (title, caption))
     table = Table(title=title, caption=caption, show_header=columns is not None, **options)
-    for column in columns or ():
-        table.add_column(Text(in_one_line(column)), no_wrap=no_wrap)
+    rows = list(rows)
+    for column in columns or [""] * max(map(len, rows), default=0):
+        table.add_column(Text(in_one_line(column)), no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
     for row in rows:
         table.add_row(*(Text(in_one_line(cell)) for cell in row))
     Console().print(table)

@@ -1,6 +1,7 @@
 """The `keras-vit` command as a user types it."""
 
 import json
+import re
 from pathlib import Path
 
 import command
@@ -53,6 +54,7 @@ def test_list():
     names = [row["name"] for row in keras_vit_json("list", "vit_*")]
     assert names == kv.list_presets("vit_*")
     assert "vit_digits" in keras_vit("list").stdout
+    assert keras_vit("list", "vti*").stdout == "No preset matches 'vti*': keras-vit list prints all.\n"
 
 
 def test_verify(digits):
@@ -98,6 +100,7 @@ def test_inspect(digits):
     assert report["float_tensors"] == 0 and report["metadata"]["labels"] == list("0123456789")
     people = keras_vit("inspect", digits / "m.tflite")
     assert "int8-full for litert" in people.stdout and people.stderr == ""
+    assert report["sha256"] in re.sub(r"[\s│]|SHA-256", "", people.stdout)  # whole, on lines of 80 characters
 
 
 def test_export_of_a_keras_file_reads_well(digits, tmp_path):
@@ -224,6 +227,29 @@ def test_export_explains_its_rewrites_and_writes_a_page(digits, tmp_path):
     assert "rotate_stream" in words and "patch.kernel" in words
     assert "does not apply: there are no images to measure on" in words  # balance_heads: no calibration
     assert (tmp_path / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_model_that_is_not_rewritten_says_so(tmp_path):
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    keras.Model(images, keras.layers.Dense(3)(x)).save(tmp_path / "m.keras")
+    people = keras_vit("export", tmp_path / "m.keras", tmp_path / "m.tflite", "--explain").stdout
+    assert "No rewrites: Functional is not one of this package's classifiers.\n" in people
+    assert "as Keras emits it, which is slower: Functional" in re.sub(r"\s*│\s*│\s*│\s*", " ", people)
+    refused = keras_vit("debug", tmp_path / "m.keras", tmp_path / "m.tflite", code=1).stderr
+    assert "`model` has no blocks that are known: Functional is not one" in refused and "keras-vit verify" in refused
+
+
+def test_class_names_come_from_a_folder_with_one_per_class(tmp_path):
+    for name in ("cat", "dog", "eel"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.fromarray(pixels((8, 8, 3), 1)[0]).save(tmp_path / "photos" / name / "0.png")
+    images = keras.Input((8, 8, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    keras.Model(images, keras.layers.Dense(3)(x)).save(tmp_path / "m.keras")
+    keras_vit("export", tmp_path / "m.keras", tmp_path / "m.tflite", "--labels", tmp_path / "photos")
+    (answer,) = keras_vit_json("run", tmp_path / "m.tflite", tmp_path / "photos" / "cat" / "0.png")
+    assert sorted(each["label"] for each in answer["top"]) == ["cat", "dog", "eel"]
 
 
 def test_numbers_may_be_fractions():

@@ -55,6 +55,8 @@ def by_the_definitions(answer, reference, outputs, labels=None):
         elif labels is not None:
             found["top1_accuracy_model"] = (theirs.ravel() == labels).mean()
             found["top1_accuracy_tflite"] = (ours.ravel() == labels).mean()
+            decided, true = (np.bincount(each.ravel().astype(int), minlength=5) for each in (theirs, labels))
+            found["top1_by_chance"] = (decided / len(labels)) @ (true / len(labels))
     elif answer.task == "regression":
         found["mean_abs_error"] = np.abs(outputs - reference).mean()
     else:
@@ -90,6 +92,35 @@ def test_batches_add_up_to_the_figures_of_all_images(name, sizes):
     assert {figure for figure, value in whole.items() if value not in (None, ())} == {*expected, "name", "task"}
     for figure, value in expected.items():
         np.testing.assert_allclose(whole[figure], value, rtol=1e-12, err_msg=figure)
+
+
+@pytest.mark.parametrize(
+    "right, images, classes, doubted",
+    [
+        (0.1, 200, 10, True),  # of ten classes, as often as by chance
+        (0.5, 200, 10, False),
+        (0.1, 10, 10, False),  # too few images to tell
+        (0.6, 200, 2, False),
+    ],
+)
+def test_a_model_that_is_right_as_often_as_by_chance_is_doubted(right, images, classes, doubted):
+    labels = np.arange(images) % classes
+    answers = np.where(np.arange(images) // classes % 10 < 10 * right, labels, (labels + 1) % classes)
+    if right == 0.1:  # unrelated to the labels
+        answers = np.arange(images) // classes % classes
+    parity = compare(np.eye(classes)[answers], np.eye(classes)[answers], labels)
+    assert parity.model_guesses == doubted
+    told = "no more than by chance (10.0%): check `pixels` (--pixels)"
+    assert (told in parity.in_words()["top-1, Keras model"]) == doubted
+
+
+def test_an_unbalanced_set_is_no_reason_to_doubt():
+    """Always the commoner class: right on 90 %, and no better than by chance; a real answer on 96 % is better."""
+    labels = (np.arange(200) >= 180).astype(int)
+    right = np.where(np.arange(200) % 25 == 0, 1 - labels, labels)
+    assert compare(np.eye(2)[np.zeros(200, int)], np.eye(2)[labels], labels).model_guesses
+    assert not compare(np.eye(2)[right], np.eye(2)[labels], labels).model_guesses
+    assert not compare(np.eye(2)[labels * 0], np.eye(2)[labels], labels * 0).model_guesses  # all of one class
 
 
 def test_a_signal_far_from_zero_is_summed_up_exactly():

@@ -49,7 +49,7 @@ def test_the_shares_add_up_to_the_measured_error(digits, mode, target, file_of):
     assert -10 * np.log10(report.noise) == pytest.approx(report.logits_snr_db, abs=4)
     assert {"embedding", "block 0", "block 3", "head"} <= set(report.by("place"))
     assert report.ops[-1].snr_db == pytest.approx(report.logits_snr_db, abs=0.1)
-    assert all(0 <= op.saturated <= 1 and op.low <= op.high for op in report.ops)
+    assert all(0 <= op.clipped <= 1 and op.low <= op.high for op in report.ops)
     for op in report.worst():
         assert len(advice(op, mode)) > 30
 
@@ -94,7 +94,7 @@ def test_the_worst_op_is_the_one_that_was_damaged(digits, change, cause, file_of
     path.write_bytes(content)
     worst = debug(model, path, calibration, images=x_test).worst(1)[0]
     assert worst.name == name and worst.cause == cause
-    assert (worst.saturated > 0.01) == (cause == "clipping")
+    assert (worst.clipped > 0.01) == (cause == "clipping")
 
 
 @pytest.mark.sampled(1)
@@ -158,7 +158,7 @@ def test_the_picture_shares_the_error_out_among_kinds_and_places(monkeypatch, tm
         for place, noise in (("block 0", kind + 1.0), ("head", 2.0 * kind))
     ]
     draw(DebugReport("int8", 4, 21.5, tuple(ops)), tmp_path / "m.png")
-    curve, shares, saturated = figures[0].axes
+    curve, shares, clipped = figures[0].axes
     assert curve.lines[0].get_ydata().tolist() == [23.0, 23.0] and "21.5 dB on 4 images" in curve.get_title()
     heights = {bars.get_label(): [bar.get_height() for bar in bars] for bars in shares.containers}
     total = sum(op.noise for op in ops)
@@ -168,7 +168,16 @@ def test_the_picture_shares_the_error_out_among_kinds_and_places(monkeypatch, tm
     assert sum(map(sum, heights.values())) == pytest.approx(100)
     tops = [bar.get_y() + bar.get_height() for bar in shares.containers[-1]]
     assert tops == pytest.approx([100 * 36 / total, 100 * 56 / total])
-    assert [bar.get_height() for bar in saturated.containers[0]] == [25.0, 25.0]
+    assert [bar.get_height() for bar in clipped.containers[0]] == [25.0, 25.0]
+
+
+def test_the_picture_leaves_out_what_is_nothing(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(debug_picture, "as_picture", lambda figure: bytes(figures.append(figure) or 0))
+    made = OpError("", "ADD", "head", "int8", 20.0, 1.0, -1.0, 1.0, 0.0, "rounding")
+    draw(DebugReport("int8", 4, 21.5, (made, replace(made, kind="EXP", noise=1e-4))), tmp_path / "m.png")
+    _, shares = figures[0].axes  # nothing is clipped
+    assert [bars.get_label() for bars in shares.containers] == ["ADD"]
 
 
 @pytest.mark.long

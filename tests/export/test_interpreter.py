@@ -83,6 +83,15 @@ def several_outputs():
     }
 
 
+def test_a_path_is_a_file(several_outputs, tmp_path):
+    (tmp_path / "m.tflite").write_bytes(several_outputs[0])
+    images = pixels((4, 4, 3), 3)
+    for path in (tmp_path / "m.tflite", str(tmp_path / "m.tflite")):
+        np.testing.assert_array_equal(Runner(path)(images), Runner(several_outputs[0])(images))
+    with pytest.raises(FileNotFoundError, match="No file: '.*none.tflite'"):
+        Runner(tmp_path / "none.tflite")
+
+
 def test_outputs_of_any_rank_by_name(several_outputs):
     content, expected = several_outputs
     images = pixels((4, 4, 3), 3).astype(np.float32)

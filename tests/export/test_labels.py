@@ -70,6 +70,15 @@ def test_names_are_those_of_the_first_output():
         assert checked_labels(["no", "yes"], Model("binary", shape)) and checked_labels(["yes"], Model("binary", shape))
 
 
+def test_names_of_a_folder_are_those_of_its_sub_folders(tmp_path):
+    for name in ("dog", "cat", ".cache"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    assert read_labels(tmp_path) == ["cat", "dog"]  # as Keras numbers them
+    with pytest.raises(ValueError, match="dog' must have a sub-folder per class, whose names are taken."):
+        read_labels(tmp_path / "dog")
+
+
 def test_only_line_ends_end_a_name(tmp_path):
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffant\r\nbee\u2028hive\rcat\x0cfish\u0085\ndog\n\n".encode())

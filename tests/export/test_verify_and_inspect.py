@@ -248,7 +248,7 @@ def test_a_report_is_printed_for_people(tmp_path):
     ):
         assert told in lines
     classifier = export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
-    assert classifier.guessed == () and "  class names: none: `labels` (--labels FILE) gives them" in str(classifier)
+    assert classifier.guessed == () and "  class names: none: `labels` (--labels FILE or FOLDER) gives them" in str(classifier)
 
 
 def test_images_are_spread_over_what_there_is():

@@ -189,7 +189,9 @@ def test_what_is_kept_where_nothing_is_wished_for():
     assert wish(REGRESSION, max_size=100) == Wish(max_size=100)
     assert wish(LOGITS, max_relative_error=0.1) == Wish(max_relative_error=0.1)
     assert wish_of("int8", None, None, None) is None
-    with pytest.raises(ValueError, match="`max_relative_error` goes with quantize='auto', got quantize='int8'"):
+    with pytest.raises(ValueError, match=r"got quantize='int8': pass tolerance=Tolerance\(min_agreement=\.\.\.\)\."):
+        wish_of("int8", 0.9, None, None)
+    with pytest.raises(ValueError, match="`max_relative_error` goes with quantize='auto', got quantize='int8'\\."):
         wish_of("int8", None, None, None, 0.1)
 
 

@@ -34,7 +34,7 @@ ASIDE = re.compile(
 # folder of the photos in it.
 TOLD = re.compile(
     r"keeps less than|too far from|\(wanted |made from other weights|The Keras model gives|is no image that can be read"
-    r"|no operator has a block|The weight '.*' holds NaN|Pass `pixels` \(--pixels\)|there is no such file"
+    r"|has no blocks that are known|The weight '.*' holds NaN|Pass `pixels` \(--pixels\)|there is no such file"
     r"|unrecognized arguments|`model` must have|its image converter resizes to|The attention of the model is NaN"
 )
 
