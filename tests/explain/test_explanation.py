@@ -420,6 +420,8 @@ def test_the_page_needs_nothing_beside_it_and_escapes_names():
     assert "http" not in page and "<script" not in page and "<b>cat" not in page and "<i>" not in page
     assert "&lt;b&gt;cat&lt;/b&gt; &amp; dog" in page and "prefers-color-scheme: dark" in page
     assert page.count("<figure>") == 3 + 2 and page.count('title="layer') == 6
+    many = explain.explanation_page(made_up(filters=np.zeros((20, 3, 2, 3))), "x")
+    assert "repeat(4,minmax(0,60px))" in page and "repeat(14,minmax(0,60px))" in many  # filters in a row
     assert "width=device-width" in page
 
 

@@ -104,6 +104,15 @@ def test_a_file_that_holds_up_the_driver_is_not_waited_for(stand_in, monkeypatch
     assert find_gpu() == ("", "LiteRT's WebGPU accelerator took more than 1 seconds on a sigmoid")
 
 
+def test_a_large_file_is_waited_for_longer(monkeypatch):
+    given = {}
+    monkeypatch.setattr(webgpu, "Runner", lambda content, interpreter: None)
+    monkeypatch.setattr(webgpu, "ForeignInterpreter", lambda *arguments, **options: given.update(options))
+    for megabytes in (0, 30):
+        webgpu.gpu_runner(bytes(megabytes * 10**6))
+        assert given["seconds"] == webgpu.SPARE_SECONDS + webgpu.SECONDS_PER_MEGABYTE * megabytes
+
+
 @pytest.mark.parametrize(
     "does, reason",
     [

@@ -1,5 +1,6 @@
 """One place opens interpreters: pixels go in by the input's own scale, and every output comes out as it is meant."""
 
+import json
 import re
 import warnings
 from pathlib import Path
@@ -9,9 +10,17 @@ import pytest
 from conftest import REPOSITORY, pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, debug, export_tflite, interpreter
+from keras_vit_plugin.export import (
+    InvalidModelFile,
+    Runner,
+    Tolerance,
+    debug,
+    export_tflite,
+    interpreter,
+    serve_interpreter,
+)
 from keras_vit_plugin.export.flatbuffer import read, write
-from keras_vit_plugin.export.interpreter import computed_tensors
+from keras_vit_plugin.export.interpreter import computed_tensors, open_interpreter
 
 
 def test_no_other_file_opens_an_interpreter():
@@ -90,6 +99,15 @@ def test_a_path_is_a_file(several_outputs, tmp_path):
         np.testing.assert_array_equal(Runner(path)(images), Runner(several_outputs[0])(images))
     with pytest.raises(FileNotFoundError, match="No file: '.*none.tflite'"):
         Runner(tmp_path / "none.tflite")
+
+
+def test_another_python_names_the_operators_as_this_one_does(several_outputs):
+    interpreter = open_interpreter(several_outputs[0])
+    found = serve_interpreter.nodes(interpreter)
+    assert json.loads(json.dumps(found)) == found  # what goes between the two
+    for told, node in zip(found, interpreter._get_ops_details(), strict=True):
+        assert (told["index"], told["op_name"]) == (node["index"], node["op_name"])
+        assert (told["inputs"], told["outputs"]) == (list(node["inputs"]), list(node["outputs"]))
 
 
 def test_outputs_of_any_rank_by_name(several_outputs):

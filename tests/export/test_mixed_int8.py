@@ -128,6 +128,7 @@ def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(accurate_graph):
         levels = [list(mixed_int8._levels(graph, op, "speed", COSTS[cpu]).items()) for op in mixtures]
         assert {names[0][0] for names in levels} == {first}
     for costs in COSTS.values():
+        assert costs.floating >= costs.on_the_fly and costs.float_matmul >= 1  # or nothing would be quantized there
         for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"):
             times = list(mixed_int8._levels(graph, operator, "accuracy", costs).values())
             assert times == sorted(times) and times[0] > 0

@@ -68,6 +68,7 @@ BEGINNINGS = {
         RAW,
     ),
     "operators": (lambda: [lambda x: x / 127.5 - 1], RAW),
+    "named operators": (lambda: [lambda x: keras.ops.add(keras.ops.divide(x, 127.5), -1.0)], RAW),
     "lambda": (lambda: [layers.Lambda(lambda x: x / 255)], RAW),
     "BGR less mean": (lambda: [lambda x: x[..., ::-1], lambda x: x - np.float32([103.9, 116.8, 123.7])], RAW),
     "preprocess_input": (lambda: [keras.applications.vgg16.preprocess_input], RAW),

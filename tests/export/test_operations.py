@@ -34,7 +34,7 @@ ZOO = {
     "relu": lambda: [conv(activation="relu"), layers.Dense(5, activation="relu")],
     "relu6": lambda: [conv(activation="relu6", strides=2, padding="same")],
     "dilated": lambda: [conv(dilation_rate=2, padding="same", activation="relu")],
-    "dilated valid": lambda: [conv(dilation_rate=(1, 2))],
+    "dilated valid": lambda: [conv(dilation_rate=(2, 3))],
     "grouped": lambda: [conv(), layers.Conv2D(4, 3, groups=2)],
     "depthwise": lambda: [layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", strides=2, activation="relu")],
     "average pool": lambda: [conv(), layers.AveragePooling2D(3, strides=2, padding="same")],

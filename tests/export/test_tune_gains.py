@@ -14,7 +14,7 @@ from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.round_weights import rounded_kernels, with_kernels
 from keras_vit_plugin.export.spec import from_keras
-from keras_vit_plugin.export.tune_gains import tuned_gains
+from keras_vit_plugin.export.tune_gains import _crops, tuned_gains
 from keras_vit_plugin.export.verify import snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
@@ -29,6 +29,17 @@ def rounded(request):
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 1)), x_train[:64])
     content = add_missing_biases(lower(spec, batch_size=request.param))
     return content, rounded_kernels(Graph(content), observe(content, x_train[:64]).entering, bits=4), x_train, x_test
+
+
+def test_crops_are_parts_of_the_images():
+    images = np.full((3, 16, 16, 1), 200, np.uint8)
+    images[:, :, :8] = 100
+    crops = np.concatenate([_crops(images, np.random.default_rng(seed)).numpy() for seed in range(8)])
+    assert crops.shape[1:] == (16, 16, 1) and (crops == np.round(crops)).all()
+    assert crops.min() >= 100 and crops.max() <= 200  # nothing from beyond an edge
+    darker_left = crops[:, :, :4].mean((1, 2, 3)) < crops[:, :, -4:].mean((1, 2, 3))
+    lighter_left = crops[:, :, :4].mean((1, 2, 3)) > crops[:, :, -4:].mean((1, 2, 3))
+    assert darker_left.any() and lighter_left.any()  # some are mirrored
 
 
 @pytest.mark.sampled(1)

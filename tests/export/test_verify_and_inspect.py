@@ -243,12 +243,15 @@ def test_a_report_is_printed_for_people(tmp_path):
     lines = str(report).splitlines()
     assert lines[0] == f"{tmp_path / 'm.tflite'}: float32 for litert" and max(map(len, lines)) < 200
     for told in (
+        f"  size: {report.size_bytes / 1e6:.2f} MB",
         "  class names: 4: a, b, c, d",
         "  gives: logits (classes, linear, a guess by its shape: `task` (--task))",
     ):
         assert told in lines
     classifier = export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
-    assert classifier.guessed == () and "  class names: none: `labels` (--labels FILE or FOLDER) gives them" in str(classifier)
+    assert classifier.guessed == () and "  class names: none: `labels` (--labels FILE or FOLDER) gives them" in str(
+        classifier
+    )
 
 
 def test_images_are_spread_over_what_there_is():

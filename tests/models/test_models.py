@@ -30,6 +30,28 @@ def test_config_round_trip(tiny_model):
     np.testing.assert_array_equal(twin(x), tiny_model(x))
 
 
+def test_the_config_of_a_backbone_is_what_it_was_built_with():
+    config = {
+        "image_shape": (8, 12, 3),
+        "patch_size": (4, 2),
+        "num_layers": 1,
+        "num_heads": 2,
+        "hidden_dim": 6,
+        "mlp_dim": 5,
+        "use_class_token": False,
+        "use_distillation_token": False,
+        "num_register_tokens": 2,
+        "use_qkv_bias": False,
+        "dropout_rate": 0.1,
+        "attention_dropout": 0.2,
+        "stochastic_depth": 0.3,
+        "layer_scale": 0.4,
+        "layer_norm_epsilon": 0.5,
+    }
+    found = kv.ViTBackbone(**config).get_config()
+    assert {name: found[name] for name in config} == config
+
+
 @pytest.mark.long
 def test_keras_files_load_in_a_new_process_that_imports_the_package_only(tmp_path):
     for name in TINY_PRESETS:
