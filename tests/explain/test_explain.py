@@ -102,6 +102,7 @@ def model():
         (lambda m: explain.token_attention(None, np.zeros((17, 17))), "`model` must have .* got a NoneType"),
         (lambda m: explain.explain_photo(m, None), "`path` must be the path of an image file, got path=None"),
         (lambda m: explain.explain_photo(m, b"p.png"), "`path` must be .* got path=b'p.png'"),
+        (lambda m: explain.explain_photo(m, np.dtype(("i1", (2,)))), r"got path=dtype\(\('i1', \(2,\)\)\)"),
         (
             lambda m: explain.explain_photo(m, np.zeros((16, 16, 3))),
             r"`path` must be .* got path=an array of shape \(16, 16, 3\) and dtype float64\.$",

@@ -455,6 +455,9 @@ def test_a_suffix_may_be_in_capitals(name, begins, tmp_path):
     check_explanation(tmp_path / "E.HTML", None, (".html", ".png"), "out")
     with pytest.raises(ValueError, match="`theme` is for a picture"):
         check_explanation(tmp_path / "E.HTML", "dark")
+    with pytest.raises(ValueError, match="`theme` is for a picture"):
+        explain.write_explanation(made_up(), "x", tmp_path / "e.html", "dark")
+    assert not (tmp_path / "e.html").exists()
 
 
 def test_a_model_of_other_channels_than_files_have_is_refused_for_what_it_is(tmp_path):

@@ -9,7 +9,7 @@ from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import export_tflite, float_files, mixed_int8, verify
-from keras_vit_plugin.export.calibrate import ERROR_POWER, Observation, observe
+from keras_vit_plugin.export.calibrate import ERROR_POWER, Observation, observe, rounded
 from keras_vit_plugin.export.flatbuffer import add_missing_biases
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.interpreter import Runner
@@ -171,6 +171,12 @@ def test_cpu_is_checked(tmp_path):
 def test_prefer_is_checked(tmp_path):
     with pytest.raises(ValueError, match="`prefer` must be one of speed, accuracy; got prefer='size'"):
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", prefer="size")
+
+
+def test_a_range_of_255_steps_holds_whole_numbers():
+    values = np.array([-3.0, 0.0, 0.4, 1.0, 254.6, 300.0])
+    np.testing.assert_array_equal(rounded(values, 0.0, 255.0), [0, 0, 0, 1, 255, 255])
+    np.testing.assert_array_equal(rounded(values, -3.0, 252.0), [-3, 0, 0, 1, 252, 252])
 
 
 def test_the_ranges_of_an_observation():

@@ -14,7 +14,7 @@ from keras_vit_plugin.export.gradients import has_derivatives
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.keras_model import ImageModel
 from keras_vit_plugin.export.lower import lower_keras
-from keras_vit_plugin.export.operations import NO_EFFECT, run_graph, run_outputs, without_derivatives
+from keras_vit_plugin.export.operations import NO_EFFECT, run_graph, run_operator, run_outputs, without_derivatives
 
 
 class Function(layers.Layer):
@@ -160,6 +160,18 @@ def test_an_option_that_is_not_understood_is_refused_by_name(name, kind, options
     graph = changed(content, kind, **options)
     (refused,) = without_derivatives(graph)
     assert refused.startswith(f"{kind} (") and not has_derivatives(graph)
+
+
+@pytest.mark.parametrize(
+    "name, kind, options", [("softmax", "SOFTMAX", {"beta": 2.5}), ("leaky", "LEAKY_RELU", {"alpha": 0.7})]
+)
+def test_an_option_that_is_understood_is_followed(name, kind, options):
+    graph, image = changed(lowered(zoo_model(name)), kind, **options), pixels((9, 9, 3), 1).astype(np.float32)
+    tensor = interpreted(write(graph.model), image)
+    (operator,) = graph.of_kind(kind)
+    entering, leaving = int(operator.inputs[0]), int(operator.outputs[0])
+    found = run_operator(graph, operator, {entering: tensor(entering)})
+    np.testing.assert_allclose(found, tensor(leaving), atol=1e-5 * max(1.0, np.abs(tensor(leaving)).max()))
 
 
 def test_an_unknown_operator_is_refused_by_name():
