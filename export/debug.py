@@ -36,7 +36,7 @@ class OpError:
     Attributes:
         name: of its output in the file.
         kind: such as `"FULLY_CONNECTED"`.
-        place: `"embedding"`, `"block 3"` (from 0) or `"head"`.
+        place: `"embedding"`, `"block 3"` (from 1, as in the report and in `explain`) or `"head"`.
         dtype: of its output in the file.
         snr_db: signal-to-noise ratio of its output against Keras, all errors before it included; of the model's answer
             as `Answer.noise` takes it.
@@ -268,15 +268,15 @@ def _places(graph):
     streams = {stream_name(i): i for i in range(len(graph.operators))}
     blocks = sum(graph.name(tensor).split(";")[0] in streams for tensor in graph.producer)
     has_embedding = any(graph.name(tensor) == EMBEDDING for tensor in graph.producer)
-    places, place = {}, "embedding" if has_embedding else "block 0"
+    places, place = {}, "embedding" if has_embedding else "block 1"
     for operator in graph.operators:
         tensor = int(operator.outputs[0])
         name = graph.name(tensor).split(";")[0]
         places[tensor] = place
         if name == EMBEDDING:
-            place = "block 0"
+            place = "block 1"
         elif name in streams:
-            place = f"block {streams[name] + 1}" if streams[name] + 1 < blocks else "head"
+            place = f"block {streams[name] + 2}" if streams[name] + 1 < blocks else "head"
     return places
 
 
