@@ -1,12 +1,14 @@
 """Changes to a file after its conversion: fewer bytes, the same answers."""
 
+import copy
+
 import hostile_tflite
 import numpy as np
 import pytest
 from conftest import pixels
 
 from keras_vit_plugin.export import Tolerance, export_tflite
-from keras_vit_plugin.export.flatbuffer import dequantize_pixels, float16_constants, read, seal, write
+from keras_vit_plugin.export.flatbuffer import _redirect, dequantize_pixels, float16_constants, read, seal, write
 from keras_vit_plugin.export.graph import Graph
 from keras_vit_plugin.export.interpreter import Runner
 from keras_vit_plugin.export.lower import lower
@@ -60,6 +62,19 @@ def test_positions_in_float16(tiny_model, batch_size):
 
 
 @pytest.mark.sampled(2)
+def test_a_tensor_is_redirected_in_the_first_subgraph_alone(tiny_model):
+    """A body of a loop has tensors of its own, of the same numbers."""
+    spec = from_keras(tiny_model, 1 / 255, 0.0)
+    model = read(lower(spec))
+    first, body = model.subgraphs[0], copy.deepcopy(model.subgraphs[0])
+    model.subgraphs.append(body)
+    old = int(first.operators[0].outputs[0])
+    before = [list(map(int, operator.inputs)) for operator in body.operators]
+    _redirect(model, old, int(first.inputs[0]))
+    assert [list(map(int, operator.inputs)) for operator in body.operators] == before
+    assert not any(old in map(int, operator.inputs) for operator in first.operators)
+
+
 def test_pixels_are_dequantized_once(tiny_model):
     content = lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)))
     images = pixels(tiny_model.image_shape, 4)

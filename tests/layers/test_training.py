@@ -91,6 +91,13 @@ def test_embeddings_drop_before_the_first_block():
     np.testing.assert_allclose(y[y != 0], kept[y != 0] / (1 - RATE), rtol=1e-4)
 
 
+def test_positions_and_tokens_start_small():
+    layer = layers.PrefixTokensAndPositions(num_register_tokens=400)
+    layer.build((None, 400, 64))
+    for values in (layer.position_embedding, layer.register_tokens):
+        assert np.std(values) == pytest.approx(0.02, rel=0.05) and abs(np.mean(values)) < 0.001
+
+
 def test_stochastic_depth_rises_from_nothing_to_its_rate():
     backbone = kv.ViTBackbone(**SIZES, num_layers=4, stochastic_depth=0.6)
     ones = np.ones((DRAWS, 1, 1), "float32")
