@@ -57,6 +57,14 @@ def test_a_compressed_chunk_has_at_most_its_values_and_a_checksum(tmp_path):
         assert refused(hdf5.check_chunks, h5["longer"])
 
 
+def test_a_sequential_has_at_most_so_many_layers():
+    def config(count):
+        return {"a": [{"class_name": "Sequential", "config": {"layers": [0] * count}}]}
+
+    assert not refused(whole_models._check_sequentials, config(whole_models.LONGEST_SEQUENTIAL))
+    assert refused(whole_models._check_sequentials, config(whole_models.LONGEST_SEQUENTIAL + 1))
+
+
 def test_counts_are_those_of_the_docs():
     assert (archives.MOST_MEMBERS, hdf5.DEEPEST, whole_models.LONGEST_SEQUENTIAL) == (10_000, 64, 256)
 

@@ -1,9 +1,11 @@
 """The debugger finds an error that was put into a file, and its shares add up to the error measured."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
@@ -203,6 +205,11 @@ def test_files_that_cannot_be_compared_are_refused(digits, file_of, tmp_path):
     with pytest.raises(ValueError, match="made from other weights"):
         debug(kv.build("vit_digits"), path, calibration)
     content = flatbuffer.read(path.read_bytes())
+    content.subgraphs[0].tensors[content.subgraphs[0].operators[-1].outputs[0]].type = schema.TensorType.BOOL
+    path.write_bytes(flatbuffer.seal(flatbuffer.write(content)))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):  # no interpreter loads it
+        debug(model, path, calibration)
+    content = flatbuffer.read(file_of("int8").read_bytes())
     content.metadata = []
     path.write_bytes(flatbuffer.write(content))
     with pytest.raises(ValueError, match="was not made by this package: there is no float file"):

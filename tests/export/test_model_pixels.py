@@ -7,6 +7,7 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export import model_pixels
 from keras_vit_plugin.export.preprocessing import (
     Preprocessing,
     pixel_normalization,
@@ -161,6 +162,14 @@ def test_pixels_as_given():
         pixel_normalization(model_of(), 3, 0, 1, "0..1")
 
 
+def test_what_is_known_by_its_name_is_a_class_of_keras():
+    from keras.src.ops import core, numpy
+
+    known = {name for module in (layers, core, numpy) for name, each in vars(module).items() if isinstance(each, type)}
+    names = model_pixels.SCALING | model_pixels.MOVING | model_pixels.INERT
+    assert names <= known
+
+
 def test_arguments_against_the_model_are_taken_and_told():
     model = model_of(layers.Rescaling(1 / 255))
     for given in ({"mean": 0, "std": 1}, {"pixels": "0..1"}):
@@ -169,6 +178,7 @@ def test_arguments_against_the_model_are_taken_and_told():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pixel_normalization(model, 3, mean=0, std=1 / 255)
+        pixel_normalization(model, 3, mean=0, std=0.003922)  # as people round it
         pixel_normalization(model, 3, pixels="0..255")
         pixel_normalization(model_of(), 3, mean=0, std=1)
 

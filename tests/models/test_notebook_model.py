@@ -9,7 +9,8 @@ from conftest import pixels, randomize, real_data
 from notebook_model import NotebookViT, PatchesAndPositions, train
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.checkpoints import load_weights
+from keras_vit_plugin.checkpoints import load_weights, whole_models
+from keras_vit_plugin.checkpoints.limits import RefusedFile
 
 layers = keras.layers
 
@@ -175,6 +176,16 @@ def test_a_keras_file_with_the_same_answers_as_probabilities_goes_in(tmp_path):
     model.save(tmp_path / "m.keras")
     ours = kv.build("simple_vit_cifar10", weights=tmp_path / "m.keras")
     np.testing.assert_allclose(keras.ops.softmax(ours(x)), model(x), atol=1e-5)
+
+
+def test_a_keras_file_that_is_not_opened_is_refused_not_only_warned_about(tmp_path, monkeypatch):
+    def refuse(path):
+        raise RefusedFile("it is too large")
+
+    functional_notebook_model().save(tmp_path / "m.keras")
+    monkeypatch.setattr(whole_models, "load_archive", refuse)
+    with pytest.raises(ValueError, match="m.keras' cannot be used: it is too large"):
+        load_weights(kv.build("simple_vit_cifar10"), tmp_path / "m.keras")
 
 
 def test_other_presets_do_not_take_them(tmp_path):
