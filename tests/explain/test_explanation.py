@@ -479,9 +479,10 @@ def test_models_that_cannot_be_explained_are_refused_in_a_sentence():
         explain.attention_maps(model, np.zeros((16, 16, 3)))
 
 
-def test_attention_that_is_no_number_is_refused_in_a_sentence(tmp_path):
+@pytest.mark.parametrize("block", [0, -1])
+def test_attention_that_is_no_number_is_refused_in_a_sentence(block):
     model = kv.build("vit_test")
-    query = model.backbone.blocks[0].attention.query.kernel
+    query = model.backbone.blocks[block].attention.query.kernel
     query.assign(np.full(query.shape, np.inf))
     with pytest.raises(ValueError, match="The attention of the model is NaN or infinite.*: look at its weights"):
         of(model)

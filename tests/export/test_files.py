@@ -21,7 +21,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin import temporary
 from keras_vit_plugin.export import Tolerance, export_tflite, files, flatbuffer, inspect, pipeline, verify
 from keras_vit_plugin.export.demo import run_demo
-from keras_vit_plugin.export.files import check_writable, write_atomically
+from keras_vit_plugin.export.files import check_writable, make_folder, write_atomically
 from keras_vit_plugin.temporary import remove_leftovers
 
 WRITE_AND_DIE = """
@@ -42,6 +42,12 @@ print("ready", flush=True)
 while True:
     kv.export.export_tflite(model, sys.argv[3], quantize="int8-full", **options)
 """
+
+
+def test_a_folder_that_is_there_is_made(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
 
 
 def test_writing_replaces_the_old_file_and_leaves_nothing_else(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from keras_vit_plugin.export import image_streams
+from keras_vit_plugin.export import image_streams, preprocessing
 from keras_vit_plugin.export.image_streams import MOST_STREAMED, spread
 from keras_vit_plugin.export.images import gather_images, gather_labelled
 from keras_vit_plugin.export.preprocessing import Preprocessing
@@ -25,6 +25,12 @@ def numbered(count):
 
 
 IMAGES, LABELS = numbered(10), np.arange(10) % CLASSES
+
+
+def test_names_are_those_of_pillow_and_of_keras():
+    Image.init()
+    assert set(preprocessing.HUNGRY_FORMATS) < set(preprocessing.FORMATS) <= set(Image.OPEN)
+    assert set(preprocessing.INTERPOLATIONS) == {"bicubic", "bilinear", "lanczos3", "nearest"}
 
 
 def py_dataset(batches, endless=False):

@@ -41,6 +41,12 @@ def test_a_runtime_that_is_absent_is_passed_over_and_one_that_is_broken_is_told(
     told = "some-runtime is installed but cannot be used: No module named 'what_it_needs'. Taking ai-edge-litert."
     with pytest.warns(UserWarning, match=f"^{re.escape(told)}$"):
         assert interpreter.interpreter_class() is found
+    (tmp_path / "old_runtime.py").write_text("Interpreter = object")
+    monkeypatch.setattr(interpreter, "RUNTIMES", (("tflite-runtime", "old_runtime", "Interpreter"),))
+    with pytest.raises(
+        ImportError, match=r"tflite-runtime is installed but cannot be used: it needs NumPy 1 and this is 2\."
+    ):
+        interpreter.interpreter_class()
     monkeypatch.setattr(interpreter, "RUNTIMES", (absent,))
     with pytest.raises(ImportError, match="^No TFLite interpreter can be imported. Try: pip install ai-edge-litert$"):
         interpreter.interpreter_class()

@@ -174,6 +174,17 @@ def test_an_option_that_is_understood_is_followed(name, kind, options):
     np.testing.assert_allclose(found, tensor(leaving), atol=1e-5 * max(1.0, np.abs(tensor(leaving)).max()))
 
 
+def test_an_input_that_is_absent_has_no_type():
+    """Whatever type the last tensor has, which -1 would name."""
+    content = lowered(zoo_model("relu"))
+    model = read(content)
+    graph = model.subgraphs[0]
+    graph.tensors.append(schema.TensorT(name=b"last", shape=[1], type=schema.TensorType.STRING, buffer=0))
+    number = next(i for i, operator in enumerate(graph.operators) if Graph(content).kind(operator) == "CONV_2D")
+    graph.operators[number].inputs = [*graph.operators[number].inputs[:2], -1]  # no bias
+    assert has_derivatives(Graph(write(model)))
+
+
 def test_an_unknown_operator_is_refused_by_name():
     image = keras.Input((9, 9, 3))
     x = Function(lambda x: ops.slice_update(x, (0, 1, 1, 0), ops.ones((1, 2, 2, 3))))(layers.Conv2D(3, 1)(image))
