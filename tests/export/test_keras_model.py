@@ -116,6 +116,8 @@ def test_names_are_those_of_the_first_output():
         (1, "mse", "regression"),
         (3, "mae", "regression"),
         (3, "mape", "regression"),
+        (3, "mean_absolute_error", "regression"),
+        (3, keras.losses.MeanSquaredError(), "regression"),
         (3, "huber", "regression"),
         (3, "log_cosh", "regression"),
         (3, "poisson", "regression"),
@@ -429,6 +431,13 @@ def test_the_callers_task_counts_for_more_than_the_files(tmp_path):
     assert wanted_of(path, found, min_agreement=0.9).min_agreement == 0.9
     with pytest.raises(ValueError, match="is for outputs that decide something, this one gives regression; .*=0.9"):
         wanted_of(path, numbers, min_agreement=0.9)
+
+
+def test_what_the_file_says_lets_labels_be_compared(tmp_path):
+    """The model alone says that its one number is a regression, which no label fits."""
+    model, path, images = model_with(lambda v, m: dense(1)(v)), tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 24)
+    export_tflite(model, path, pixels="0..255", task="binary")
+    assert verify(model, path, images, [0, 1] * 12, pixels="0..255").top1_accuracy_model is not None
 
 
 def test_a_task_for_one_output_leaves_the_others_as_the_file_says(tmp_path):
