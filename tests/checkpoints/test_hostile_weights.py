@@ -147,6 +147,12 @@ def bit_field(h5, name):
     h5py.h5d.create(h5.id, b"bits", h5py.h5t.STD_B32LE, space).write(space, space, np.zeros(4, np.uint32))
 
 
+def array_type(h5, name):
+    del h5[name]
+    space = h5py.h5s.create_simple((4,))
+    h5py.h5d.create(h5.id, name.encode(), h5py.h5t.array_create(h5py.h5t.IEEE_F32LE, (2,)), space)
+
+
 def text(h5, name):
     replaced(["a", "b"])(h5, name)
 
@@ -169,6 +175,7 @@ NOT_NUMBERS = {
         lambda h5, name: replaced(np.array([h5.ref], h5py.ref_dtype))(h5, name),
         "holds references, not numbers",
     ),
+    "arrays": (array_type, "holds arrays, not numbers"),
     "bit field": (bit_field, "holds bit fields, not numbers"),
     "empty": (replaced(h5py.Empty("f4")), "is empty"),
     "committed type": (committed, "is neither a group nor a dataset"),

@@ -4,6 +4,7 @@ import base64
 import io
 import re
 import warnings
+from dataclasses import replace
 
 import matplotlib.figure
 import numpy as np
@@ -303,6 +304,13 @@ def test_the_picture_shows_what_it_says(figures, tmp_path):
     for tile, weights in zip(across, shown.filters, strict=True):
         np.testing.assert_allclose(tile[0, 0], 0.5 + 0.5 * weights[0, 0], atol=0.01)
         np.testing.assert_allclose(tile[-1, -1], 0.5 + 0.5 * weights[-1, -1], atol=0.01)
+
+
+def test_one_layer_is_shown_once(figures, tmp_path):
+    shown = distinct()
+    explain.draw_explanation(replace(shown, heads=shown.heads[:1]), "made up", tmp_path / "e.png")
+    titles = [title for title in drawn_by_title(figures[0]) if title.startswith("layer")]
+    assert titles == []  # the overview has it
 
 
 def test_the_overview_shows_the_photo_the_last_layer_and_the_rollout(figures, tmp_path):

@@ -3,6 +3,7 @@
 import itertools
 import os
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,31 @@ def test_names_are_those_of_pillow_and_of_keras():
     Image.init()
     assert set(preprocessing.HUNGRY_FORMATS) < set(preprocessing.FORMATS) <= set(Image.OPEN)
     assert set(preprocessing.INTERPOLATIONS) == {"bicubic", "bilinear", "lanczos3", "nearest"}
+
+
+@pytest.mark.parametrize(
+    "labels, kept",
+    [
+        ((1, 2, 3), True),
+        ([1, 2, 3], True),
+        ((1, 2), False),  # of two outputs
+        ((np.zeros(3), np.ones(3), np.ones(3)), False),  # of three
+        ({"a": [1, 2, 3]}, False),
+    ],
+)
+def test_labels_of_several_outputs_are_not_those_of_images(labels, kept):
+    assert (image_streams._labels_of(labels, 3) is not None) == kept
+
+
+def test_a_large_photo_of_a_hungry_format_is_refused():
+    def photo(name, side):
+        return SimpleNamespace(size=(side, side), format=name)
+
+    for name in preprocessing.FORMATS:
+        preprocessing._check_size(photo(name, 6000))
+    preprocessing._check_size(photo("JPEG", 7000))
+    with pytest.raises(ValueError, match="7000 x 7000 pixels of WEBP take too much memory; JPEG does not"):
+        preprocessing._check_size(photo("WEBP", 7000))
 
 
 def py_dataset(batches, endless=False):
