@@ -57,6 +57,14 @@ def test_a_compressed_chunk_has_at_most_its_values_and_a_checksum(tmp_path):
         assert refused(hdf5.check_chunks, h5["longer"])
 
 
+def test_a_chunk_that_is_longer_than_its_dataset_counts_whole(tmp_path):
+    with h5py.File(tmp_path / "w.h5", "w") as h5:
+        for name, values in (("short", 1000), ("long", 17 * MB)):
+            h5.create_dataset(name, (1,), "f4", maxshape=(None,), chunks=(values,), compression=1)[0] = 1.0
+        assert not refused(hdf5._check_sizes, {"short": h5["short"]}, MB, 1000)
+        assert refused(hdf5._check_sizes, {"long": h5["long"]}, MB, 1000)
+
+
 def test_a_sequential_has_at_most_so_many_layers():
     def config(count):
         return {"a": [{"class_name": "Sequential", "config": {"layers": [0] * count}}]}

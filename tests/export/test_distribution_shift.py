@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_vit_plugin.cli import main
-from keras_vit_plugin.export import ParityError, Tolerance, export_tflite
+from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, synthetic
 from keras_vit_plugin.export.answers import LOGITS
 from keras_vit_plugin.export.distribution_shift import contrast_stretched, shift_reports, shifted_too_far
 from keras_vit_plugin.export.images import check_calibration
@@ -208,6 +208,12 @@ def files():
         export_tflite(model, Path(folder, "m.tflite"), pixels="0..1", task="classes")
         content = Path(folder, "m.tflite").read_bytes()
     return {"content": content, "float_content": content}
+
+
+def test_discs_are_as_smooth_down_as_across():
+    images = [synthetic._discs((64, 64, 1), np.random.default_rng(seed)).astype(int) for seed in range(8)]
+    for axis in (0, 1):
+        assert all(0.85 < np.mean(np.diff(image, axis=axis) == 0) < 0.99 for image in images)
 
 
 def test_synthetic_images_are_of_three_kinds_and_use_the_range():
