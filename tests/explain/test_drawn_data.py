@@ -306,6 +306,13 @@ def test_the_picture_shows_what_it_says(figures, tmp_path):
         np.testing.assert_allclose(tile[-1, -1], 0.5 + 0.5 * weights[-1, -1], atol=0.01)
 
 
+def test_tall_pictures_have_tall_axes(figures, tmp_path):
+    for shape in ((40, 10, 3), (10, 40, 3)):
+        explain.draw_predictions(pixels(shape, 2), ["a", "b"], tmp_path / "p.png")
+    tall, wide = (figure.get_size_inches()[1] for figure in figures)
+    assert tall > 4 * wide
+
+
 def test_one_layer_is_shown_once(figures, tmp_path):
     shown = distinct()
     explain.draw_explanation(replace(shown, heads=shown.heads[:1]), "made up", tmp_path / "e.png")

@@ -14,7 +14,7 @@ from PIL import Image
 from keras_vit_plugin.export import InvalidModelFile, Runner, bounded_reader, foreign_runner, inspect
 from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.flatbuffer import get_metadata, op_versions, read, set_metadata
-from keras_vit_plugin.export.foreign_runner import check_runs, guarded_runner
+from keras_vit_plugin.export.foreign_runner import _last_line, check_runs, guarded_runner
 
 IMAGES = np.zeros((1, 2, 2, 1), np.uint8)
 
@@ -306,3 +306,8 @@ def test_a_file_is_known_by_its_hash(tmp_path):
     for wrong in ("", "abc", found + "0", found[:-1] + "g"):
         with pytest.raises(ValueError, match="`sha256` .--check. must be 64 hexadecimal digits, got"):
             inspect(path, wrong)
+
+
+@pytest.mark.parametrize("text, line", [("one\ntwo.\n", "two"), ("", "it says nothing"), (" \n", "it says nothing")])
+def test_of_what_a_process_printed_the_last_line_is_quoted(text, line):
+    assert _last_line(text) == line

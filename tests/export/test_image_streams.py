@@ -48,6 +48,12 @@ def test_labels_of_several_outputs_are_not_those_of_images(labels, kept):
     assert (image_streams._labels_of(labels, 3) is not None) == kept
 
 
+@pytest.mark.parametrize("size, factor", [((10_000, 2_500), 2), ((3_000, 3_000), 1), ((9_000, 9_000), 10)])
+def test_a_large_photo_is_shrunk_by_its_shorter_side(size, factor):
+    photo = SimpleNamespace(size=size, width=size[0], height=size[1])
+    assert preprocessing._excess(photo, (224, 224)) == factor
+
+
 def test_a_large_photo_of_a_hungry_format_is_refused():
     def photo(name, side):
         return SimpleNamespace(size=(side, side), format=name)
