@@ -1,5 +1,6 @@
 """What becomes of an export for GPUs where the GPU is absent, wrong, broken or slow: programs that stand in for one."""
 
+import importlib
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -18,9 +19,11 @@ from keras_vit_plugin.export import (
     webgpu,
     webgpu_interpreter,
 )
+from keras_vit_plugin.export.answers import LOGITS
 from keras_vit_plugin.export.interpreter import Runner
 from keras_vit_plugin.export.webgpu import GpuReport, find_gpu
 
+verify_module = importlib.import_module("keras_vit_plugin.export.verify")  # by its name, the package has the function
 STAND_IN = """
 import os, time
 from ai_edge_litert.interpreter import Interpreter as OnCpu
@@ -102,6 +105,18 @@ def test_a_file_that_holds_up_the_driver_is_not_waited_for(stand_in, monkeypatch
     monkeypatch.setattr(webgpu, "SPARE_SECONDS", 1)
     stand_in("time.sleep(60)", bytes=0)
     assert find_gpu() == ("", "LiteRT's WebGPU accelerator took more than 1 seconds on a sigmoid")
+
+
+def test_outputs_besides_the_models_own_are_compared_on_the_gpu_too(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_module, "find_gpu", lambda: ("a GPU of a test", ""))
+    monkeypatch.setattr(verify_module, "gpu_runner", Runner)
+    path, images = tmp_path / "m.tflite", pixels(model.image_shape, 4)
+    kv.export.export_tflite(model, path, outputs=("embedding",))
+    found = Runner(path).outputs(images)
+    wrong = found["embedding"] + np.abs(found["embedding"]).mean()
+    report = verify_module.gpu_report(path.read_bytes(), images, [found["logits"]], [LOGITS], {"embedding": wrong})
+    assert report.snr_db.keys() == {"logits", "embedding"}
+    assert report.snr_db["logits"] > 100 and report.snr_db["embedding"] < 20
 
 
 def test_a_large_file_is_waited_for_longer(monkeypatch):

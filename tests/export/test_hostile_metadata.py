@@ -120,6 +120,7 @@ def test_what_is_left_out_is_a_sentence_or_has_a_usual_value(name, tmp_path):
         ({"parity": {"images": 8, "agreement": "all"}}, "`parity` must be measurements"),
         ({"parity": {"images": 8, "snr_db": None}}, "`parity` must be measurements"),
         ({"parity": {"images": 8, "others": [{"others": [{"others": [{}]}]}]}}, "`parity` must be measurements"),
+        ({"parity": {"images": 8, "others": [3]}}, "`parity` must be measurements"),
         ({"mode": "int8-fuller"}, "`mode` must be one of float32"),
         ({"target": "moon"}, "`target` must be one of litert"),
         ({"schema": 10**12}, "made by keras-vit-plugin 0.1.0, whose metadata .schema 1000000000000. this version"),

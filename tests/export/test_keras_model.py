@@ -433,6 +433,11 @@ def test_the_callers_task_counts_for_more_than_the_files(tmp_path):
         wanted_of(path, numbers, min_agreement=0.9)
 
 
+def test_outputs_of_a_list_that_holds_a_dict_are_named_by_their_places():
+    model = model_with(lambda v, m: [dense(3, name="kind")(v), {"age": dense(2, name="old")(v)}])
+    assert [answer.name for answer in ImageModel(model).answers] == ["output_0", "1_age"]
+
+
 def test_what_the_file_says_lets_labels_be_compared(tmp_path):
     """The model alone says that its one number is a regression, which no label fits."""
     model, path, images = model_with(lambda v, m: dense(1)(v)), tmp_path / "m.tflite", pixels((SIDE, SIDE, 3), 24)
