@@ -382,6 +382,7 @@ def test_the_photo_is_grey_where_the_map_is_least_and_bright_where_it_is_largest
     left, right = shown[:, : shown.shape[1] // 2], shown[:, shown.shape[1] // 2 :]
     assert right.sum() > 1.5 * left.sum() and max(shown.shape) >= render.LEAST_SIDE
     np.testing.assert_array_equal(render.photo_with(photo, None), render.as_rgb(photo))
+    assert render.as_rgb(np.zeros((7, 56, 3), np.uint8)).shape == (28, 224, 3)  # its longer side is 224
     np.testing.assert_array_equal(render.stretched(np.full((2, 2), 7.0)), np.full((2, 2), 0.5))
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import functional_model, pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite, pipeline
+from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite, gpu_rules, pipeline
 from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.flatbuffer import add_missing_biases, read
 from keras_vit_plugin.export.gpu_rules import gpu_problems
@@ -19,6 +19,17 @@ from keras_vit_plugin.export.rewrites.stream import map_writers
 from keras_vit_plugin.export.spec import from_keras
 from keras_vit_plugin.export.verify import snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
+
+
+def test_what_is_known_by_its_name_is_an_operator_of_the_schema():
+    from ai_edge_litert.schema_py_generated import BuiltinOperator
+
+    tables = [each for name, each in vars(gpu_rules).items() if name.isupper()]
+    names = {word for table in tables if not isinstance(table, (int, float)) for word in table}
+    names = {word for word in names if isinstance(word, str) and len(word) > 1}
+    assert {"ADD", "SQUARED_DIFFERENCE"} <= names and [
+        name for name in names if not hasattr(BuiltinOperator, name)
+    ] == []
 
 
 @pytest.mark.sampled(2)

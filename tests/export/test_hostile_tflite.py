@@ -51,6 +51,7 @@ def a_signature(key=b"s", name=b"x", tensor=3, graph=0):
 
 
 WRONG = {
+    "it has no buffers": lambda tree, graph: tree.buffers.clear(),
     "it has no subgraphs": lambda tree, graph: tree.subgraphs.clear(),
     "a graph has no operators": lambda tree, graph: setattr(graph, "operators", None),
     "its weights are in other files": setting(

@@ -7,8 +7,9 @@ from conftest import functional_model, pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, ParityError, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
-from keras_vit_plugin.export.metadata import SCHEMA, as_metadata, read_metadata
+from keras_vit_plugin.export.metadata import SCHEMA, _names_of_outputs, answers_of, as_metadata, read_metadata
 from keras_vit_plugin.export.pipeline import _refusal
 from keras_vit_plugin.export.verify import compare
 from keras_vit_plugin.tables import metadata_in_words
@@ -150,3 +151,13 @@ def test_mediapipe_gets_no_second_softmax(tmp_path):
         interpreter = Interpreter(model_content=path.read_bytes())
         got = interpreter.get_signature_runner("serving_default")(images=photos[:1])
         np.testing.assert_allclose(got["probabilities"], wanted[:1], atol=1e-5)
+
+
+def test_outputs_are_named_by_the_signature_and_end_as_the_graph_does(tmp_path):
+    model = keras.Sequential([functional_model(), keras.layers.Softmax(name="last")])
+    export_tflite(model, tmp_path / "m.tflite", pixels="0..1")
+    tree = read((tmp_path / "m.tflite").read_bytes())
+    assert list(_names_of_outputs(tree)) == ["probabilities"]
+    (classes,) = answers_of(tree, [Answer("probabilities", "classes")])
+    (numbers,) = answers_of(tree, [Answer("probabilities", "regression")])
+    assert (classes.activation, numbers.activation) == ("softmax", "linear")

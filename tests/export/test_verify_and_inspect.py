@@ -244,6 +244,7 @@ def test_a_report_is_printed_for_people(tmp_path):
     assert lines[0] == f"{tmp_path / 'm.tflite'}: float32 for litert" and max(map(len, lines)) < 200
     for told in (
         f"  size: {report.size_bytes / 1e6:.2f} MB",
+        "  rewrites: none",
         "  class names: 4: a, b, c, d",
         "  gives: logits (classes, linear, a guess by its shape: `task` (--task))",
     ):
