@@ -114,6 +114,15 @@ def test_a_model_that_is_right_as_often_as_by_chance_is_doubted(right, images, c
     assert (told in parity.in_words()["top-1, Keras model"]) == doubted
 
 
+@pytest.mark.parametrize(
+    "name, told", [("embedding", {"cosine similarity", "same nearest image"}), ("regression", {"mean error"})]
+)
+def test_what_has_no_classes_is_told_by_figures_of_its_own(name, told):
+    reference, outputs = outputs_of(name)
+    words = compare(reference, outputs, answer=ANSWERS[name][0]).in_words()
+    assert told | {"SNR", "error relative to the spread", "largest error"} == set(words)
+
+
 def test_an_unbalanced_set_is_no_reason_to_doubt():
     """Always the commoner class: right on 90 %, and no better than by chance; a real answer on 96 % is better."""
     labels = (np.arange(200) >= 180).astype(int)

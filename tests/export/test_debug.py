@@ -171,6 +171,14 @@ def test_the_picture_shares_the_error_out_among_kinds_and_places(monkeypatch, tm
     tops = [bar.get_y() + bar.get_height() for bar in shares.containers[-1]]
     assert tops == pytest.approx([100 * 36 / total, 100 * 56 / total])
     assert [bar.get_height() for bar in clipped.containers[0]] == [25.0, 25.0]
+    labels = [axis.get_ylabel() for axis in (curve, shares, clipped)]
+    assert [label.rpartition(", ")[2] for label in labels] == ["dB", "%", "% of values"]
+
+
+def test_every_mode_has_a_milder_one_to_try():
+    op = OpError("", "MUL", "head", "int8", 20.0, 1.0, -1.0, 1.0, 0.0, "rounding")
+    advised = {mode: advice(op, mode).rpartition(": ")[2] for mode in MODES if mode != "float32"}
+    assert len(set(advised.values())) == len(advised) and "another mode" not in "".join(advised.values())
 
 
 def test_the_picture_leaves_out_what_is_nothing(monkeypatch, tmp_path):

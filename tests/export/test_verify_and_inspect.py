@@ -245,6 +245,7 @@ def test_a_report_is_printed_for_people(tmp_path):
     for told in (
         f"  size: {report.size_bytes / 1e6:.2f} MB",
         "  rewrites: none",
+        "  graph: as Keras emits it, which is slower: Functional is not one of this package's classifiers",
         "  class names: 4: a, b, c, d",
         "  gives: logits (classes, linear, a guess by its shape: `task` (--task))",
     ):
