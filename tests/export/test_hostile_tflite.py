@@ -51,6 +51,9 @@ def a_signature(key=b"s", name=b"x", tensor=3, graph=0):
 
 
 WRONG = {
+    "the name of an entry of metadata is no text in UTF-8": lambda tree, graph: setattr(
+        tree, "metadata", [hostile_tflite.schema.MetadataT(name=b"\xff\xfe", buffer=0)]
+    ),
     "it has no buffers": lambda tree, graph: tree.buffers.clear(),
     "it has no subgraphs": lambda tree, graph: tree.subgraphs.clear(),
     "a graph has no operators": lambda tree, graph: setattr(graph, "operators", None),

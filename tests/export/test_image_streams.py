@@ -54,6 +54,13 @@ def test_a_large_photo_is_shrunk_by_its_shorter_side(size, factor):
     assert preprocessing._excess(photo, (224, 224)) == factor
 
 
+def test_a_photo_is_shrunk_by_strips_as_in_one():
+    photo = Image.fromarray(
+        np.random.default_rng(0).integers(0, 256, (3 * 4 * preprocessing.STRIP + 8, 37, 3), np.uint8)
+    )
+    np.testing.assert_array_equal(preprocessing._shrunk(photo, "RGB", 4), photo.reduce(4))
+
+
 def test_a_large_photo_of_a_hungry_format_is_refused():
     def photo(name, side):
         return SimpleNamespace(size=(side, side), format=name)
