@@ -50,6 +50,22 @@ def test_a_folder_that_is_there_is_made(tmp_path):
     assert (tmp_path / "a" / "b").is_dir()
 
 
+LEFT_BY_AN_EXPORT = """
+import os, tempfile, keras, keras_vit_plugin as kv
+images = keras.Input((4, 4, 3))
+model = keras.Model(images, keras.layers.Dense(2)(keras.layers.Flatten()(images)))
+kv.export.export_tflite(model, "m.tflite", pixels="0..1")
+print(sorted(os.listdir(tempfile.gettempdir())))
+"""
+
+
+def test_an_export_leaves_no_temporary_file_while_its_program_runs(tmp_path):
+    """Nor those that TensorFlow would remove when the program ends."""
+    (tmp_path / "temporary").mkdir()
+    code = f"import os; os.chdir({str(tmp_path)!r})\n{LEFT_BY_AN_EXPORT}"
+    assert run_python(code, TMPDIR=str(tmp_path / "temporary")) == "[]\n"
+
+
 def test_writing_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "m.tflite"
     for content in (b"one", b"two"):

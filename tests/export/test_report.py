@@ -167,7 +167,9 @@ def test_images_that_cannot_be_drawn_are_numbered(tmp_path):
 
 
 def test_bars_of_ops_are_as_long_as_their_counts():
-    file = SimpleNamespace(ops={"ADD": 30, "MUL": 15, "EXP": 1}, nodes_outside_delegate={"EXP": 1}, delegate_partitions=2)
+    file = SimpleNamespace(
+        ops={"ADD": 30, "MUL": 15, "EXP": 1}, nodes_outside_delegate={"EXP": 1}, delegate_partitions=2
+    )
     section = page._ops_section(file)
     assert [int(width) for width in re.findall(r"width:(\d+)px", section)] == [240, 120, 8]
     assert "1 outside the delegate" in section
