@@ -252,11 +252,7 @@ def demo(output, as_json):
     help="Folder of images to calibrate on; auto, int4 and every int8 and int16 mode need one.",
 )
 @click.option("--verification", metavar="DIR", help="Folder of images to compare on; default: the calibration's.")
-@click.option(
-    "--labels",
-    metavar="PATH",
-    help=f"{CLASS_NAMES}; default: the preset's.",
-)
+@click.option("--labels", metavar="PATH", help=f"{CLASS_NAMES}; default: the preset's.")
 @mean_option
 @std_option
 @pixels_option
@@ -494,11 +490,7 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
 @click.option("--theme", metavar="light|dark", help="For a .png: the page that it is for; default: light.")
 @weights_option
 @import_option
-@click.option(
-    "--labels",
-    metavar="PATH",
-    help=f"{CLASS_NAMES}; default: the preset's.",
-)
+@click.option("--labels", metavar="PATH", help=f"{CLASS_NAMES}; default: the preset's.")
 @mean_option
 @std_option
 @pixels_option
@@ -543,11 +535,7 @@ def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixel
 @main.command()
 @click.argument("tflite", type=click.Path(dir_okay=False))
 @click.argument("images", nargs=-1, required=True)
-@click.option(
-    "--labels",
-    metavar="PATH",
-    help=f"{CLASS_NAMES}; default: those in the file.",
-)
+@click.option("--labels", metavar="PATH", help=f"{CLASS_NAMES}; default: those in the file.")
 @click.option("--pixels", metavar="0..1|-1..1|0..255", help="For a TFLITE of another program: the range that it takes.")
 @click.option("--threads", type=int, help="Threads of the interpreter; default: one per usable core.")
 @json_option

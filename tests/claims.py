@@ -28,7 +28,7 @@ def most_images(count, claimed_on, images):
     """On how many of so many images a thing is seen at most that was seen on `count` of those of the claim.
 
     The bound of two standard errors, but of the beta-binomial distribution (Jeffreys' prior): of a thing as rare as one
-    image in 250 the normal one says too little, and the claim is a sample too.
+    image in 250 the normal one says too little, and the claim is of another export, which changes other answers.
     """
     return int(stats.betabinom.ppf(stats.norm.cdf(2), images, count + 0.5, claimed_on - count + 0.5))
 
