@@ -88,7 +88,7 @@ benchmark: .venv-benchmark/installed .venv-torch/installed
 accuracy: .venv/installed
 	.venv/bin/python benchmarks/accuracy.py $(if $(ONLY),--only $(ONLY))
 
-# What operators cost on each class of CPU, into export/op_costs.py; needs AVX-512 VNNI and qemu.
+# What operators cost on each class of CPU, into export/targets/xnnpack.py; needs AVX-512 VNNI and qemu.
 costs: .venv/installed
 	.venv/bin/python benchmarks/measure_costs.py
 

@@ -29,11 +29,11 @@ from judged_models import MODELS, needed
 from readme import README, with_part
 
 from keras_vit_plugin.export import ParityError, export_tflite
-from keras_vit_plugin.export.answers import LOGITS
-from keras_vit_plugin.export.files import write_atomically
-from keras_vit_plugin.export.images import gather_labelled, spread
-from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.verify import compare, keras_logits, tflite_logits
+from keras_vit_plugin.export.verification.verify import compare, keras_logits, tflite_logits
+from keras_vit_plugin.files import write_atomically
+from keras_vit_plugin.image_model.answers import LOGITS
+from keras_vit_plugin.images.gather import gather_labelled, spread
+from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 
 MODES = {
     "float32": {},

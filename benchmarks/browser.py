@@ -45,7 +45,7 @@ def missing_tools():
 
 def find_any_gpu():
     """As `find_gpu` of the package; where there is none, Chromium's Vulkan driver is taken by VK_DRIVER_FILES."""
-    from keras_vit_plugin.export.webgpu import find_gpu
+    from keras_vit_plugin.export.tflite.webgpu import find_gpu
 
     adapter, reason = find_gpu()
     drivers = [path for path in (Path(folder, VULKAN_DRIVER) for folder in FOLDERS) if path.exists()]

@@ -27,7 +27,7 @@ import picture
 import real_data
 from readme import README, with_part
 
-from keras_vit_plugin.export.files import write_atomically
+from keras_vit_plugin.files import write_atomically
 
 CALIBRATION_IMAGES = 64
 PRESET = "deit_tiny_patch16_224"
@@ -54,7 +54,7 @@ def main():
         return
 
     import keras_vit_plugin as kv
-    from keras_vit_plugin.export.progress import print_lines
+    from keras_vit_plugin.progress import print_lines
 
     code = commit()  # now: the files may change while this runs
     weights = arguments.data / "weights" / f"{PRESET}_in1k.npz"
@@ -124,9 +124,9 @@ def parsed():
 
 def photos(model, data, count):
     """`{set: (uint8 images, labels, the Keras model's logits)}`."""
-    from keras_vit_plugin.export.images import gather_labelled
-    from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
-    from keras_vit_plugin.export.verify import keras_logits
+    from keras_vit_plugin.export.verification.verify import keras_logits
+    from keras_vit_plugin.images.gather import gather_labelled
+    from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 
     sets = {}
     for name in SETS:
@@ -140,8 +140,8 @@ def make(model, weights, arguments, folder):
     """The files of every road that `--only` leaves: candidates, and failures with their reason."""
     import roads
 
-    from keras_vit_plugin.export.images import gather_images
-    from keras_vit_plugin.export.preprocessing import preprocessing_of
+    from keras_vit_plugin.images.gather import gather_images
+    from keras_vit_plugin.images.preprocessing import preprocessing_of
 
     photos = arguments.data / "imagenet_calibration"
     images = gather_images(photos, preprocessing_of(model), "calibration", CALIBRATION_IMAGES)
@@ -167,8 +167,8 @@ def make(model, weights, arguments, folder):
 
 def judge(candidates, sets):
     """`{set: {agreement, snr_db, top1}}` of each candidate; two are judged at a time, on a thread each."""
-    from keras_vit_plugin.export.progress import track
-    from keras_vit_plugin.export.verify import compare
+    from keras_vit_plugin.export.verification.verify import compare
+    from keras_vit_plugin.progress import track
 
     def judged(candidate, name):
         images, labels, reference = sets[name]
@@ -187,7 +187,7 @@ def judge(candidates, sets):
 
 def time_interleaved(candidates, image, threads, rounds):
     """Median milliseconds of one image per candidate, the candidates taking turns, pinned to `threads` cores."""
-    from keras_vit_plugin.export.progress import track
+    from keras_vit_plugin.progress import track
 
     cores = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, cores[:threads])
@@ -223,7 +223,7 @@ def count_on_arm(candidates, image, folder):
     """Instructions per inference of every `.tflite` on every ARM CPU; none, and a word why, where that cannot be."""
     import arm
 
-    from keras_vit_plugin.export.progress import track
+    from keras_vit_plugin.progress import track
 
     if missing := arm.missing_tools():
         print(f"ARM instructions are not counted: {missing}.")

@@ -1,4 +1,4 @@
-"""Writes `export/op_versions.py`: which TensorFlow Lite release first ran each version of each builtin op.
+"""Writes `export/tflite/op_versions.py`: which TensorFlow Lite release first ran each version of each builtin op.
 
     python make_op_versions.py RUNTIME_VERSION_CC RELEASE
 
@@ -11,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-TABLE = Path(__file__).parents[1] / "export" / "op_versions.py"
+TABLE = Path(__file__).parents[1] / "export" / "tflite" / "op_versions.py"
 ENTRY = re.compile(r'\{\{BuiltinOperator_(\w+),\s*(\d+)\},\s*"(\d+(?:\.\d+)*)"\}')
 HEADER = '''"""The runtime that first ran version 1, 2, ... of each builtin op; "-" where its source does not say.
 

@@ -24,14 +24,14 @@ import real_data
 from runtimes import PROBABILITIES, Arm, all_runtimes
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.answers import LOGITS
-from keras_vit_plugin.export.files import write_atomically
-from keras_vit_plugin.export.images import gather_images, gather_labelled, spread
-from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.progress import track
-from keras_vit_plugin.export.targets import TARGETS
-from keras_vit_plugin.export.verify import TOLERANCES, compare, keras_logits
+from keras_vit_plugin.export.targets.target import TARGETS
+from keras_vit_plugin.export.verification.verify import TOLERANCES, compare, keras_logits
+from keras_vit_plugin.files import write_atomically
+from keras_vit_plugin.image_model.answers import LOGITS
+from keras_vit_plugin.images.gather import gather_images, gather_labelled, spread
+from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split
+from keras_vit_plugin.progress import track
 
 HERE = Path(__file__).parent
 PRESET = "deit_tiny_patch16_224"

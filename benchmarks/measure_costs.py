@@ -1,4 +1,4 @@
-"""Writes `export/op_costs.py`: what an operator costs in int8 and in float, on each class of CPU.
+"""Writes `export/targets/xnnpack.py`: what an operator costs in int8 and in float, on each class of CPU.
 
     python benchmarks/measure_costs.py [--only x86-vnni x86-avx2 arm arm-dotprod]; the others stay as they are
 
@@ -26,16 +26,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import arm
 import numpy as np
 
-from keras_vit_plugin.export import mixed_int8, recipes
-from keras_vit_plugin.export.calibrate import quantizer_ranges
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.mixed_int8 import FIXED, FLOAT, ON_THE_FLY
-from keras_vit_plugin.export.op_costs import COSTS, OpCosts
-from keras_vit_plugin.export.prepare import prepared
+from keras_vit_plugin.export.quantization import recipes
+from keras_vit_plugin.export.quantization.modes import int8
+from keras_vit_plugin.export.quantization.modes.int8 import FIXED, FLOAT, ON_THE_FLY
+from keras_vit_plugin.export.quantization.steps.calibration import quantizer_ranges
+from keras_vit_plugin.export.quantization.steps.prepare import prepared
+from keras_vit_plugin.export.targets.xnnpack import COSTS, OpCosts
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 
 HERE = Path(__file__).parent
-TABLE = HERE.parent / "export" / "op_costs.py"
+TABLE = HERE.parent / "export" / "targets" / "xnnpack.py"
 TOKENS = 196
 DENSE = ((64, 64), (192, 192), (192, 768), (768, 192), (384, 384), (384, 96), (48, 768), (768, 48))  # inputs, outputs
 MATMULS = ((3, 196, 64), (6, 100, 64), (3, 100, 32), (2, 256, 64))  # heads, tokens, width of a head
@@ -151,7 +152,7 @@ def _file(path, shape, function, level, counts):
             int(tensor): (-4.0 * 128 / 127, 4.0) for op in graph.operators for tensor in (*op.inputs, *op.outputs)
         }
         ranges = quantizer_ranges(graph, {t: r for t, r in ranges.items() if graph.dtype(t) == "FLOAT32"})
-        content = mixed_int8._quantize(recipes.engine(content), graph, ranges, {level: operators})
+        content = int8._quantize(recipes.engine(content), graph, ranges, {level: operators})
     path.write_bytes(content)
     return File(path, shape, {**counts, "operators": len(Graph(content).operators), "run": 1})
 

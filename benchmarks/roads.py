@@ -341,7 +341,7 @@ def _channels_first(normalize):
 
 def normalizer(model):
     """The function from uint8 images to the float32 input of the peers' files."""
-    from keras_vit_plugin.export.preprocessing import pixel_normalization
+    from keras_vit_plugin.images.preprocessing import pixel_normalization
 
     scale, offset = (np.float32(value) for value in pixel_normalization(model, 3))
     return lambda images: images.astype(np.float32) * scale + offset

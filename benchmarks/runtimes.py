@@ -16,10 +16,10 @@ import browser
 import numpy as np
 import openvino_interpreter
 
-from keras_vit_plugin.export.answers import CLASSES, LOGITS, SOFTMAX, Answer
-from keras_vit_plugin.export.progress import track
-from keras_vit_plugin.export.target_runner import MediaPipeRunner
-from keras_vit_plugin.export.webgpu import gpu_runner
+from keras_vit_plugin.export.targets.open_file import MediaPipeRunner
+from keras_vit_plugin.export.tflite.webgpu import gpu_runner
+from keras_vit_plugin.image_model.answers import CLASSES, LOGITS, SOFTMAX, Answer
+from keras_vit_plugin.progress import track
 
 HERE = Path(__file__).parent
 DEVICE_PYTHON = HERE.parent / ".venv-device" / "bin" / "python"

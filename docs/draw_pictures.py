@@ -9,8 +9,8 @@ from pathlib import Path
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.explain import draw_explanation, draw_predictions, explanation_of
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.plot_style import THEMES
 from keras_vit_plugin.presets.digits import load_digits_split
 from keras_vit_plugin.temporary import temporary_folder

@@ -1,15 +1,15 @@
 """Keras Vision Transformers to verified TFLite files: `export_tflite`, `verify`, `inspect`, `debug`."""
 
-from .answers import Answer
-from .debug import DebugReport, OpError, advice, debug
-from .flatbuffer import InvalidModelFile
-from .inspect import FileReport, inspect
-from .interpreter import Runner
+from keras_vit_plugin.image_model.answers import Answer
+
 from .pipeline import export_tflite
+from .quantization.auto.search import Candidate
 from .report import ExportReport
-from .search import Candidate
-from .targets import UnsupportedByTarget
-from .verify import TOLERANCES, ParityError, ParityReport, Tolerance, tolerance_of, verify, wanted_of
+from .tflite.errors import InvalidModelFile, UnsupportedByTarget
+from .tflite.inspect import FileReport, inspect
+from .tflite.runner import Runner
+from .verification.debug import DebugReport, OpError, advice, debug
+from .verification.verify import TOLERANCES, ParityError, ParityReport, Tolerance, tolerance_of, verify, wanted_of
 
 __all__ = [
     "Answer",

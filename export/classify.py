@@ -4,14 +4,16 @@ import itertools
 
 import numpy as np
 
-from .answers import BINARY, EMBEDDING, FEATURES, REGRESSION
-from .files import read_file
-from .flatbuffer import InvalidModelFile, naming, read
-from .foreign_runner import guarded_runner
-from .metadata import guessed_answer, read_metadata
-from .normalization import RANGES
-from .preprocessing import UNSAID, Preprocessing
-from .verify import outputs_of
+from keras_vit_plugin.files import read_file
+from keras_vit_plugin.image_model.answers import BINARY, EMBEDDING, FEATURES, REGRESSION
+from keras_vit_plugin.images.normalization import RANGES
+from keras_vit_plugin.images.preprocessing import UNSAID, Preprocessing
+
+from .tflite.errors import InvalidModelFile
+from .tflite.flatbuffer import naming, read
+from .tflite.foreign_runner import guarded_runner
+from .tflite.metadata import guessed_answer, read_metadata
+from .verification.verify import outputs_of
 
 NO, YES = "no", "yes"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from keras_vit_plugin.files import check_writable, make_folder, read_file, write_atomically
 from keras_vit_plugin.temporary import temporary_folder
 
-from .files import check_writable, make_folder, read_file, write_atomically
-from .interpreter import Runner
 from .pipeline import export_tflite
-from .verify import ParityReport, compare, keras_logits
+from .tflite.runner import Runner
+from .verification.verify import ParityReport, compare, keras_logits
 
 MODES = ("float32", "dynamic", "int8", "int8-full")
 SHOWN_DIGITS = 20
@@ -43,10 +43,9 @@ def run_demo(folder):
     import keras
 
     from keras_vit_plugin.explain import draw_predictions
+    from keras_vit_plugin.images.preprocessing import pixel_normalization
     from keras_vit_plugin.presets import build, get_preset
     from keras_vit_plugin.presets.digits import load_digits_split
-
-    from .preprocessing import pixel_normalization
 
     folder = Path(folder)
     make_folder(folder)

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass, replace
 
+from keras_vit_plugin.image_model.answers import CLASSES, LINEAR, SIGMOID, SOFTMAX
 from keras_vit_plugin.version import VERSION
 
-from . import flatbuffer
-from .answers import CLASSES, LINEAR, SIGMOID, SOFTMAX
-from .mediapipe_metadata import with_activation, with_tflite_metadata
-from .metadata import Metadata
+from .targets.mediapipe_metadata import with_activation, with_tflite_metadata
+from .tflite.metadata import Metadata
+from .tflite.stored_metadata import set_metadata
+from .tflite.surgery import dequantize_pixels
 
 PARITY_LENGTH = 640  # characters of what is measured of one output, at most
 LONGEST = "a" * 16  # name of a mode or a preference
@@ -49,7 +50,7 @@ class Finish:
             verified_by: the runtime that it was measured with.
             rejected: why the file is too far from its model; empty where it is not.
         """
-        content = flatbuffer.dequantize_pixels(content)
+        content = dequantize_pixels(content)
         if self.gives_probabilities and self.metadata.answers[0].activation == LINEAR:
             content = with_activation(content, "SOFTMAX" if self.answers[0].task == CLASSES else "LOGISTIC")
         outputs = tuple(answer.name for answer in self.answers) + self.metadata.outputs
@@ -59,7 +60,7 @@ class Finish:
         )
         values["parity"] = {} if parity is None else _rounded(replace(parity, gpu=None).to_dict())
         values |= {"verified_by": verified_by, "rejected": rejected}
-        content = flatbuffer.set_metadata(content, values, length)
+        content = set_metadata(content, values, length)
         if self.gives_probabilities:
             content = with_tflite_metadata(content, self.metadata.labels, self.description, VERSION)
         return content

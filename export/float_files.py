@@ -1,16 +1,20 @@
 """The float `.tflite` that a mode is quantized from, of one Keras model."""
 
-from . import flatbuffer, spec
-from .images import spread
-from .lower import LARGEST_UNIT_SCORE, lower, lower_keras
-from .progress import stage
-from .quantize import INTEGER_ONLY
+from keras_vit_plugin.images.gather import spread
+from keras_vit_plugin.images.synthetic import synthetic_images
+from keras_vit_plugin.progress import stage
+
+from .lowering.lower import LARGEST_UNIT_SCORE, lower, lower_keras
+from .quantization.quantize import INTEGER_ONLY
 from .rewrites import FLOAT16_PASSES, apply_passes
-from .synthetic import synthetic_images
-from .targets import TARGETS
+from .spec.errors import UnsupportedTopology
+from .spec.model import ViTSpec
+from .spec.readers.own_models import from_keras
+from .targets.target import TARGETS
+from .tflite.surgery import add_missing_biases
 
 EXTREMES_IMAGES = 8
-OUTPUTS = {"embedding": spec.ViTSpec.embedding, "attention": spec.ViTSpec.attention_map}
+OUTPUTS = {"embedding": ViTSpec.embedding, "attention": ViTSpec.attention_map}
 NEGLIGIBLE = 1e-5  # of what an epsilon is added to: about float32's own rounding
 
 
@@ -42,7 +46,7 @@ class FloatFiles:
         self._outputs, self._original = outputs, None
         self._keras = model
         try:
-            original = spec.from_keras(model.model, model.scale, model.offset, "embedding" in outputs)
+            original = from_keras(model.model, model.scale, model.offset, "embedding" in outputs)
             with stage("Rewriting the graph"):
                 self._spec, outcomes = apply_passes(original, calibration)
             if self.target.gpu:
@@ -50,7 +54,7 @@ class FloatFiles:
                 self._spec, more = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), FLOAT16_PASSES)
                 outcomes |= more
             self._original = original if outputs else None
-        except spec.UnsupportedTopology as reason:
+        except UnsupportedTopology as reason:
             if outputs:
                 raise ValueError(f"`outputs` are for this package's classifiers: {reason}.") from reason
             self.road, self.road_reason, self._spec = "generic", str(reason), None
@@ -63,7 +67,7 @@ class FloatFiles:
             content = lower_keras(self._keras, *self._form)
         else:
             content = lower(self._spec, *self._form, **self._lowering(mode, prefer))
-        return flatbuffer.add_missing_biases(content)
+        return add_missing_biases(content)
 
     def streams(self, images):
         """As `ViTSpec.streams`; nothing on the generic road."""

@@ -6,9 +6,9 @@ import io
 
 from PIL import Image
 
+from keras_vit_plugin.image_model.answers import MULTI_LABEL
 from keras_vit_plugin.plot_style import DARK, LIGHT, PAGE_STYLE, as_picture, legend, new_figure, paint
 
-from .answers import MULTI_LABEL
 from .classify import class_names
 
 SHOWN_IMAGES = 5

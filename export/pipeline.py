@@ -1,6 +1,5 @@
 """Keras model -> spec -> rewrites -> float file -> quantized file -> verified -> written."""
 
-import hashlib
 import shlex
 import time
 from dataclasses import replace
@@ -8,43 +7,46 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_vit_plugin.files import check_apart, check_writable, write_atomically
+from keras_vit_plugin.image_model.check import check_model, weights_hash
+from keras_vit_plugin.image_model.image_model import ImageModel
+from keras_vit_plugin.image_model.labels import check_label_per_output, checked_labels
+from keras_vit_plugin.images.gather import fingerprint, spread
+from keras_vit_plugin.images.preprocessing import (
+    pixel_normalization,
+    pixel_words,
+    preprocessing_of,
+    says_how_to_resize,
+    two_lines,
+)
 from keras_vit_plugin.version import VERSION
 
-from . import flatbuffer
-from .arguments import (
-    check_answers,
-    check_arguments,
-    check_model,
-    check_paths,
-    check_verification,
-    checked_outputs,
-    wish_of,
-)
-from .distribution_shift import shift_reports, shifted_too_far
-from .files import check_apart, check_writable, write_atomically
 from .finish import Finish
 from .float_files import FloatFiles
-from .foreign_runner import foreign_load_error
-from .gpu_rules import gpu_problems
-from .half_precision import half_precision_outputs
-from .images import fingerprint, spread
-from .inspect import inspect
-from .interpreter import Runner, load_error
-from .keras_model import ImageModel
-from .labels import check_label_per_output, checked_labels
-from .mediapipe_metadata import require_mediapipe
-from .metadata import Metadata
+from .image_sets import gather_all
 from .page import as_page
-from .preprocessing import pixel_normalization, pixel_words, preprocessing_of, says_how_to_resize, two_lines
-from .quantize import quantize as quantize_file
-from .range_use import range_use
+from .quantization.auto.constraints import checked_wish
+from .quantization.auto.search import explanation, search
+from .quantization.quantize import quantize as quantize_file
 from .report import ExportReport, changed_answers
-from .search import explanation, search
-from .split import gather_all
-from .streams import snr_per_block
-from .target_runner import target_runner
-from .targets import TARGETS, UnsupportedByTarget, check_target
-from .verify import (
+from .request import check_answers, check_arguments, check_paths, check_verification, checked_outputs, wish_of
+from .targets.gpu_rules import gpu_problems
+from .targets.mediapipe_metadata import require_mediapipe
+from .targets.open_file import target_runner
+from .targets.target import TARGETS, check_target
+from .tflite.errors import InvalidModelFile, UnsupportedByTarget
+from .tflite.flatbuffer import read
+from .tflite.foreign_runner import foreign_load_error
+from .tflite.inspect import inspect
+from .tflite.metadata import Metadata
+from .tflite.operators import hybrid_ops, op_versions
+from .tflite.runner import Runner, load_error
+from .tflite.stored_metadata import check_same_but_metadata
+from .verification.distribution_shift import shift_reports, shifted_too_far
+from .verification.half_precision import half_precision_outputs
+from .verification.range_use import range_use
+from .verification.snr_per_block import snr_per_block
+from .verification.verify import (
     HALF_SUMS_DB,
     USUAL,
     ParityError,
@@ -56,7 +58,6 @@ from .verify import (
     snr_db,
     usual_tolerance,
 )
-from .wish import checked_wish
 
 STREAMED_IMAGES = 8
 RANGE_IMAGES = 12
@@ -261,11 +262,11 @@ def export_tflite(
             files.cpu,
         )
     finished = finish(content)
-    tree = flatbuffer.read(finished)
+    tree = read(finished)
     unloadable = load_error(finished) if files.target.at_hand else None
     if runtime_python is not None:
         unloadable = foreign_load_error(finished, runtime_python)
-    check_target(flatbuffer.op_versions(tree), target, flatbuffer.hybrid_ops(tree), gpu_problems(tree), unloadable)
+    check_target(op_versions(tree), target, hybrid_ops(tree), gpu_problems(tree), unloadable)
 
     def reference_of(pixels):
         return as_file_gives(keras_model(pixels), keras_model.answers, finish.answers)
@@ -282,7 +283,7 @@ def export_tflite(
         gpu = None
         if files.target.gpu:
             gpu = gpu_report(finished, seen, [spread(each, len(seen)) for each in references], finish.answers, expected)
-    except flatbuffer.InvalidModelFile as error:
+    except InvalidModelFile as error:
         raise UnsupportedByTarget(f"The {quantize} file does not run there: {error}") from error
     shifts, ranges = (), None
     if images.calibration is not None and quantize not in ("float32", "float16"):
@@ -320,7 +321,7 @@ def export_tflite(
             message = f"{choice} {message}"
     content = finish(content, parity, verified_by, message)
     if holds:
-        flatbuffer.check_same_but_metadata(content, finished)
+        check_same_but_metadata(content, finished)
     made = ExportReport(
         path=str(path) if holds else None,
         mode=quantize,
@@ -408,16 +409,6 @@ def default_tolerance(mode, verified_on, images):
 def rejected_path(path):
     """Where a file goes that is too far from its model and is to be kept: `m.tflite` becomes `m.rejected.tflite`."""
     return Path(path).with_suffix(".rejected.tflite")
-
-
-def weights_hash(model):
-    """A hash of all weights of a Keras model."""
-    import keras
-
-    digest = hashlib.sha256()
-    for weight in model.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
-    return digest.hexdigest()
 
 
 def _input_description(preprocessing, input_dtype, batch_size):

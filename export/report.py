@@ -4,12 +4,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .answers import BINARY, CLASSES, LOGITS, Answer
-from .distribution_shift import ShiftReport
-from .inspect import FileReport
-from .range_use import RangeUse
-from .search import Candidate
-from .verify import ParityReport
+from keras_vit_plugin.image_model.answers import BINARY, CLASSES, LOGITS, Answer
+
+from .quantization.auto.search import Candidate
+from .tflite.inspect import FileReport
+from .verification.distribution_shift import ShiftReport
+from .verification.range_use import RangeUse
+from .verification.verify import ParityReport
 
 FIRST_NAMES = 5
 VERIFIED_ON = {

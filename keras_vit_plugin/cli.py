@@ -13,10 +13,10 @@ from pathlib import Path
 import click
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.arguments import check_arguments, check_paths
-from keras_vit_plugin.export.files import check_apart, is_same_file
-from keras_vit_plugin.export.labels import read_labels
-from keras_vit_plugin.export.progress import print_lines, track
+from keras_vit_plugin.export.request import check_arguments, check_paths
+from keras_vit_plugin.files import check_apart, is_same_file
+from keras_vit_plugin.image_model.labels import read_labels
+from keras_vit_plugin.progress import print_lines, track
 from keras_vit_plugin.quiet import silence_native_stderr
 from keras_vit_plugin.tables import (
     metadata_in_words,
@@ -455,8 +455,8 @@ def debug(model, tflite, calibration, images, weights, modules, mean, std, pixel
 
     MODEL must be a classifier of keras_vit_plugin: the blocks of others are not known.
     """
-    from keras_vit_plugin.export.debug_picture import draw
-    from keras_vit_plugin.export.files import check_writable
+    from keras_vit_plugin.export.verification.debug_picture import draw
+    from keras_vit_plugin.files import check_writable
     from keras_vit_plugin.plot_style import require_matplotlib
 
     if picture is not None:
@@ -504,7 +504,7 @@ def explain(model, photo, out, theme, weights, modules, labels, mean, std, pixel
     MODEL must have the PatchEmbedding and the attention of keras_vit_plugin, as its classifiers have.
     """
     from keras_vit_plugin.explain.pictures import check_explanation
-    from keras_vit_plugin.export.files import not_a_file
+    from keras_vit_plugin.files import not_a_file
 
     check_explanation(out, theme, (".html", ".png"), "out")
     check_apart({"out": out}, {"photo": photo, "model": model, "weights": weights, "labels": labels})
@@ -568,7 +568,7 @@ def run(tflite, images, labels, pixels, threads, as_json):
 @_readable_errors
 def inspect(tflite, check, as_json):
     """Print what TFLITE contains: ops, versions, types, and what its delegate leaves out."""
-    from keras_vit_plugin.export.flatbuffer import naming
+    from keras_vit_plugin.export.tflite.flatbuffer import naming
 
     report = kv.export.inspect(tflite, check)
     if as_json:
@@ -598,7 +598,7 @@ def inspect(tflite, check, as_json):
 
 def _check_no_image(path, name, folders):
     """Raises `ValueError` where a picture would be written over an image of one of the `{name: folder}`."""
-    from keras_vit_plugin.export.image_folders import image_files
+    from keras_vit_plugin.images.folders import image_files
 
     for folder_name, folder in folders.items():
         if folder is not None and os.path.isfile(path) and os.path.isdir(folder):
@@ -656,7 +656,7 @@ def _tasks(text):
 
 def _photos(paths):
     """Yields the paths, each folder replaced by the images in it, if there are any."""
-    from keras_vit_plugin.export.image_folders import images_below
+    from keras_vit_plugin.images.folders import images_below
 
     for path in paths:
         below = images_below(path) if Path(path).is_dir() else iter(())

@@ -88,8 +88,8 @@ def metadata_in_words(stored):
     Raises:
         InvalidModelFile: it stored something else.
     """
-    from keras_vit_plugin.export.metadata import as_metadata
     from keras_vit_plugin.export.report import first_names
+    from keras_vit_plugin.export.tflite.metadata import as_metadata
 
     if not stored:
         return {"made as": "not by keras-vit"}

@@ -176,7 +176,7 @@ def deit_file(few_tuning_steps, tmp_path_factory, worker_id):
 
     def export(mode, target="litert", **options):
         import keras_vit_plugin as kv
-        from keras_vit_plugin.export import tune_gains
+        from keras_vit_plugin.export.quantization.steps import tune_gains
 
         weights = real_data("weights", f"{DEIT}_in1k.npz")
         name = "-".join([mode, target, *(f"{key}_{value}" for key, value in sorted(options.items()))])
@@ -232,7 +232,7 @@ def dense_digits():
 @pytest.fixture(scope="session", autouse=True)
 def few_tuning_steps():
     """`int4` tunes the gains of tiny models in 10 steps, not 100, but for tests that ask for `all_tuning_steps`."""
-    from keras_vit_plugin.export import tune_gains
+    from keras_vit_plugin.export.quantization.steps import tune_gains
 
     with pytest.MonkeyPatch.context() as patch:
         usual = tune_gains.STEPS
@@ -242,6 +242,6 @@ def few_tuning_steps():
 
 @pytest.fixture
 def all_tuning_steps(few_tuning_steps, monkeypatch):
-    from keras_vit_plugin.export import tune_gains
+    from keras_vit_plugin.export.quantization.steps import tune_gains
 
     monkeypatch.setattr(tune_gains, "STEPS", few_tuning_steps)

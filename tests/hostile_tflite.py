@@ -4,7 +4,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_vit_plugin.export.flatbuffer import read
+from keras_vit_plugin.export.tflite.flatbuffer import read
 
 FLOAT, INT, BOOL = schema.TensorType.FLOAT32, schema.TensorType.INT32, schema.TensorType.BOOL
 OPERATORS = schema.BuiltinOperator

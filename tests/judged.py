@@ -3,9 +3,9 @@
 import numpy as np
 from conftest import real_data
 
-from keras_vit_plugin.export.images import gather_labelled, spread
-from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.verify import compare, keras_logits, tflite_logits
+from keras_vit_plugin.export.verification.verify import compare, keras_logits, tflite_logits
+from keras_vit_plugin.images.gather import gather_labelled, spread
+from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 
 
 class Judge:

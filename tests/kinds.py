@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata, write
+from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
 SIDE = 16
 NAMES = ["ant", "bee", "cat", "dog"]

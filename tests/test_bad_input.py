@@ -23,8 +23,8 @@ from PIL.PngImagePlugin import PngInfo
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Runner, inspect, verify
-from keras_vit_plugin.export.flatbuffer import METADATA_START, SEAL, read, seal, write
-from keras_vit_plugin.export.preprocessing import Preprocessing
+from keras_vit_plugin.export.tflite.flatbuffer import METADATA_START, SEAL, read, seal, write
+from keras_vit_plugin.images.preprocessing import Preprocessing
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
 EXAMPLE = REPOSITORY / "examples" / "on_device"
@@ -431,7 +431,7 @@ def test_an_image_with_changed_bytes_is_read_or_refused(suffix, tmp_path):
 
 MEMORY = """
 import sys
-from keras_vit_plugin.export.preprocessing import Preprocessing
+from keras_vit_plugin.images.preprocessing import Preprocessing
 def peak():  # of this program alone; `getrusage` begins with that of the process which started it
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
@@ -443,7 +443,7 @@ except ValueError as error:
 print(peak() - before, said, sep="\\n")
 """
 MEMORY_ON_DEVICE = MEMORY.replace(
-    "from keras_vit_plugin.export.preprocessing import Preprocessing", "import vit"
+    "from keras_vit_plugin.images.preprocessing import Preprocessing", "import vit"
 ).replace(
     "Preprocessing((224, 224), 3, (256, 256)).load(sys.argv[1])",
     "vit.read_pixels(sys.argv[1], lambda image: vit.to_pixels(image, (224, 224, 3), {'resize': (256, 256)}))",

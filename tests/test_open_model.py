@@ -12,7 +12,7 @@ from notebook_model import NotebookViT
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import export_tflite, verify
-from keras_vit_plugin.export.keras_model import image_shape_of
+from keras_vit_plugin.image_model.image_model import image_shape_of
 from keras_vit_plugin.open_model import open_model
 
 
@@ -46,7 +46,7 @@ def test_a_trained_classifier_is_opened_without_a_warning(tmp_path):
 
 
 def test_the_loss_of_a_saved_model_tells_what_its_output_means(tmp_path):
-    from keras_vit_plugin.export.keras_model import ImageModel
+    from keras_vit_plugin.image_model.image_model import ImageModel
 
     images = keras.Input((8, 8, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(keras.layers.Rescaling(1 / 255)(images)))

@@ -20,10 +20,11 @@ from PIL import Image
 import keras_vit_plugin as kv
 from keras_vit_plugin import cli, tables, terminal
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite
-from keras_vit_plugin.export.debug import DebugReport, OpError
-from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
-from keras_vit_plugin.export.inspect import FileReport
-from keras_vit_plugin.export.verify import ParityReport
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.inspect import FileReport
+from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
+from keras_vit_plugin.export.verification.debug import DebugReport, OpError
+from keras_vit_plugin.export.verification.verify import ParityReport
 
 MARKUP = "[unknown] [red] :smile: "  # each is text
 ORDERS = "\x1b[2J\x1b]52;c;aGk=\x07\x08\x7f\x9b2J\r\u202e\u2066\u2028"  # a terminal obeys these, or shows other text

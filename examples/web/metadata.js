@@ -1,4 +1,4 @@
-// What a file says of itself, checked as Python checks it (export/metadata.py): anyone can write it.
+// What a file says of itself, checked as Python checks it (export/tflite/metadata.py): anyone can write it.
 
 import { meaningByGraph, TASKS } from "./answers.js";
 import { plain } from "./text.js";

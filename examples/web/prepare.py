@@ -14,8 +14,8 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.cli import sentence_of
-from keras_vit_plugin.export.arguments import OUTPUT_MODES
-from keras_vit_plugin.export.labels import read_labels
+from keras_vit_plugin.export.request import OUTPUT_MODES
+from keras_vit_plugin.image_model.labels import read_labels
 from keras_vit_plugin.models import SimpleViT, ViTImageClassifier
 from keras_vit_plugin.open_model import open_model
 from keras_vit_plugin.presets.digits import load_digits_split

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spec import Dense
+from ..spec.model import Dense
 from .stream import ABSORBED, NO_BLOCKS, has_absorbed
 
 

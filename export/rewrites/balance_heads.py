@@ -17,7 +17,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spec import Dense, softmax
+from ..spec.functions import softmax
+from ..spec.model import Dense
 from .stream import ABSORBED, NO_BLOCKS, has_absorbed
 
 IMAGES = 16

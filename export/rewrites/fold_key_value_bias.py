@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spec import Dense
+from ..spec.model import Dense
 from .stream import NO_BLOCKS
 
 

@@ -6,7 +6,7 @@ head; a norm on the residual stream itself keeps its affine. Source: SliceGPT, a
 
 from dataclasses import replace
 
-from ..spec import Dense
+from ..spec.model import Dense
 from .stream import ABSORBED, has_absorbed
 
 

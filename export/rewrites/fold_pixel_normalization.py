@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spec import Dense
+from ..spec.model import Dense
 
 
 def refuse(spec):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from ..spec import Dense
+from ..spec.model import Dense
 
 NO_BLOCKS = "there are no blocks"
 ABSORBED = "the attention of a block has absorbed its key and value"

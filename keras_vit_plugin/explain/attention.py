@@ -9,8 +9,8 @@ from keras import layers as keras_layers
 from keras import ops
 
 from keras_vit_plugin.explain.given import in_short
-from keras_vit_plugin.export.keras_model import batch_of, image_shape_of
 from keras_vit_plugin.geometry import patch_grid
+from keras_vit_plugin.image_model.image_model import batch_of, image_shape_of
 from keras_vit_plugin.layers import (
     MeanPooling,
     MultiHeadSelfAttention,

@@ -16,12 +16,12 @@ from keras_vit_plugin.explain.attention import (
 )
 from keras_vit_plugin.explain.given import in_short, positive
 from keras_vit_plugin.explain.places import places_note
-from keras_vit_plugin.export.answers import BINARY
 from keras_vit_plugin.export.classify import class_names
-from keras_vit_plugin.export.keras_model import ImageModel, computing_in_float32, image_shape_of
-from keras_vit_plugin.export.labels import checked_labels
-from keras_vit_plugin.export.normalization import pixel_normalization
-from keras_vit_plugin.export.preprocessing import preprocessing_of
+from keras_vit_plugin.image_model.answers import BINARY
+from keras_vit_plugin.image_model.image_model import ImageModel, computing_in_float32, image_shape_of
+from keras_vit_plugin.image_model.labels import checked_labels
+from keras_vit_plugin.images.normalization import pixel_normalization
+from keras_vit_plugin.images.preprocessing import preprocessing_of
 
 MOST_POSITIONS = 7  # rows and columns of positions that are shown
 MOST_FILTERS = 28

@@ -2,7 +2,7 @@
 
 import operator
 
-from keras_vit_plugin.export.preprocessing import shortened
+from keras_vit_plugin.images.preprocessing import shortened
 
 
 def in_short(value):

@@ -26,7 +26,7 @@ from keras_vit_plugin.explain.render import (
     of_largest,
     photo_with,
 )
-from keras_vit_plugin.export.files import check_writable, write_atomically
+from keras_vit_plugin.files import check_writable, write_atomically
 from keras_vit_plugin.plot_style import (
     as_picture,
     check_picture_suffix,

@@ -16,8 +16,8 @@ from keras_vit_plugin.cli import main
 from keras_vit_plugin.explain import panels, render
 from keras_vit_plugin.explain.attention import run_attention
 from keras_vit_plugin.explain.pictures import attention_panels, check_explanation
-from keras_vit_plugin.export.image_folders import check_channels
-from keras_vit_plugin.export.preprocessing import preprocessing_of
+from keras_vit_plugin.images.folders import check_channels
+from keras_vit_plugin.images.preprocessing import preprocessing_of
 
 
 def photo_of(model):

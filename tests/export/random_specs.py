@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from keras_vit_plugin.export.spec import Attention, Block, Dense, Head, Norm, ViTSpec
+from keras_vit_plugin.export.spec.model import Attention, Block, Dense, Head, Norm, ViTSpec
 
 
 @st.composite

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_vit_plugin.export.answers import Answer
-from keras_vit_plugin.export.certainty import (
+from keras_vit_plugin.export.quantization.auto.certainty import (
     drop_promised,
     images_needed,
     images_needed_for_drop,
@@ -18,6 +17,7 @@ from keras_vit_plugin.export.certainty import (
     most_allowed,
     proves_drop,
 )
+from keras_vit_plugin.image_model.answers import Answer
 
 
 @pytest.mark.parametrize("images", [1, 2, 36, 186, 1000, 5000])

@@ -11,9 +11,9 @@ from conftest import run_python
 from PIL import Image
 
 from keras_vit_plugin.export import export_tflite, verify
-from keras_vit_plugin.export.answers import SIGMOID, Answer
-from keras_vit_plugin.export.comparison import NEIGHBOURS, Comparison
-from keras_vit_plugin.export.verify import compare
+from keras_vit_plugin.export.verification.comparison import NEIGHBOURS, Comparison
+from keras_vit_plugin.export.verification.verify import compare
+from keras_vit_plugin.image_model.answers import SIGMOID, Answer
 
 ANSWERS = {
     "logits": (Answer("logits", "classes"), (5,)),
@@ -169,8 +169,8 @@ def made(tmp_path_factory):
 
 
 def test_a_folder_gives_the_figures_of_an_array(made):
-    from keras_vit_plugin.export.images import gather_labelled
-    from keras_vit_plugin.export.preprocessing import preprocessing_of
+    from keras_vit_plugin.images.gather import gather_labelled
+    from keras_vit_plugin.images.preprocessing import preprocessing_of
 
     model, folder = made
     with pytest.warns(UserWarning, match="1 of 141 images are left out: .*broken.png"):

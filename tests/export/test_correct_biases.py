@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.calibrate import observe, quantizer_ranges
-from keras_vit_plugin.export.correct_biases import corrected_biases
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.lower import lower
-from keras_vit_plugin.export.mixed_int8 import FIXED, ON_THE_FLY, _quantize
-from keras_vit_plugin.export.preprocessing import pixel_normalization
-from keras_vit_plugin.export.recipes import engine
+from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.quantization.modes.int8 import FIXED, ON_THE_FLY, _quantize
+from keras_vit_plugin.export.quantization.recipes import engine
+from keras_vit_plugin.export.quantization.steps.calibration import observe, quantizer_ranges
+from keras_vit_plugin.export.quantization.steps.correct_biases import corrected_biases
+from keras_vit_plugin.export.quantization.steps.round_weights import with_kernels
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.round_weights import with_kernels
-from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split
 
 

@@ -9,10 +9,12 @@ from ai_edge_litert import schema_py_generated as schema
 from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import Tolerance, advice, debug, debug_picture, export_tflite, flatbuffer
-from keras_vit_plugin.export.debug import DebugReport, OpError
-from keras_vit_plugin.export.debug_picture import draw
-from keras_vit_plugin.export.graph import Graph
+from keras_vit_plugin.export import Tolerance, advice, debug, export_tflite
+from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.verification import debug_picture
+from keras_vit_plugin.export.verification.debug import DebugReport, OpError
+from keras_vit_plugin.export.verification.debug_picture import draw
 from keras_vit_plugin.presets.digits import load_digits_split
 
 MODES = ["dynamic", "int8", "int8-full", "int16x8", "int4"]
@@ -67,7 +69,7 @@ def damaged(content, change):
     """The file with something changed in one operator, which `change(graph)` does; the name of what it gives."""
     graph = Graph(content)
     name = change(graph)
-    return flatbuffer.write(graph.model), name
+    return write(graph.model), name
 
 
 def narrow_range(graph):
@@ -212,13 +214,13 @@ def test_files_that_cannot_be_compared_are_refused(digits, file_of, tmp_path):
         debug(model, path, x_test)
     with pytest.raises(ValueError, match="made from other weights"):
         debug(kv.build("vit_digits"), path, calibration)
-    content = flatbuffer.read(path.read_bytes())
+    content = read(path.read_bytes())
     content.subgraphs[0].tensors[content.subgraphs[0].operators[-1].outputs[0]].type = schema.TensorType.BOOL
-    path.write_bytes(flatbuffer.seal(flatbuffer.write(content)))
+    path.write_bytes(seal(write(content)))
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):  # no interpreter loads it
         debug(model, path, calibration)
-    content = flatbuffer.read(file_of("int8").read_bytes())
+    content = read(file_of("int8").read_bytes())
     content.metadata = []
-    path.write_bytes(flatbuffer.write(content))
+    path.write_bytes(write(content))
     with pytest.raises(ValueError, match="was not made by this package: there is no float file"):
         debug(model, path, calibration)

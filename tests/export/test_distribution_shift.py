@@ -8,12 +8,13 @@ from click.testing import CliRunner
 from PIL import Image
 
 from keras_vit_plugin.cli import main
-from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, synthetic
-from keras_vit_plugin.export.answers import LOGITS
-from keras_vit_plugin.export.distribution_shift import contrast_stretched, shift_reports, shifted_too_far
-from keras_vit_plugin.export.images import check_calibration
-from keras_vit_plugin.export.range_use import activation_ranges, range_use
-from keras_vit_plugin.export.synthetic import synthetic_images
+from keras_vit_plugin.export import ParityError, Tolerance, export_tflite
+from keras_vit_plugin.export.verification.distribution_shift import contrast_stretched, shift_reports, shifted_too_far
+from keras_vit_plugin.export.verification.range_use import activation_ranges, range_use
+from keras_vit_plugin.image_model.answers import LOGITS
+from keras_vit_plugin.images import synthetic
+from keras_vit_plugin.images.gather import check_calibration
+from keras_vit_plugin.images.synthetic import synthetic_images
 
 SIZE = (8, 8, 1)
 

@@ -9,19 +9,24 @@ import tensorflow as tf
 from conftest import pixels, randomize
 from keras import layers, ops
 
-from keras_vit_plugin.export import integer_only, loadable, mixed_int8, tune_gains
-from keras_vit_plugin.export.answers import LOGITS, Answer
-from keras_vit_plugin.export.calibrate import all_outputs, observe
-from keras_vit_plugin.export.flatbuffer import InvalidModelFile, add_missing_biases, op_name, read, tensor_type, write
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner, load_error
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.low_bit import Int4
-from keras_vit_plugin.export.lower import _convert, lower_keras
-from keras_vit_plugin.export.mixed_int8 import FIXED, MixedInt8
-from keras_vit_plugin.export.prepare import prepared
-from keras_vit_plugin.export.quantize import quantize
-from keras_vit_plugin.export.round_weights import with_kernels
+from keras_vit_plugin.export.lowering.lower import _convert, lower_keras
+from keras_vit_plugin.export.quantization.modes import int8, integer_only
+from keras_vit_plugin.export.quantization.modes.int4 import Int4
+from keras_vit_plugin.export.quantization.modes.int8 import FIXED, MixedInt8
+from keras_vit_plugin.export.quantization.quantize import quantize
+from keras_vit_plugin.export.quantization.steps import tune_gains
+from keras_vit_plugin.export.quantization.steps.calibration import all_outputs, observe
+from keras_vit_plugin.export.quantization.steps.prepare import prepared
+from keras_vit_plugin.export.quantization.steps.round_weights import with_kernels
+from keras_vit_plugin.export.tflite import loadable
+from keras_vit_plugin.export.tflite.errors import InvalidModelFile
+from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.operators import op_name, tensor_type
+from keras_vit_plugin.export.tflite.runner import Runner, load_error
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.image_model.answers import LOGITS, Answer
+from keras_vit_plugin.image_model.image_model import ImageModel
 
 SHAPE = (8, 8, 3)
 LEAST_DB = {"dynamic": 30, "int8": 20, "int8-full": 20, "int16x8": 25, "int4": 5}
@@ -202,7 +207,7 @@ def test_tied_kernels_stay_tied(mode):
 
 
 def all_tensors(content, image, index):
-    from keras_vit_plugin.export.interpreter import computed_tensors
+    from keras_vit_plugin.export.tflite.runner import computed_tensors
 
     (tensor,) = computed_tensors(content, image[None])
     return tensor(index).reshape(-1, 12)
@@ -312,7 +317,7 @@ def test_a_model_that_overflows_is_refused_in_a_sentence():
 
 def test_an_operator_that_does_not_load_is_left_alone(monkeypatch):
     content = lowered(tokens_model(dense))
-    real = mixed_int8._quantize
+    real = int8._quantize
 
     def broken(content, graph, ranges, plan):
         """As made, but damaged where the dense layer on tokens is on fixed scales."""
@@ -326,8 +331,8 @@ def test_an_operator_that_does_not_load_is_left_alone(monkeypatch):
             raise InvalidModelFile("no tensor 99")
         return all_outputs(file, images)
 
-    monkeypatch.setattr(mixed_int8, "all_outputs", refusing)
-    monkeypatch.setattr(mixed_int8, "_quantize", broken)
+    monkeypatch.setattr(int8, "all_outputs", refusing)
+    monkeypatch.setattr(int8, "_quantize", broken)
     engine = MixedInt8(content, pixels(SHAPE, 8), "speed")
     assert file_is_whole(engine.within(18.0))
 

@@ -6,14 +6,16 @@ import tensorflow as tf
 from conftest import pixels
 from keras import layers
 
-from keras_vit_plugin.export import Tolerance, UnsupportedByTarget, export_tflite, loadable, mixed_int8
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import reason_of
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.lower import _lacking, lower_keras
-from keras_vit_plugin.export.mixed_int8 import FLOAT, MixedInt8
-from keras_vit_plugin.export.recipes import NotQuantizable, silence
+from keras_vit_plugin.export import Tolerance, UnsupportedByTarget, export_tflite
+from keras_vit_plugin.export.lowering.lower import _lacking, lower_keras
+from keras_vit_plugin.export.quantization.modes import int8
+from keras_vit_plugin.export.quantization.modes.int8 import FLOAT, MixedInt8
+from keras_vit_plugin.export.quantization.recipes import NotQuantizable, silence
+from keras_vit_plugin.export.tflite import loadable
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.runner import reason_of
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.image_model.image_model import ImageModel
 
 SHAPE = (8, 8, 3)
 FUNCTIONS = {
@@ -127,14 +129,14 @@ def test_what_the_quantizer_raises_is_a_sentence(raised, match):
 def test_an_operator_that_the_quantizer_does_not_take_is_left_alone(monkeypatch):
     keras.utils.set_random_seed(0)
     content = add_missing_biases(lower_keras(ImageModel(model_of(), 1 / 255, 0.0)))
-    real = mixed_int8._quantize
+    real = int8._quantize
 
     def refusing(content, graph, ranges, plan):
         if any(operators for level, operators in plan.items() if level != FLOAT):
             raise NotQuantizable("no")
         return real(content, graph, ranges, plan)
 
-    monkeypatch.setattr(mixed_int8, "_quantize", refusing)
+    monkeypatch.setattr(int8, "_quantize", refusing)
     engine = MixedInt8(content, pixels(SHAPE, 8), "speed")
     assert {level for levels in engine.levels for level, _ in levels} == {FLOAT}
     assert engine.within(0.0)

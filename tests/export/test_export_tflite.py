@@ -17,9 +17,9 @@ from keras_vit_plugin.export import (
     inspect,
     verify,
 )
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.quantize import INTEGER_ONLY
+from keras_vit_plugin.export.quantization.quantize import INTEGER_ONLY
 from keras_vit_plugin.export.rewrites import apply_passes
+from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.presets.digits import load_digits_split
 
 # The least SNR in dB of each mode on the tiny models with random weights, some dB below what was measured.

@@ -18,15 +18,18 @@ import pytest
 from conftest import REPOSITORY, pixels, run_python, started
 
 import keras_vit_plugin as kv
-from keras_vit_plugin import temporary
-from keras_vit_plugin.export import Tolerance, export_tflite, files, flatbuffer, inspect, pipeline, verify
+from keras_vit_plugin import files, temporary
+from keras_vit_plugin.export import Tolerance, export_tflite, inspect, pipeline, verify
 from keras_vit_plugin.export.demo import run_demo
-from keras_vit_plugin.export.files import check_writable, make_folder, write_atomically
+from keras_vit_plugin.export.tflite.errors import InvalidModelFile
+from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
+from keras_vit_plugin.files import check_writable, make_folder, write_atomically
 from keras_vit_plugin.temporary import remove_leftovers
 
 WRITE_AND_DIE = """
 import os, signal, sys
-from keras_vit_plugin.export import files
+from keras_vit_plugin import files
 die = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)
 setattr(files.os, sys.argv[2], die)
 files.write_atomically(sys.argv[1], b"new" * 1000)
@@ -89,7 +92,7 @@ def test_a_kill_while_writing_never_harms(moment, old, tmp_path):
 
 NO_ROOM = """
 import resource, sys
-from keras_vit_plugin.export.files import write_atomically
+from keras_vit_plugin.files import write_atomically
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 try:
     write_atomically(sys.argv[1], b"new" * 1000)
@@ -99,7 +102,7 @@ except OSError as error:
 
 WRITE_AND_WAIT = """
 import sys
-from keras_vit_plugin.export import files
+from keras_vit_plugin import files
 files.os.replace = lambda *arguments: print("ready", flush=True) or sys.stdin.read()
 files.write_atomically(sys.argv[1], b"theirs")
 """
@@ -108,7 +111,7 @@ files.write_atomically(sys.argv[1], b"theirs")
 CHECK_AS_NOBODY = """
 import os, sys
 from keras_vit_plugin.export.demo import run_demo
-from keras_vit_plugin.export.files import check_writable
+from keras_vit_plugin.files import check_writable
 if os.getuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -384,14 +387,13 @@ def test_a_demo_that_has_no_folder_says_so_first(name, kind, tmp_path, monkeypat
 
 def test_an_export_looks_at_the_tables_that_it_wrote_itself(tmp_path, monkeypatch):
     """Files between its steps are taken on trust, the finished one is not."""
-    set_metadata = flatbuffer.set_metadata
 
     def set_and_damage(*arguments):
-        tree = flatbuffer.read(set_metadata(*arguments))
+        tree = read(set_metadata(*arguments))
         tree.subgraphs[0].tensors[1].buffer = len(tree.buffers)
-        return flatbuffer.write(tree)
+        return write(tree)
 
-    monkeypatch.setattr(flatbuffer, "set_metadata", set_and_damage)
-    with pytest.raises(flatbuffer.InvalidModelFile, match="a damaged TFLite model"):
+    monkeypatch.setattr("keras_vit_plugin.export.finish.set_metadata", set_and_damage)
+    with pytest.raises(InvalidModelFile, match="a damaged TFLite model"):
         export_tflite(kv.build("vit_digits", weights="pretrained"), tmp_path / "m.tflite")
     assert not list(tmp_path.iterdir())

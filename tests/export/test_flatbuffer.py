@@ -8,14 +8,15 @@ import pytest
 from conftest import pixels
 
 from keras_vit_plugin.export import Tolerance, export_tflite
-from keras_vit_plugin.export.flatbuffer import _redirect, dequantize_pixels, float16_constants, read, seal, write
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.lower import lower
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.lowering.lower import lower
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras
-from keras_vit_plugin.export.verify import snr_db
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.tflite.surgery import _redirect, dequantize_pixels, float16_constants
+from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 
 @pytest.mark.sampled(1)

@@ -10,20 +10,13 @@ from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import (
-    ParityError,
-    ParityReport,
-    Tolerance,
-    UnsupportedByTarget,
-    export_tflite,
-    webgpu,
-    webgpu_interpreter,
-)
-from keras_vit_plugin.export.answers import LOGITS
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.webgpu import GpuReport, find_gpu
+from keras_vit_plugin.export import ParityError, ParityReport, Tolerance, UnsupportedByTarget, export_tflite
+from keras_vit_plugin.export.tflite import webgpu, webgpu_interpreter
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.tflite.webgpu import GpuReport, find_gpu
+from keras_vit_plugin.image_model.answers import LOGITS
 
-verify_module = importlib.import_module("keras_vit_plugin.export.verify")  # by its name, the package has the function
+verify_module = importlib.import_module("keras_vit_plugin.export.verification.verify")
 STAND_IN = """
 import os, time
 from ai_edge_litert.interpreter import Interpreter as OnCpu

@@ -8,16 +8,23 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import gradients, operations
-from keras_vit_plugin.export.answers import LOGITS, Answer
-from keras_vit_plugin.export.calibrate import observe, rounded
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.gradients import FACTORS, LogitGradients, scaled_ranges, sensitive_entering
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.lower import lower, stream_name
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.quantization.steps import sensitivity
+from keras_vit_plugin.export.quantization.steps.calibration import observe, rounded
+from keras_vit_plugin.export.quantization.steps.sensitivity import (
+    FACTORS,
+    LogitGradients,
+    scaled_ranges,
+    sensitive_entering,
+)
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.tflite import execute
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.export.tflite.tensor_names import stream_name
+from keras_vit_plugin.image_model.answers import LOGITS, Answer
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 
 @pytest.mark.parametrize("weights", ["softmax", "integer_unit"])
@@ -50,8 +57,8 @@ def test_a_graph_without_derivatives_keeps_its_ranges(tiny_model, monkeypatch):
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
     ranges = {tensor: seen.full() for tensor, seen in observe(content, images).observations.items()}
     assert scaled_ranges(content, ranges, images) != ranges
-    known = operations._operations()
-    monkeypatch.setattr(operations, "_operations", lambda: {"ADD": known["ADD"]})
+    known = execute._operations()
+    monkeypatch.setattr(execute, "_operations", lambda: {"ADD": known["ADD"]})
     assert scaled_ranges(content, ranges, images) == ranges
 
 
@@ -118,8 +125,8 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
 def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     images = pixels(tiny_model.image_shape, 2)
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
-    known = operations._operations()
-    monkeypatch.setattr(operations, "_operations", lambda: {"ADD": known["ADD"]})
+    known = execute._operations()
+    monkeypatch.setattr(execute, "_operations", lambda: {"ADD": known["ADD"]})
     entering, all_rows = sensitive_entering(content, images), observe(content, images).entering
     assert set(entering) == set(all_rows)
     for tensor, seen in all_rows.items():
@@ -129,7 +136,7 @@ def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
 def test_probes_of_classes_have_no_offset_and_one_length_in_every_row():
     graph = SimpleNamespace(subgraph=SimpleNamespace(outputs=[7, 8]), shape={7: (3, 5), 8: (3, 2)}.get)
     answers, scales = (LOGITS, Answer("size", "regression")), (0.5, 1.0)
-    directions, signs = gradients._probes(graph, answers, scales, np.random.default_rng(0))
+    directions, signs = sensitivity._probes(graph, answers, scales, np.random.default_rng(0))
     np.testing.assert_allclose(directions.mean(1), 0, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 0.5 * np.sqrt(5 - 1), rtol=1e-5)
     assert len(np.unique(directions)) == directions.size and set(signs.ravel()) == {-1, 1}

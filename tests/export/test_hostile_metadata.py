@@ -9,8 +9,9 @@ from PIL import Image
 
 from keras_vit_plugin.export import InvalidModelFile, inspect
 from keras_vit_plugin.export.classify import classify_files
-from keras_vit_plugin.export.flatbuffer import read, set_metadata
-from keras_vit_plugin.export.metadata import read_metadata
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.metadata import read_metadata
+from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
 from keras_vit_plugin.tables import metadata_in_words
 
 PREPROCESSING = {"size": [2, 2], "channels": 1, "resize": None, "interpolation": "bicubic", "rule": "cover"}

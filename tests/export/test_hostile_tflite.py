@@ -11,10 +11,13 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from keras_vit_plugin.export import InvalidModelFile, Runner, bounded_reader, foreign_runner, inspect
+from keras_vit_plugin.export import InvalidModelFile, Runner, inspect
 from keras_vit_plugin.export.classify import classify_files
-from keras_vit_plugin.export.flatbuffer import get_metadata, op_versions, read, set_metadata
-from keras_vit_plugin.export.foreign_runner import _last_line, check_runs, guarded_runner
+from keras_vit_plugin.export.tflite import bounded_reader, foreign_runner
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.foreign_runner import _last_line, check_runs, guarded_runner
+from keras_vit_plugin.export.tflite.operators import op_versions
+from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
 IMAGES = np.zeros((1, 2, 2, 1), np.uint8)
 
@@ -215,7 +218,7 @@ class TestAnInterpreterThatEnds:
 def test_the_process_ends_with_its_runner():
     code = """
 import hostile_tflite, os, sys
-from keras_vit_plugin.export.foreign_runner import guarded_runner
+from keras_vit_plugin.export.tflite.foreign_runner import guarded_runner
 runner = guarded_runner(hostile_tflite.packed(hostile_tflite.classifier()))
 number = runner.interpreter._process.pid
 del runner

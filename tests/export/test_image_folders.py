@@ -10,9 +10,9 @@ from conftest import REPOSITORY, run_python
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.image_folders import class_indices, image_files
-from keras_vit_plugin.export.images import gather_images, gather_labelled
-from keras_vit_plugin.export.preprocessing import Preprocessing, _excess
+from keras_vit_plugin.images.folders import class_indices, image_files
+from keras_vit_plugin.images.gather import gather_images, gather_labelled
+from keras_vit_plugin.images.preprocessing import Preprocessing, _excess
 
 SIZE = (8, 8)
 EXAMPLE = REPOSITORY / "examples" / "on_device"

@@ -10,10 +10,10 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
-from keras_vit_plugin.export import image_streams, preprocessing
-from keras_vit_plugin.export.image_streams import MOST_STREAMED, spread
-from keras_vit_plugin.export.images import gather_images, gather_labelled
-from keras_vit_plugin.export.preprocessing import Preprocessing
+from keras_vit_plugin.images import preprocessing, streams
+from keras_vit_plugin.images.gather import gather_images, gather_labelled
+from keras_vit_plugin.images.preprocessing import Preprocessing
+from keras_vit_plugin.images.streams import MOST_STREAMED, spread
 
 SHAPE = (4, 4, 3)
 PREPROCESSING = Preprocessing((4, 4))
@@ -45,7 +45,7 @@ def test_names_are_those_of_pillow_and_of_keras():
     ],
 )
 def test_labels_of_several_outputs_are_not_those_of_images(labels, kept):
-    assert (image_streams._labels_of(labels, 3) is not None) == kept
+    assert (streams._labels_of(labels, 3) is not None) == kept
 
 
 @pytest.mark.parametrize("size, factor", [((10_000, 2_500), 2), ((3_000, 3_000), 1), ((9_000, 9_000), 10)])
@@ -267,7 +267,7 @@ def test_a_generator_that_ends_at_the_cap_says_nothing():
 
 
 def test_memory_is_bounded(monkeypatch, tmp_path):
-    monkeypatch.setattr(image_streams, "MOST_BYTES", 50 * 48)
+    monkeypatch.setattr(streams, "MOST_BYTES", 50 * 48)
     for source in (list(numbered(200)), tf_dataset(numbered(200)).batch(10)):
         with pytest.warns(UserWarning, match="50 images are taken, evenly spread"):
             images = gather_images(source, PREPROCESSING, "verification")
@@ -283,8 +283,8 @@ def test_an_endless_dataset_of_photos_needs_little_memory():
     code = """
 import resource, itertools, warnings, numpy as np
 warnings.simplefilter("ignore")
-from keras_vit_plugin.export.images import gather_images
-from keras_vit_plugin.export.preprocessing import Preprocessing
+from keras_vit_plugin.images.gather import gather_images
+from keras_vit_plugin.images.preprocessing import Preprocessing
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 batch = np.random.default_rng(0).uniform(0, 255, (32, 96, 96, 3)).astype("float32")
 images = gather_images((batch.copy() for _ in itertools.count()), Preprocessing((96, 96)), "verification")

@@ -10,17 +10,10 @@ import pytest
 from conftest import REPOSITORY, pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import (
-    InvalidModelFile,
-    Runner,
-    Tolerance,
-    debug,
-    export_tflite,
-    interpreter,
-    serve_interpreter,
-)
-from keras_vit_plugin.export.flatbuffer import read, write
-from keras_vit_plugin.export.interpreter import computed_tensors, open_interpreter
+from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, debug, export_tflite
+from keras_vit_plugin.export.tflite import runner, serve_interpreter
+from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.runner import computed_tensors, open_interpreter
 
 
 def test_no_other_file_opens_an_interpreter():
@@ -34,22 +27,22 @@ def test_a_runtime_that_is_absent_is_passed_over_and_one_that_is_broken_is_told(
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "broken_runtime.py").write_text("import what_it_needs")
     broken, absent = (("some-runtime", module, "Interpreter") for module in ("broken_runtime", "absent_runtime.part"))
-    monkeypatch.setattr(interpreter, "RUNTIMES", (absent, *interpreter.RUNTIMES))
+    monkeypatch.setattr(runner, "RUNTIMES", (absent, *runner.RUNTIMES))
     with warnings.catch_warnings(action="error"):
-        found = interpreter.interpreter_class()
-    monkeypatch.setattr(interpreter, "RUNTIMES", (broken, *interpreter.RUNTIMES))
+        found = runner.interpreter_class()
+    monkeypatch.setattr(runner, "RUNTIMES", (broken, *runner.RUNTIMES))
     told = "some-runtime is installed but cannot be used: No module named 'what_it_needs'. Taking ai-edge-litert."
     with pytest.warns(UserWarning, match=f"^{re.escape(told)}$"):
-        assert interpreter.interpreter_class() is found
+        assert runner.interpreter_class() is found
     (tmp_path / "old_runtime.py").write_text("Interpreter = object")
-    monkeypatch.setattr(interpreter, "RUNTIMES", (("tflite-runtime", "old_runtime", "Interpreter"),))
+    monkeypatch.setattr(runner, "RUNTIMES", (("tflite-runtime", "old_runtime", "Interpreter"),))
     with pytest.raises(
         ImportError, match=r"tflite-runtime is installed but cannot be used: it needs NumPy 1 and this is 2\."
     ):
-        interpreter.interpreter_class()
-    monkeypatch.setattr(interpreter, "RUNTIMES", (absent,))
+        runner.interpreter_class()
+    monkeypatch.setattr(runner, "RUNTIMES", (absent,))
     with pytest.raises(ImportError, match="^No TFLite interpreter can be imported. Try: pip install ai-edge-litert$"):
-        interpreter.interpreter_class()
+        runner.interpreter_class()
 
 
 @pytest.fixture(scope="module")

@@ -10,22 +10,13 @@ from notebook_model import NotebookViT
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import (
-    ParityError,
-    Runner,
-    Tolerance,
-    export_tflite,
-    inspect,
-    keras_model,
-    pipeline,
-    verify,
-    wanted_of,
-)
-from keras_vit_plugin.export.answers import Answer
+from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflite, inspect, pipeline, verify, wanted_of
 from keras_vit_plugin.export.classify import classify_files
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.labels import checked_labels
-from keras_vit_plugin.export.preprocessing import preprocessing_of
+from keras_vit_plugin.image_model import image_model
+from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.image_model.image_model import ImageModel
+from keras_vit_plugin.image_model.labels import checked_labels
+from keras_vit_plugin.images.preprocessing import preprocessing_of
 
 SIDE = 8
 layers = keras.layers
@@ -144,8 +135,8 @@ def test_a_task_that_does_not_fit_is_refused(task, match):
 def test_what_is_known_by_its_name_is_an_operator_of_tensorflow():
     import tensorflow as tf
 
-    names = (*keras_model.SAME, *keras_model.SUMS, *keras_model.PRODUCTS, *keras_model.DENSE, *keras_model.NUMBERS)
-    names += (*keras_model.CALLS, *keras_model.CONSTANTS)
+    names = (*image_model.SAME, *image_model.SUMS, *image_model.PRODUCTS, *image_model.DENSE, *image_model.NUMBERS)
+    names += (*image_model.CALLS, *image_model.CONSTANTS)
     assert [name for name in names if not hasattr(tf.raw_ops, name)] == []
 
 

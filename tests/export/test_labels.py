@@ -4,8 +4,8 @@ import pytest
 from conftest import functional_model
 
 from keras_vit_plugin.export import export_tflite, inspect
-from keras_vit_plugin.export.answers import Answer
-from keras_vit_plugin.export.labels import checked_labels, read_labels
+from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.image_model.labels import checked_labels, read_labels
 
 
 class Model:

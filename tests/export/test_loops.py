@@ -9,15 +9,17 @@ import tensorflow as tf
 from conftest import pixels
 from keras import layers
 
-from keras_vit_plugin.export.calibrate import observe
-from keras_vit_plugin.export.flatbuffer import add_missing_biases, drop_unused_tensors, op_name, read, write
-from keras_vit_plugin.export.float_ops import NotIntegerOnly
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.lower import lower_keras
-from keras_vit_plugin.export.prepare import prepared
-from keras_vit_plugin.export.quantize import quantize
+from keras_vit_plugin.export.lowering.lower import lower_keras
+from keras_vit_plugin.export.quantization.quantize import quantize
+from keras_vit_plugin.export.quantization.steps.calibration import observe
+from keras_vit_plugin.export.quantization.steps.integer_kernels import NotIntegerOnly
+from keras_vit_plugin.export.quantization.steps.prepare import prepared
+from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.operators import op_name
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases, drop_unused_tensors
+from keras_vit_plugin.image_model.image_model import ImageModel
 
 SHAPE = (8, 8, 3)
 LEAST_DB = {"dynamic": 25, "int8": 25, "int4": 8}

@@ -9,13 +9,16 @@ import keras_vit_plugin as kv
 from keras_vit_plugin import layers
 from keras_vit_plugin.explain import attention_maps, token_attention
 from keras_vit_plugin.export import Runner, inspect
-from keras_vit_plugin.export.flatbuffer import add_missing_biases, op_name, read
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.lower import GELU_FORMS, LARGEST_UNIT_SCORE, lower, lower_keras
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.lowering.lower import GELU_FORMS, LARGEST_UNIT_SCORE, lower, lower_keras
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras, gelu
+from keras_vit_plugin.export.spec.functions import gelu
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.operators import op_name
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.image_model.image_model import ImageModel
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 SHAPE_ARITHMETIC = {"SHAPE", "PACK", "STRIDED_SLICE", "BROADCAST_TO", "BROADCAST_ARGS", "FILL", "REDUCE_PROD", "GATHER"}
 

@@ -7,11 +7,12 @@ from conftest import functional_model, pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, ParityError, Tolerance, export_tflite, inspect, verify
-from keras_vit_plugin.export.answers import Answer
-from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
-from keras_vit_plugin.export.metadata import SCHEMA, _names_of_outputs, answers_of, as_metadata, read_metadata
 from keras_vit_plugin.export.pipeline import _refusal
-from keras_vit_plugin.export.verify import compare
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.metadata import SCHEMA, _names_of_outputs, answers_of, as_metadata, read_metadata
+from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
+from keras_vit_plugin.export.verification.verify import compare
+from keras_vit_plugin.image_model.answers import Answer
 from keras_vit_plugin.tables import metadata_in_words
 
 # As version 0.1.0 wrote it before there was a schema number.

@@ -8,19 +8,21 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import export_tflite, float_files, mixed_int8, verify
-from keras_vit_plugin.export.calibrate import ERROR_POWER, Observation, observe, rounded
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.lower import lower
-from keras_vit_plugin.export.op_costs import COSTS
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export import export_tflite, float_files, verify
+from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.quantization.modes import int8
+from keras_vit_plugin.export.quantization.steps.calibration import ERROR_POWER, Observation, observe, rounded
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras, gelu
-from keras_vit_plugin.export.targets import TARGETS
-from keras_vit_plugin.export.verify import keras_logits, snr_db
+from keras_vit_plugin.export.spec.functions import gelu
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.targets.target import TARGETS
+from keras_vit_plugin.export.targets.xnnpack import COSTS
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.export.verification.verify import keras_logits, snr_db
+from keras_vit_plugin.image_model.image_model import ImageModel
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -57,7 +59,7 @@ def test_one_partition_with_symmetric_right_sides(prefer, digits, tmp_path):
     assert all(list(side.zeroPoint) == [0] for side in integer_matmuls(path.read_bytes()))
     parity = verify(model, path, x_test, y_test)
     assert parity.top1_agreement >= 0.98
-    assert parity.snr_db >= mixed_int8.SNR_DB[prefer] - 2  # the noise of single ops, added up, foretells it
+    assert parity.snr_db >= int8.SNR_DB[prefer] - 2  # the noise of single ops, added up, foretells it
 
 
 @pytest.mark.long
@@ -65,7 +67,7 @@ def test_a_smaller_budget_of_noise_is_kept_by_fewer_integer_ops(digits):
     model, calibration, x_test, _ = digits
     pixels_to_input = pixel_normalization(model, 1)
     float_file = float_files.FloatFiles(ImageModel(model, *pixels_to_input), calibration).lowered("int8", "accuracy")
-    prepared = mixed_int8.MixedInt8(float_file, calibration, "accuracy")
+    prepared = int8.MixedInt8(float_file, calibration, "accuracy")
     integers, measured = [], []
     for wanted in (0.0, 25.0, 33.0, 200.0):
         content = prepared.within(wanted)
@@ -82,7 +84,7 @@ def test_a_smaller_budget_of_noise_is_kept_by_fewer_integer_ops(digits):
 @pytest.mark.long
 def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp_path, monkeypatch):
     model, calibration, *_ = digits
-    monkeypatch.setitem(mixed_int8.SNR_DB, "speed", 200.0)  # everything that may step back does
+    monkeypatch.setitem(int8.SNR_DB, "speed", 200.0)  # everything that may step back does
     report = export_tflite(model, tmp_path / "m.tflite", quantize="int8", calibration=calibration)
     assert "SOFTMAX" not in report.file.ops and report.file.ops["EXP"] == 4
     graph = Graph((tmp_path / "m.tflite").read_bytes())
@@ -96,11 +98,11 @@ def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp
 
 
 def test_where_noise_is_saved_for_the_least_time_is_stepped_back_first():
-    engine = object.__new__(mixed_int8.MixedInt8)
+    engine = object.__new__(int8.MixedInt8)
     engine.operators, engine.rounding_noise = ["quick in float", "slow in float"], 0.1
-    engine.levels = [[(mixed_int8.FIXED, 10.0), (mixed_int8.FLOAT, time)] for time in (20.0, 1000.0)]
-    engine.noises = {(0, mixed_int8.FIXED): 1.0, (1, mixed_int8.FIXED): 1.2}
-    in_float = [engine._plan(budget)[mixed_int8.FLOAT] for budget in (3.0, 2.0, 1.0, 0.0)]
+    engine.levels = [[(int8.FIXED, 10.0), (int8.FLOAT, time)] for time in (20.0, 1000.0)]
+    engine.noises = {(0, int8.FIXED): 1.0, (1, int8.FIXED): 1.2}
+    in_float = [engine._plan(budget)[int8.FLOAT] for budget in (3.0, 2.0, 1.0, 0.0)]
     assert in_float == [[], ["quick in float"], engine.operators, engine.operators]
 
 
@@ -125,12 +127,12 @@ def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(accurate_graph):
     mixtures = [op for op in graph.of_kind("BATCH_MATMUL") if graph.kind(graph.source(int(op.inputs[0]))) == "SOFTMAX"]
     assert len(mixtures) == 4
     for cpu, first in {"x86-vnni": "fixed scales", "arm-dotprod": "fixed scales", "arm": "float"}.items():
-        levels = [list(mixed_int8._levels(graph, op, "speed", COSTS[cpu]).items()) for op in mixtures]
+        levels = [list(int8._levels(graph, op, "speed", COSTS[cpu]).items()) for op in mixtures]
         assert {names[0][0] for names in levels} == {first}
     for costs in COSTS.values():
         assert costs.floating >= costs.on_the_fly and costs.float_matmul >= 1  # or nothing would be quantized there
         for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"):
-            times = list(mixed_int8._levels(graph, operator, "accuracy", costs).values())
+            times = list(int8._levels(graph, operator, "accuracy", costs).values())
             assert times == sorted(times) and times[0] > 0
 
 
@@ -138,15 +140,15 @@ def test_a_dense_layer_pays_for_each_value_that_goes_to_float_or_back(accurate_g
     graph, checked = accurate_graph, set()
     dearer = replace(COSTS["arm"], converted=COSTS["arm"].converted + 1)
     for layer in graph.of_kind("FULLY_CONNECTED"):
-        if graph.rows(layer.outputs[0]) < mixed_int8.FEW_ROWS:
+        if graph.rows(layer.outputs[0]) < int8.FEW_ROWS:
             continue
-        before, after = (mixed_int8._levels(graph, layer, "accuracy", costs) for costs in (COSTS["arm"], dearer))
+        before, after = (int8._levels(graph, layer, "accuracy", costs) for costs in (COSTS["arm"], dearer))
         source = graph.source(int(layer.inputs[0]))
         behind_gelu = source is not None and graph.kind(source) == "GELU"  # which is in int8 too
         sizes = [np.prod(graph.shape(int(index))) for index in (layer.inputs[0], layer.outputs[0])]
         paid = {level: after[level] - time for level, time in before.items()}
         assert sum(paid.values()) == pytest.approx(sizes[1] + (0 if behind_gelu else sizes[0]))
-        assert paid[mixed_int8.FLOAT] == pytest.approx(0)
+        assert paid[int8.FLOAT] == pytest.approx(0)
         checked.add(behind_gelu)
     assert checked == {True, False}
 

@@ -7,8 +7,8 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import model_pixels
-from keras_vit_plugin.export.preprocessing import (
+from keras_vit_plugin.images import model_pixels
+from keras_vit_plugin.images.preprocessing import (
     Preprocessing,
     pixel_normalization,
     pixel_words,

@@ -9,12 +9,12 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from conftest import pixels, randomize
 from keras import layers, ops
 
-from keras_vit_plugin.export.flatbuffer import read, write
-from keras_vit_plugin.export.gradients import has_derivatives
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.keras_model import ImageModel
-from keras_vit_plugin.export.lower import lower_keras
-from keras_vit_plugin.export.operations import NO_EFFECT, run_graph, run_operator, run_outputs, without_derivatives
+from keras_vit_plugin.export.lowering.lower import lower_keras
+from keras_vit_plugin.export.quantization.steps.sensitivity import has_derivatives
+from keras_vit_plugin.export.tflite.execute import NO_EFFECT, run_graph, run_operator, run_outputs, without_derivatives
+from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.image_model.image_model import ImageModel
 
 
 class Function(layers.Layer):

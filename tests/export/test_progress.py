@@ -8,8 +8,8 @@ import warnings
 import pytest
 from click.testing import CliRunner
 
+from keras_vit_plugin import progress
 from keras_vit_plugin.cli import main
-from keras_vit_plugin.export import progress
 
 
 @pytest.fixture

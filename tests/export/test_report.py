@@ -10,12 +10,12 @@ from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, page
-from keras_vit_plugin.export.lower import lower
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.lowering.lower import lower
 from keras_vit_plugin.export.report import changed_answers
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras
-from keras_vit_plugin.export.streams import snr_per_block
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.verification.snr_per_block import snr_per_block
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.plot_style import LIGHT
 from keras_vit_plugin.presets.digits import load_digits_split
 

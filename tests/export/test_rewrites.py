@@ -13,7 +13,7 @@ from keras_vit_plugin.export.rewrites.absorb_key_value import merged, refuse, sh
 from keras_vit_plugin.export.rewrites.rotate_stream import random_orthogonal
 from keras_vit_plugin.export.rewrites.rotate_stream import refuse as refuse_rotation
 from keras_vit_plugin.export.rewrites.stream import refuse_stream, stream_norms
-from keras_vit_plugin.export.spec import Attention, Block, Dense, Head, Norm, ViTSpec
+from keras_vit_plugin.export.spec.model import Attention, Block, Dense, Head, Norm, ViTSpec
 
 PREPARED_BY = {
     "centre_writers": (rewrites.fold_layer_scale,),

@@ -5,16 +5,22 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import calibrate, gradients, round_weights
-from keras_vit_plugin.export.calibrate import Entering, observe
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.gradients import sensitive_entering
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.lower import lower
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.quantization.steps import calibration, round_weights, sensitivity
+from keras_vit_plugin.export.quantization.steps.calibration import Entering, observe
+from keras_vit_plugin.export.quantization.steps.round_weights import (
+    LARGEST,
+    gptq,
+    rounded_kernel,
+    rounded_kernels,
+    with_kernels,
+)
+from keras_vit_plugin.export.quantization.steps.sensitivity import sensitive_entering
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.round_weights import LARGEST, gptq, rounded_kernel, rounded_kernels, with_kernels
-from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 
 @pytest.fixture
@@ -99,7 +105,7 @@ def test_products_of_a_very_wide_layer_are_their_diagonal(sensitive, monkeypatch
     images = pixels(model.image_shape, 5)
     of = sensitive_entering if sensitive else lambda *given: observe(*given).entering
     whole = of(content, images)
-    for module in (calibrate, gradients):
+    for module in (calibration, sensitivity):
         monkeypatch.setattr(module, "WIDEST", 0)
     for tensor, entering in of(content, images).items():
         np.testing.assert_allclose(entering.products, np.diag(whole[tensor].products), rtol=1e-4)

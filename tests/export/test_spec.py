@@ -6,9 +6,10 @@ import pytest
 from conftest import pixels, real_data
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.preprocessing import pixel_normalization
-from keras_vit_plugin.export.spec import UnsupportedTopology, from_keras
-from keras_vit_plugin.export.verify import keras_logits
+from keras_vit_plugin.export.spec.errors import UnsupportedTopology
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 
 def relative_error(model, images):
@@ -29,8 +30,8 @@ def test_oracle_agrees_with_keras_on_a_non_square_image():
 
 def test_oracle_agrees_with_keras_on_real_weights_and_photos():
     model = kv.build("deit_tiny_patch16_224", weights=real_data("weights", "deit_tiny_patch16_224_in1k.npz"))
-    from keras_vit_plugin.export.images import gather_images
-    from keras_vit_plugin.export.preprocessing import preprocessing_of
+    from keras_vit_plugin.images.gather import gather_images
+    from keras_vit_plugin.images.preprocessing import preprocessing_of
 
     photos = gather_images(real_data("imagenet_calibration"), preprocessing_of(model), "images", 4)
     assert relative_error(model, photos) <= 1e-5

@@ -10,11 +10,11 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Tolerance, export_tflite
-from keras_vit_plugin.export.answers import Answer
-from keras_vit_plugin.export.arguments import check_verification
-from keras_vit_plugin.export.images import fingerprint
-from keras_vit_plugin.export.preprocessing import Preprocessing
-from keras_vit_plugin.export.split import gather_calibration, split_indices, without_calibration
+from keras_vit_plugin.export.image_sets import gather_calibration, split_indices, without_calibration
+from keras_vit_plugin.export.request import check_verification
+from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.images.gather import fingerprint
+from keras_vit_plugin.images.preprocessing import Preprocessing
 
 
 @pytest.mark.parametrize("count, calibrating, held_out, sizes", [

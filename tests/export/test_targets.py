@@ -7,10 +7,12 @@ from conftest import REPOSITORY
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import UnsupportedByTarget, export_tflite
-from keras_vit_plugin.export.flatbuffer import hybrid_ops, read
-from keras_vit_plugin.export.lower import GELU_FORMS
-from keras_vit_plugin.export.op_versions import FIRST_RUNTIME
-from keras_vit_plugin.export.targets import TARGETS, check_target, min_runtime
+from keras_vit_plugin.export.lowering.lower import GELU_FORMS
+from keras_vit_plugin.export.targets.target import TARGETS, check_target
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.op_versions import FIRST_RUNTIME
+from keras_vit_plugin.export.tflite.operators import hybrid_ops
+from keras_vit_plugin.export.tflite.runtime_versions import min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
 
 

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import operations
-from keras_vit_plugin.export.calibrate import observe
-from keras_vit_plugin.export.flatbuffer import add_missing_biases
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.interpreter import Runner
-from keras_vit_plugin.export.lower import lower
-from keras_vit_plugin.export.preprocessing import pixel_normalization
+from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.quantization.steps.calibration import observe
+from keras_vit_plugin.export.quantization.steps.round_weights import rounded_kernels, with_kernels
+from keras_vit_plugin.export.quantization.steps.tune_gains import _crops, tuned_gains
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.round_weights import rounded_kernels, with_kernels
-from keras_vit_plugin.export.spec import from_keras
-from keras_vit_plugin.export.tune_gains import _crops, tuned_gains
-from keras_vit_plugin.export.verify import snr_db
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.export.tflite import execute
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split
 
 pytestmark = pytest.mark.usefixtures("all_tuning_steps")
@@ -61,6 +61,6 @@ def test_the_error_on_fresh_images_falls_and_weights_stay_on_their_grid(rounded)
 
 def test_kernels_of_a_graph_without_derivatives_stay_as_they_are(rounded, monkeypatch):
     content, kernels, x_train, _ = rounded
-    known = operations._operations()
-    monkeypatch.setattr(operations, "_operations", lambda: {"ADD": known["ADD"]})
+    known = execute._operations()
+    monkeypatch.setattr(execute, "_operations", lambda: {"ADD": known["ADD"]})
     assert tuned_gains(content, kernels, x_train[:20]) is kernels

@@ -10,10 +10,10 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite, inspect, verify
-from keras_vit_plugin.export.image_folders import image_files
-from keras_vit_plugin.export.images import gather_images, gather_labelled
-from keras_vit_plugin.export.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.verify import TOLERANCES, compare, usual_tolerance
+from keras_vit_plugin.export.verification.verify import TOLERANCES, compare, usual_tolerance
+from keras_vit_plugin.images.folders import image_files
+from keras_vit_plugin.images.gather import gather_images, gather_labelled
+from keras_vit_plugin.images.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
 
 
 def test_compare_computes_what_it_says():

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_vit_plugin.export import search as search_module
-from keras_vit_plugin.export.answers import LOGITS, SIGMOID, Answer
-from keras_vit_plugin.export.arguments import wish_of
-from keras_vit_plugin.export.search import Wish, explanation, search
+from keras_vit_plugin.export.quantization.auto import search as search_module
+from keras_vit_plugin.export.quantization.auto.search import Wish, explanation, search
+from keras_vit_plugin.export.request import wish_of
+from keras_vit_plugin.image_model.answers import LOGITS, SIGMOID, Answer
 
 BINARY = Answer("logit", "binary")
 LABELS = Answer("labels", "multi-label", SIGMOID)

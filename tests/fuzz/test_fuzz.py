@@ -12,7 +12,7 @@ from stubborn import work
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import pipeline
-from keras_vit_plugin.export.flatbuffer import read
+from keras_vit_plugin.export.tflite.flatbuffer import read
 
 ENOUGH = 8  # a loaded machine may manage fewer cases, which tell nothing of how many are refused
 SEEDS = range(10_000, 10_040)

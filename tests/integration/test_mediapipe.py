@@ -13,17 +13,17 @@ from conftest import DEIT, REPOSITORY, pixels, randomize, real_data
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner, export_tflite, verify
-from keras_vit_plugin.export.answers import Answer
 from keras_vit_plugin.export.finish import Finish
-from keras_vit_plugin.export.flatbuffer import read
-from keras_vit_plugin.export.graph import Graph
-from keras_vit_plugin.export.images import gather_images
-from keras_vit_plugin.export.mediapipe_metadata import with_activation, with_tflite_metadata
-from keras_vit_plugin.export.metadata import Metadata
-from keras_vit_plugin.export.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.verify import keras_logits
+from keras_vit_plugin.export.targets.mediapipe_metadata import with_activation, with_tflite_metadata
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.metadata import Metadata
+from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.images.gather import gather_images
+from keras_vit_plugin.images.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
 
-RUN_MEDIAPIPE = REPOSITORY / "export" / "run_mediapipe.py"
+RUN_MEDIAPIPE = REPOSITORY / "export" / "targets" / "run_mediapipe.py"
 LABELS = ["ant", "bee", "cat", "dog", "eel"]
 MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
 
@@ -106,7 +106,7 @@ def foreign_classifier(last, units):
 @pytest.mark.long
 def test_its_scores_are_the_models_probabilities(last, units, task, tmp_path):
     """A second softmax would leave the classes in their order: the scores tell."""
-    from keras_vit_plugin.export.target_runner import MediaPipeRunner
+    from keras_vit_plugin.export.targets.open_file import MediaPipeRunner
 
     model, images = foreign_classifier(last, units), pixels((16, 16, 3), 8)
     path = tmp_path / "m.tflite"

@@ -256,7 +256,7 @@ def test_embed_and_search(python, files, photos, tmp_path):
 
 def test_embed_takes_the_embedding_where_the_file_has_it(files, photos, tmp_path):
     """The signature is renamed here, so that the example's choice does not depend on what the exporter offers."""
-    from keras_vit_plugin.export.flatbuffer import read, write
+    from keras_vit_plugin.export.tflite.flatbuffer import read, write
 
     model = read((files / "float32.tflite").read_bytes())
     (output,) = model.signatureDefs[0].outputs
@@ -282,7 +282,8 @@ OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066
 @pytest.fixture(scope="module")
 def hostile(files, photos, tmp_path_factory):
     """A file whose class names are hostile, and a folder of photos, an index and a table of hostile names."""
-    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+    from keras_vit_plugin.export.tflite.flatbuffer import read
+    from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
     folder = tmp_path_factory.mktemp("hostile") / ("photos " + ORDERS)
     folder.mkdir()
@@ -369,7 +370,8 @@ def test_names_of_files_that_are_no_text(encoding, python, files, photos, tmp_pa
     ],
 )
 def test_metadata_of_others_are_refused_with_the_files_name(changed, files, photos, tmp_path):
-    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+    from keras_vit_plugin.export.tflite.flatbuffer import read
+    from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
     content = (files / "float32.tflite").read_bytes()
     (tmp_path / "m.tflite").write_bytes(set_metadata(content, get_metadata(read(content)) | changed))
@@ -615,7 +617,8 @@ def test_older_metadata_is_read_by_the_graph(kind, python, kind_files, tmp_path)
 
 
 def test_newer_metadata_is_refused(kind_files, tmp_path):
-    from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
+    from keras_vit_plugin.export.tflite.flatbuffer import read
+    from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
     content = kind_files[0]["logits"][0].read_bytes()
     newer = get_metadata(read(content)) | {"schema": 3, "keras_vit_plugin": "9.9"}
@@ -688,7 +691,7 @@ def loaded(folder, before="", package=False):
     """What the loader of the example, or of the package, says with these packages in front."""
     if package:
         call, paths = "interpreter_class()", [folder]
-        before += "\nfrom keras_vit_plugin.export.interpreter import interpreter_class"
+        before += "\nfrom keras_vit_plugin.export.tflite.runner import interpreter_class"
     else:
         call, paths = "vit.load_runtime()", [folder, VIT.parent]
         before += "\nimport vit"

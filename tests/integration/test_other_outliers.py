@@ -12,9 +12,9 @@ from judged import Judge
 from judged_models import MODELS, OUTLIERS, add_outliers, digits_with_outliers, small_on_digits
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.preprocessing import pixel_normalization
 from keras_vit_plugin.export.rewrites import apply_passes
-from keras_vit_plugin.export.spec import from_keras
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split
 
 pytestmark = pytest.mark.usefixtures("all_tuning_steps")

@@ -10,9 +10,9 @@ from conftest import DEIT, REPOSITORY, pixels, real_data
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.images import gather_labelled
-from keras_vit_plugin.export.preprocessing import pixel_normalization, preprocessing_of
-from keras_vit_plugin.export.verify import compare, keras_logits
+from keras_vit_plugin.export.verification.verify import compare, keras_logits
+from keras_vit_plugin.images.gather import gather_labelled
+from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split
 
 DEVICE_PYTHON = REPOSITORY / ".venv-device" / "bin" / "python"

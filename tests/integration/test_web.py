@@ -18,16 +18,12 @@ from PIL.PngImagePlugin import PngInfo
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
-from keras_vit_plugin.export.flatbuffer import get_metadata, read, set_metadata
-from keras_vit_plugin.export.image_folders import image_files
-from keras_vit_plugin.export.images import gather_labelled
-from keras_vit_plugin.export.preprocessing import (
-    INTERPOLATIONS,
-    Preprocessing,
-    pixel_normalization,
-    preprocessing_of,
-)
-from keras_vit_plugin.export.verify import compare, keras_logits, snr_db
+from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
+from keras_vit_plugin.export.verification.verify import compare, keras_logits, snr_db
+from keras_vit_plugin.images.folders import image_files
+from keras_vit_plugin.images.gather import gather_labelled
+from keras_vit_plugin.images.preprocessing import INTERPOLATIONS, Preprocessing, pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split
 
 pytestmark = pytest.mark.long

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.flatbuffer import InvalidModelFile, get_metadata, read, seal, set_metadata, write
-from keras_vit_plugin.export.metadata import guessed_answer, read_metadata
+from keras_vit_plugin.export.tflite.errors import InvalidModelFile
+from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
+from keras_vit_plugin.export.tflite.metadata import guessed_answer, read_metadata
+from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
 REFUSED = "refused"
 READ_BY_THE_PAGE = """async (base64) => {

@@ -10,9 +10,9 @@ from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite
-from keras_vit_plugin.export.answers import LOGITS
-from keras_vit_plugin.export.verify import gpu_report, keras_logits
-from keras_vit_plugin.export.webgpu import gpu_runner
+from keras_vit_plugin.export.tflite.webgpu import gpu_runner
+from keras_vit_plugin.export.verification.verify import gpu_report, keras_logits
+from keras_vit_plugin.image_model.answers import LOGITS
 from keras_vit_plugin.presets.digits import load_digits_split
 
 pytestmark = pytest.mark.long

@@ -21,8 +21,8 @@ from arguments import positive, writable_file
 from choose_tests import Choice
 from tree_copy import FOLDER, REPOSITORY, TreeCopy
 
-PARTS = ("layers", "models", "presets", "checkpoints", "explain", "export")
-LEFT_OUT = ("export/progress.py",)  # words on a terminal
+PARTS = ("layers", "models", "presets", "checkpoints", "explain", "images", "image_model", "export")
+
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 NAMED = Path(__file__).with_name("named.json")
 EVERY_TEST = ("-m", "long or not long")  # those that are recorded; which of them are long is no matter here
@@ -71,7 +71,7 @@ def sampled(count, seed, sources, choice):
     every = [
         (path, site)
         for path, source in sources.items()
-        if path.count("/") > (path.startswith("keras_vit_plugin")) and path not in LEFT_OUT
+        if path.count("/") > (path.startswith("keras_vit_plugin"))
         for site in single_mutations.sites(source)
     ]
     mutants = []

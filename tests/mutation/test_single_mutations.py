@@ -122,8 +122,8 @@ def test_a_table_is_tested_by_the_test_files_that_name_it():
     choice = Choice(sources)
     naming, other = "tests/export/test_targets.py::test_of_the_table", "tests/layers/test_layers.py::test_a"
     choice.seconds = {naming: 0.1, other: 0.1}
-    (mutation, *_), *_ = single_mutations.sites(sources["export/op_versions.py"])
-    found = choice.tests("export/op_versions.py", mutation)
+    (mutation, *_), *_ = single_mutations.sites(sources["export/tflite/op_versions.py"])
+    found = choice.tests("export/tflite/op_versions.py", mutation)
     assert naming in found and other not in found
 
 

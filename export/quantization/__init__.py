@@ -1,0 +1,1 @@
+"""From a float `.tflite` to a quantized one."""

@@ -1,0 +1,1 @@
+"""The quantization modes, one file each."""

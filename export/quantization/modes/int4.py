@@ -1,0 +1,102 @@
+"""The `int4` mode: weights of 4 bits, activations quantized on the fly; the layers that lose most keep 8 bits.
+
+Every dense layer is rounded to 4 bits alone, and the error it makes in the logits is measured. The errors add up;
+layers go back to 8 bits where that saves the most error for its bytes, until the sum is within the budget or the bytes
+are spent. Then gains and biases are tuned.
+"""
+
+from keras_vit_plugin.image_model.answers import LOGITS
+from keras_vit_plugin.progress import track
+
+from ...tflite.graph import Graph
+from ...tflite.surgery import float16_constants
+from .. import recipes
+from ..steps.calibration import all_outputs, mean_noise, measured_images
+from ..steps.prepare import prepared
+from ..steps.round_weights import number_of_blocks, rounded_kernels, with_kernels
+from ..steps.sensitivity import sensitive_entering
+from ..steps.tune_gains import tuned_gains
+
+SNR_DB = 15.0  # of the logits, by the sum of what each layer costs
+BLOCK_SIZES = (32, 64, 128, 256)
+LARGE_CONSTANT = 1000  # values; in float16 from here on
+EXTRA_SIZE = 0.165  # of the weights in 4 bits, for layers in 8
+
+
+def quantize_int4(content, images, block_size=None, answers=(LOGITS,)):
+    """Quantizes a float file to `int4`.
+
+    Args:
+        content: bytes of the float file.
+        images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
+        block_size: one of `BLOCK_SIZES`, inputs per scale; None for one scale per output channel.
+        answers: what the outputs of the file are, in their order.
+
+    Returns:
+        The file as bytes.
+    """
+    return Int4(content, images, block_size, answers).within(SNR_DB, EXTRA_SIZE)
+
+
+class Int4:
+    """A float file with all that is measured once to quantize it to `int4`, with more or fewer layers in 8 bits."""
+
+    def __init__(self, content, images, block_size=None, answers=(LOGITS,)):
+        content = prepared(content)
+        self.content, self.images, self.block_size, self.answers = content, images, block_size, answers
+        self.graph = Graph(content)
+        if not any(
+            self.graph.constant(int(dense.inputs[1])) is not None for dense in self.graph.of_kind("FULLY_CONNECTED")
+        ):
+            raise ValueError(
+                "quantize='int4' stores the weights of dense layers in 4 bits and this model has none: take 'dynamic' "
+                "or 'int8'."
+            )
+        entering = sensitive_entering(content, images, answers)
+        self.four = rounded_kernels(self.graph, entering, 4, block_size)
+        self.eight = rounded_kernels(self.graph, entering, 8)
+        del entering  # its products are as large as the model
+        images = measured_images(self.graph, images)
+        outputs = all_outputs(content, images)
+        self.noises = {
+            tensor: mean_noise(answers, outputs, all_outputs(with_kernels(content, {tensor: kernel}), images))
+            for tensor, kernel in track(self.four.items(), "Measuring int4")
+        }
+
+    def within(self, snr_db, extra_size):
+        """The file, as bytes.
+
+        Args:
+            snr_db: signal-to-noise ratio of the logits, in dB, from which on no more layers go back to 8 bits.
+            extra_size: most weights in 8 bits, as a share of all.
+        """
+        from litert_quantizer import quantizer
+
+        kept = self._worth_eight_bits(snr_db, extra_size)
+        kernels = self.four | {tensor: self.eight[tensor] for tensor in kept}
+        content = with_kernels(self.content, tuned_gains(self.content, kernels, self.images, self.answers))
+        with recipes.silence():
+            engine = quantizer.Quantizer(content)
+            for dense in self.graph.of_kind("FULLY_CONNECTED"):
+                in_eight = int(dense.inputs[1]) in kept
+                config = recipes.dynamic(8) if in_eight else recipes.dynamic(4, self._block(dense))
+                engine.update_quantization_recipe(recipes.scope(self.graph, dense), "FULLY_CONNECTED", config)
+            quantized = bytes(engine.quantize().quantized_model)
+        return float16_constants(quantized, LARGE_CONSTANT)  # the positions
+
+    def _block(self, dense):
+        """The block size of a layer, None where it does not divide its inputs."""
+        has_blocks = number_of_blocks(self.graph.width(dense.inputs[1]), self.block_size) > 1
+        return self.block_size if has_blocks else None
+
+    def _worth_eight_bits(self, snr_db, extra_size):
+        """The kernels that keep 8 bits."""
+        four, noises = self.four, self.noises
+        left, spare, kept = sum(noises.values()), extra_size * sum(kernel.size for kernel in four.values()), set()
+        for tensor in sorted(noises, key=lambda tensor: -noises[tensor] / four[tensor].size):
+            if left <= 10 ** (-snr_db / 10):
+                break
+            if four[tensor].size <= spare:
+                kept.add(tensor)
+                spare, left = spare - four[tensor].size, left - noises[tensor]
+        return kept

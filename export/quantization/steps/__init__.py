@@ -1,0 +1,1 @@
+"""What the quantization modes are made of: calibration, ranges, rounding, sensitivities."""

@@ -1,0 +1,1 @@
+"""The runtimes that files are made for: what they run, and what they want besides."""

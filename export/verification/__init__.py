@@ -1,0 +1,1 @@
+"""How far a file is from its model, and where the error enters."""

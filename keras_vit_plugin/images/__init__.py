@@ -1,0 +1,1 @@
+"""How photos become the pixels that a model takes."""
