@@ -26,9 +26,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import arm
 import numpy as np
 
-from keras_vit_plugin.export.quantization import recipes
 from keras_vit_plugin.export.quantization.modes import int8
 from keras_vit_plugin.export.quantization.modes.int8 import FIXED, FLOAT, ON_THE_FLY
+from keras_vit_plugin.export.quantization.quantizer import Quantizer
 from keras_vit_plugin.export.quantization.steps.calibration import quantizer_ranges
 from keras_vit_plugin.export.quantization.steps.prepare import prepared
 from keras_vit_plugin.export.targets.xnnpack import COSTS, OpCosts
@@ -152,7 +152,7 @@ def _file(path, shape, function, level, counts):
             int(tensor): (-4.0 * 128 / 127, 4.0) for op in graph.operators for tensor in (*op.inputs, *op.outputs)
         }
         ranges = quantizer_ranges(graph, {t: r for t, r in ranges.items() if graph.dtype(t) == "FLOAT32"})
-        content = int8._quantize(recipes.engine(content), graph, ranges, {level: operators})
+        content = int8._quantize(Quantizer(content), graph, ranges, {level: operators})
     path.write_bytes(content)
     return File(path, shape, {**counts, "operators": len(Graph(content).operators), "run": 1})
 

@@ -5,10 +5,10 @@ from keras_vit_plugin.image_model.answers import LOGITS
 from ..targets.xnnpack import DEFAULT_CPU
 from ..tflite.graph import Graph
 from ..tflite.loadable import loadable
-from . import recipes
 from .modes.int4 import BLOCK_SIZES, quantize_int4
 from .modes.int8 import PREFERENCES, quantize_mixed_int8
 from .modes.integer_only import quantize_integer_only
+from .quantizer import Quantizer, Rule, dynamic, float16_weights, int8_weights, rule_for
 from .steps.calibration import observe
 from .steps.integer_kernels import check_integer_only, check_no_control_flow, with_integer_kernels
 from .steps.prepare import prepared
@@ -75,45 +75,25 @@ def quantize(
 
 def _float16(content):
     """Weights in float16, dequantized when the file is loaded."""
-    from litert_quantizer import quantizer
-
-    with recipes.silence():
-        engine = quantizer.Quantizer(content)
-        config, algorithm = recipes.float16_weights(), quantizer.AlgorithmName.FLOAT_CASTING
-        engine.update_quantization_recipe(".*", "*", config, algorithm)
-        return bytes(engine.quantize().quantized_model)
+    return Quantizer(content).quantized([Rule("*", float16_weights())])
 
 
 def _dynamic(content, images):
     """Weights in int8 per channel, activations quantized on the fly; in float what the runtime does not load so."""
-    from litert_quantizer import quantizer, recipe
-
     content = _rounded(content, images)
     graph = Graph(content)
 
     def quantized(left_in_float):
-        with recipes.silence():
-            engine = quantizer.Quantizer(content, recipe.dynamic_wi8_afp32())
-            for operator in left_in_float:
-                unquantized = quantizer.AlgorithmName.NO_QUANTIZE
-                engine.update_quantization_recipe(
-                    recipes.scope(graph, operator), graph.kind(operator), algorithm_key=unquantized
-                )
-            return bytes(engine.quantize().quantized_model)
+        rules = [Rule("*", dynamic()), *(rule_for(graph, operator) for operator in left_in_float)]
+        return Quantizer(content).quantized(rules)
 
     return loadable(quantized, graph)
 
 
 def _int8_weights(content, images):
     """Weights in int8 per channel, dequantized when the file is loaded."""
-    from litert_quantizer import quantizer
-
-    content = _rounded(content, images)
-    with recipes.silence():
-        engine = quantizer.Quantizer(content)
-        for kind in ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"):
-            engine.update_quantization_recipe(".*", kind, recipes.int8_weights())
-        return bytes(engine.quantize().quantized_model)
+    kinds = ("FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D")
+    return Quantizer(_rounded(content, images)).quantized([Rule(kind, int8_weights()) for kind in kinds])
 
 
 def _rounded(content, images):

@@ -6,7 +6,7 @@ import pytest
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.lowering.lower import lower
 from keras_vit_plugin.export.quantization.modes.int8 import FIXED, ON_THE_FLY, _quantize
-from keras_vit_plugin.export.quantization.recipes import engine
+from keras_vit_plugin.export.quantization.quantizer import Quantizer
 from keras_vit_plugin.export.quantization.steps.calibration import observe, quantizer_ranges
 from keras_vit_plugin.export.quantization.steps.correct_biases import corrected_biases
 from keras_vit_plugin.export.quantization.steps.round_weights import with_kernels
@@ -40,7 +40,7 @@ def test_the_files_logits_lose_their_mean_error(hidden_level):
     expected = spec.forward(images)
 
     def mean_error(file):
-        quantized = _quantize(engine(file), graph, quantizer_ranges(graph, ranges), plan)
+        quantized = _quantize(Quantizer(file), graph, quantizer_ranges(graph, ranges), plan)
         return np.abs((Runner(quantized)(images) - expected).mean(0)).max()
 
     assert mean_error(with_kernels(content, biases)) < 0.5 * mean_error(content)

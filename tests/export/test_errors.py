@@ -10,7 +10,7 @@ from keras_vit_plugin.export import Tolerance, UnsupportedByTarget, export_tflit
 from keras_vit_plugin.export.lowering.lower import _lacking, lower_keras
 from keras_vit_plugin.export.quantization.modes import int8
 from keras_vit_plugin.export.quantization.modes.int8 import FLOAT, MixedInt8
-from keras_vit_plugin.export.quantization.recipes import NotQuantizable, silence
+from keras_vit_plugin.export.quantization.quantizer import NotQuantizable, refusing_in_a_sentence
 from keras_vit_plugin.export.tflite import loadable
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import reason_of
@@ -122,7 +122,7 @@ def test_an_interpreter_names_an_operator(text, reason):
     ],
 )
 def test_what_the_quantizer_raises_is_a_sentence(raised, match):
-    with pytest.raises(NotQuantizable, match=match), silence():
+    with pytest.raises(NotQuantizable, match=match), refusing_in_a_sentence():
         raise raised
 
 

@@ -10,7 +10,7 @@ from keras_vit_plugin.progress import track
 
 from ...tflite.graph import Graph
 from ...tflite.surgery import float16_constants
-from .. import recipes
+from ..quantizer import Quantizer, dynamic, rule_for
 from ..steps.calibration import all_outputs, mean_noise, measured_images
 from ..steps.prepare import prepared
 from ..steps.round_weights import number_of_blocks, rounded_kernels, with_kernels
@@ -70,18 +70,14 @@ class Int4:
             snr_db: signal-to-noise ratio of the logits, in dB, from which on no more layers go back to 8 bits.
             extra_size: most weights in 8 bits, as a share of all.
         """
-        from litert_quantizer import quantizer
-
         kept = self._worth_eight_bits(snr_db, extra_size)
         kernels = self.four | {tensor: self.eight[tensor] for tensor in kept}
         content = with_kernels(self.content, tuned_gains(self.content, kernels, self.images, self.answers))
-        with recipes.silence():
-            engine = quantizer.Quantizer(content)
-            for dense in self.graph.of_kind("FULLY_CONNECTED"):
-                in_eight = int(dense.inputs[1]) in kept
-                config = recipes.dynamic(8) if in_eight else recipes.dynamic(4, self._block(dense))
-                engine.update_quantization_recipe(recipes.scope(self.graph, dense), "FULLY_CONNECTED", config)
-            quantized = bytes(engine.quantize().quantized_model)
+        rules = []
+        for dense in self.graph.of_kind("FULLY_CONNECTED"):
+            in_eight = int(dense.inputs[1]) in kept
+            rules.append(rule_for(self.graph, dense, dynamic(8) if in_eight else dynamic(4, self._block(dense))))
+        quantized = Quantizer(content).quantized(rules)
         return float16_constants(quantized, LARGE_CONSTANT)  # the positions
 
     def _block(self, dense):

@@ -14,7 +14,7 @@ from ...targets.xnnpack import COSTS, DEFAULT_CPU
 from ...tflite.errors import InvalidModelFile
 from ...tflite.flatbuffer import trust
 from ...tflite.graph import Graph
-from .. import recipes
+from ..quantizer import NotQuantizable, Quantizer, dynamic, float16_weights, rule_for, static
 from ..steps.calibration import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from ..steps.correct_biases import corrected_biases
 from ..steps.prepare import prepared
@@ -61,7 +61,7 @@ class MixedInt8:
         del calibration  # its products are as large as the model
         self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
         self.rounded = with_kernels(content, self.kernels)
-        self.engine = recipes.engine(self.rounded)
+        self.quantizer = Quantizer(self.rounded)
         self.measured_images = measured_images(self.graph, images)
         self.outputs = all_outputs(content, self.measured_images)
         self.rounded_outputs = all_outputs(self.rounded, self.measured_images)
@@ -83,7 +83,7 @@ class MixedInt8:
         content = with_kernels(self.content, kernels)
         dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
         content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, self.images))
-        return _quantize(recipes.engine(content), self.graph, self.quantizer_ranges, plan)
+        return _quantize(Quantizer(content), self.graph, self.quantizer_ranges, plan)
 
     def _noise(self, i, level):
         """What operator `i` on a level, alone, adds to the noise of the outputs."""
@@ -92,10 +92,10 @@ class MixedInt8:
         if (i, level) not in self.noises:
             plan = {level: [self.operators[i]]}
             try:
-                file = _quantize(self.engine, self.graph, self.quantizer_ranges, plan)
+                file = _quantize(self.quantizer, self.graph, self.quantizer_ranges, plan)
                 outputs = all_outputs(file, self.measured_images)
                 self.noises[i, level] = mean_noise(self.answers, self.rounded_outputs, outputs)
-            except (InvalidModelFile, recipes.NotQuantizable):  # its kernel refuses its tensors, or the quantizer does
+            except (InvalidModelFile, NotQuantizable):  # its kernel refuses its tensors, or the quantizer does
                 self.noises[i, level] = UNUSABLE
         return self.noises[i, level]
 
@@ -210,17 +210,15 @@ def _only_reader(graph, tensor):
     return graph.kind(readers[0]) if len(readers) == 1 else None
 
 
-def _quantize(engine, graph, ranges, plan):
+def _quantize(quantizer, graph, ranges, plan):
     """A file with the operators of the plan quantized as it says; those it does not name stay in float32.
 
     Args:
-        engine: of `recipes.engine`, for the float file; it may be used again, which saves reading the file.
+        quantizer: the `Quantizer` of the float file.
         graph: the `Graph` of the float file.
         ranges: of `quantizer_ranges`.
         plan: `{level: operators}`.
     """
-    from litert_quantizer import quantizer
-
     fixed = plan.get(FIXED, [])
     moves = []
     for operator in fixed:
@@ -231,18 +229,16 @@ def _quantize(engine, graph, ranges, plan):
     float_dense = [operator for operator in plan.get(FLOAT, []) if graph.kind(operator) != "BATCH_MATMUL"]
     dense = [operator for operator in fixed if graph.kind(operator) != "BATCH_MATMUL"]
     matmuls = [operator for operator in fixed if graph.kind(operator) == "BATCH_MATMUL"]
-    min_max, casting = quantizer.AlgorithmName.MIN_MAX_UNIFORM_QUANT, quantizer.AlgorithmName.FLOAT_CASTING
-    with recipes.silence():
-        engine.load_quantization_recipe([])  # in place of the plan before
-        for operators, config, algorithm in (
-            (plan.get(ON_THE_FLY, []), recipes.dynamic(), min_max),
-            (float_dense, recipes.float16_weights(), casting),
-            ([*dense, *moves], recipes.static(), min_max),
-            (matmuls, recipes.static(per_tensor=True), min_max),
-        ):
-            for operator in operators:
-                scope = recipes.scope(graph, operator)
-                engine.update_quantization_recipe(scope, graph.kind(operator), config, algorithm)
-        content = bytes((engine.quantize(ranges) if fixed else engine.quantize()).quantized_model)
+    rules = [
+        rule_for(graph, operator, config)
+        for operators, config in (
+            (plan.get(ON_THE_FLY, []), dynamic()),
+            (float_dense, float16_weights()),
+            ([*dense, *moves], static()),
+            (matmuls, static(per_tensor=True)),
+        )
+        for operator in operators
+    ]
+    content = quantizer.quantized(rules, ranges if fixed else None)
     trust(content)
     return content

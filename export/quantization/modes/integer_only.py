@@ -5,7 +5,7 @@ from ...tflite.graph import Graph
 from ...tflite.loadable import loadable
 from ...tflite.operators import op_name, tensor_type
 from ...tflite.surgery import drop_unused_tensors, in_integer, name_outputs, requantize_pixels
-from .. import recipes
+from ..quantizer import Quantizer, Rule, rule_for, static
 from ..steps.calibration import observe, quantizer_ranges
 from ..steps.prepare import prepared
 from ..steps.round_weights import rounded_kernels, with_kernels
@@ -33,27 +33,20 @@ def quantize_integer_only(content, images, activation_bits, input_dtype, output_
         The file as bytes. An operator that the runtime does not load in integer stays in float, where
         `check_integer_only` finds it.
     """
-    from litert_quantizer import quantizer
-
     content = prepared(content)
     graph = Graph(content)
     calibration = observe(content, images)
     ranges = _ranges(graph, content, calibration.observations, images, activation_bits, answers)
     content = with_kernels(content, rounded_kernels(graph, calibration.entering))
-    unquantized = quantizer.AlgorithmName.NO_QUANTIZE
 
     def quantized(left_in_float):
-        with recipes.silence():
-            engine = quantizer.Quantizer(content)
-            engine.update_quantization_recipe(".*", "*", recipes.static(activation_bits))
-            matmuls = recipes.static(activation_bits, per_tensor=True)
-            engine.update_quantization_recipe(".*", "BATCH_MATMUL", matmuls)
-            if output_dtype == "float32":
-                engine.update_quantization_recipe(".*", "OUTPUT", algorithm_key=unquantized)
-            for operator in left_in_float:
-                scope = recipes.scope(graph, operator)
-                engine.update_quantization_recipe(scope, graph.kind(operator), algorithm_key=unquantized)
-            file = bytes(engine.quantize(quantizer_ranges(graph, ranges)).quantized_model)
+        rules = [
+            Rule("*", static(activation_bits)),
+            Rule("BATCH_MATMUL", static(activation_bits, per_tensor=True)),
+            *([Rule("OUTPUT")] if output_dtype == "float32" else []),
+            *(rule_for(graph, operator) for operator in left_in_float),
+        ]
+        file = Quantizer(content).quantized(rules, quantizer_ranges(graph, ranges))
         file = name_outputs(file, output_dtype == "float32")
         file = in_integer(requantize_pixels(file, input_dtype), UNKNOWN_TO_THE_QUANTIZER)
         return _any_scales(_unread_results(drop_unused_tensors(file)))

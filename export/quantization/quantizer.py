@@ -1,29 +1,87 @@
-"""What litert-quantizer is told: how an op is quantized, and which op."""
+"""litert-quantizer, which writes the integer kernels into a file: the only module that imports it."""
 
 import contextlib
 import re
+from dataclasses import dataclass
 
 from keras_vit_plugin.progress import stage
 from keras_vit_plugin.quiet import quiet_python
+
+ALL = ".*"
 
 
 class NotQuantizable(ValueError):
     """The quantizer does not take a model, or what it was told of it."""
 
 
-@contextlib.contextmanager
-def silence():
-    """Holds back the quantizer's own progress bars and size table, and says what it refuses in a sentence.
+@dataclass(frozen=True)
+class Rule:
+    """How the operators of a kind are quantized; a later rule counts for more.
 
-    Raises:
-        NotQuantizable: it raised whatever it does.
+    Attributes:
+        kind: of the operators, such as `"FULLY_CONNECTED"`; `"*"` is every kind.
+        config: what `dynamic`, `static`, `float16_weights` or `int8_weights` give; None leaves them in float.
+        pattern: a regular expression that the name of their output matches.
     """
+
+    kind: str
+    config: object = None
+    pattern: str = ALL
+
+
+def rule_for(graph, operator, config=None):
+    """The `Rule` for one operator of a float file: the quantizer matches its output name with a semicolon behind it."""
+    return Rule(graph.kind(operator), config, f"^{re.escape(graph.output_name(operator))};?$")
+
+
+class Quantizer:
+    """A float file that is quantized by one set of rules after the other; reading it once saves time.
+
+    Args:
+        content: bytes of the float file.
+    """
+
+    def __init__(self, content):
+        from litert_quantizer import quantizer
+
+        with refusing_in_a_sentence():
+            self._quantizer = quantizer.Quantizer(content)
+
+    def quantized(self, rules, ranges=None):
+        """The quantized file, as bytes.
+
+        Args:
+            rules: `Rule`s; what none of them is about stays in float.
+            ranges: `{tensor name: {"min": array, "max": array}}` of the activations, where a config is `static`.
+
+        Raises:
+            NotQuantizable: the quantizer refuses the model or a rule.
+        """
+        from litert_quantizer import qtyping, quantizer
+
+        names = quantizer.AlgorithmName
+        with refusing_in_a_sentence():
+            self._quantizer.load_quantization_recipe([])
+            for rule in rules:
+                if rule.config is None:
+                    algorithm = {"algorithm_key": names.NO_QUANTIZE}
+                elif rule.config.weight_tensor_config.dtype == qtyping.TensorDataType.FLOAT:
+                    algorithm = {"op_config": rule.config, "algorithm_key": names.FLOAT_CASTING}
+                else:
+                    algorithm = {"op_config": rule.config, "algorithm_key": names.MIN_MAX_UNIFORM_QUANT}
+                self._quantizer.update_quantization_recipe(rule.pattern, rule.kind, **algorithm)
+            return bytes(self._quantizer.quantize(ranges).quantized_model)
+
+
+@contextlib.contextmanager
+def refusing_in_a_sentence():
+    """Holds back the quantizer's own progress bars and size table, and says what it refuses in a sentence."""
     with stage("Quantizing"), quiet_python():
         try:
             yield
         except MemoryError:
             raise
-        except Exception as error:
+        except Exception as error:  # whatever it raises
             text = " ".join(str(error).split())
             kind = re.search(r"TFLOperationName\.(\w+)", text)
             raise NotQuantizable(
@@ -75,19 +133,6 @@ def int8_weights():
     return qtyping.OpQuantizationConfig(
         weight_tensor_config=_weights(8), compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
     )
-
-
-def engine(content):
-    """The quantizer of a float file."""
-    from litert_quantizer import quantizer
-
-    with silence():
-        return quantizer.Quantizer(content)
-
-
-def scope(graph, operator):
-    """A pattern for this operator alone: the quantizer matches its output name with a semicolon behind it."""
-    return f"^{re.escape(graph.output_name(operator))};?$"
 
 
 def _weights(bits, block_size=None, per_tensor=False):
