@@ -27,16 +27,16 @@ import arm
 import numpy as np
 
 from keras_vit_plugin.export.quantization.modes import int8
-from keras_vit_plugin.export.quantization.modes.int8 import FIXED, FLOAT, ON_THE_FLY
 from keras_vit_plugin.export.quantization.quantizer import Quantizer
 from keras_vit_plugin.export.quantization.steps.calibration import quantizer_ranges
+from keras_vit_plugin.export.quantization.steps.levels import FIXED, FLOAT, ON_THE_FLY
 from keras_vit_plugin.export.quantization.steps.prepare import prepared
-from keras_vit_plugin.export.targets.xnnpack import COSTS, OpCosts
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.export.tflite.xnnpack import COSTS, OpCosts
 
 HERE = Path(__file__).parent
-TABLE = HERE.parent / "export" / "targets" / "xnnpack.py"
+TABLE = HERE.parent / "export" / "tflite" / "xnnpack.py"
 TOKENS = 196
 DENSE = ((64, 64), (192, 192), (192, 768), (768, 192), (384, 384), (384, 96), (48, 768), (768, 48))  # inputs, outputs
 MATMULS = ((3, 196, 64), (6, 100, 64), (3, 100, 32), (2, 256, 64))  # heads, tokens, width of a head

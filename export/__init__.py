@@ -3,32 +3,47 @@
 from keras_vit_plugin.image_model.answers import Answer
 
 from .pipeline import export_tflite
-from .quantization.auto.search import Candidate
+from .quantization.mode import Mode
+from .quantization.modes import MODES, Auto, Dynamic, Float16, Float32, Int4, Int8, Int8Full, Int16x8, mode_of
+from .quantization.modes.auto.search import Candidate
+from .quantization.tolerance import Tolerance
 from .report import ExportReport
+from .targets import TARGETS
 from .tflite.errors import InvalidModelFile, UnsupportedByTarget
 from .tflite.inspect import FileReport, inspect
 from .tflite.runner import Runner
 from .verification.debug import DebugReport, OpError, advice, debug
-from .verification.verify import TOLERANCES, ParityError, ParityReport, Tolerance, tolerance_of, verify, wanted_of
+from .verification.verify import ParityError, ParityReport, tolerance_of, verify, wanted_of
 
 __all__ = [
     "Answer",
+    "Auto",
     "Candidate",
     "DebugReport",
-    "OpError",
+    "Dynamic",
     "ExportReport",
     "FileReport",
+    "Float16",
+    "Float32",
+    "Int4",
+    "Int8",
+    "Int8Full",
+    "Int16x8",
     "InvalidModelFile",
+    "MODES",
+    "Mode",
+    "OpError",
     "ParityError",
     "ParityReport",
     "Runner",
-    "TOLERANCES",
+    "TARGETS",
     "Tolerance",
     "UnsupportedByTarget",
     "advice",
     "debug",
     "export_tflite",
     "inspect",
+    "mode_of",
     "tolerance_of",
     "verify",
     "wanted_of",

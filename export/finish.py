@@ -3,43 +3,41 @@
 import json
 from dataclasses import dataclass, replace
 
-from keras_vit_plugin.image_model.answers import CLASSES, LINEAR, SIGMOID, SOFTMAX
-from keras_vit_plugin.version import VERSION
-
-from .targets.mediapipe_metadata import with_activation, with_tflite_metadata
+from .targets.target import Target
 from .tflite.metadata import Metadata
 from .tflite.stored_metadata import set_metadata
 from .tflite.surgery import dequantize_pixels
 
 PARITY_LENGTH = 640  # characters of what is measured of one output, at most
-LONGEST = "a" * 16  # name of a mode or a preference
+# Characters of a mode and its options as JSON, at most: which of them `auto` chooses is not known before.
+CONFIG_LENGTH = 240
 
 
 @dataclass(frozen=True)
 class Finish:
     """Turns a quantized file into the one that is written.
 
-    The size depends neither on what is measured nor on which mode `"auto"` chooses, so that a file is as large when it
-    is judged as when it is written.
+    The size depends neither on what is measured nor on which mode is chosen, so that a file is as large when it is
+    compared with others as when it is written.
 
     Attributes:
         metadata: all that is known before the file is verified.
-        gives_probabilities: whether the target wants probabilities out, and names of classes in TFLite metadata.
+        target: the `Target` that it is for.
         description: of the model, for people.
     """
 
     metadata: Metadata
-    gives_probabilities: bool
+    target: Target
     description: str
 
     @property
     def answers(self):
         """What the outputs of the finished file mean."""
-        answers = self.metadata.answers
-        if not self.gives_probabilities:
-            return answers
-        activation = SOFTMAX if answers[0].task == CLASSES else SIGMOID
-        return (replace(answers[0], name="probabilities", activation=activation),)
+        return self.target.answers(self.metadata.answers)
+
+    def of_mode(self, mode):
+        """The `Finish` of the files of another `Mode`."""
+        return replace(self, metadata=replace(self.metadata, config=mode.to_dict()))
 
     def __call__(self, content, parity=None, verified_by="", rejected=""):
         """The finished file.
@@ -50,20 +48,16 @@ class Finish:
             verified_by: the runtime that it was measured with.
             rejected: why the file is too far from its model; empty where it is not.
         """
-        content = dequantize_pixels(content)
-        if self.gives_probabilities and self.metadata.answers[0].activation == LINEAR:
-            content = with_activation(content, "SOFTMAX" if self.answers[0].task == CLASSES else "LOGISTIC")
+        content = self.target.adapted(dequantize_pixels(content), self.metadata)
         outputs = tuple(answer.name for answer in self.answers) + self.metadata.outputs
         values = replace(self.metadata, answers=self.answers, outputs=outputs, parity={}).to_dict()
-        length = len(json.dumps({**values, "mode": LONGEST, "prefer": LONGEST})) + sum(
+        length = len(json.dumps({**values, "mode": "", "config": "a" * CONFIG_LENGTH})) + sum(
             PARITY_LENGTH + 2 * len(answer.name) for answer in self.answers
         )
         values["parity"] = {} if parity is None else _rounded(replace(parity, gpu=None).to_dict())
         values |= {"verified_by": verified_by, "rejected": rejected}
         content = set_metadata(content, values, length)
-        if self.gives_probabilities:
-            content = with_tflite_metadata(content, self.metadata.labels, self.description, VERSION)
-        return content
+        return self.target.finished(content, self.metadata, self.description)
 
 
 def _rounded(values):

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_vit_plugin.images.gather import (
-    CALIBRATION_IMAGES,
-    MORE_CALIBRATION_IMAGES,
     check_calibration,
     fingerprint,
     gather_images,
@@ -41,7 +39,7 @@ def gather_calibration(source, preprocessing, mode, held_out=HELD_OUT_IMAGES, cl
     Args:
         source: as for `gather_images`.
         preprocessing: a `Preprocessing`.
-        mode: as for `export_tflite`; `"auto"` holds out half of the images where there are few.
+        mode: a `Mode`; for one that chooses by images, half of them are held out where there are few.
         held_out: most images to hold out.
         class_names, num_classes: as for `gather_labelled`; without classes no labels are read.
 
@@ -49,14 +47,14 @@ def gather_calibration(source, preprocessing, mode, held_out=HELD_OUT_IMAGES, cl
         uint8 images to calibrate on, uint8 images held out, and the class indices of these or None. Images that repeat
         others are left out, and a warning says so.
     """
-    calibrating = MORE_CALIBRATION_IMAGES if mode == "int4" else CALIBRATION_IMAGES
+    calibrating = mode.calibration_images
     limit = calibrating + held_out
     if num_classes:
         images, labels = gather_labelled(source, None, preprocessing, class_names, num_classes, "calibration", limit)
     else:
         images, labels = gather_images(source, preprocessing, "calibration", limit), None
     images, labels = without_repeats(images, labels)
-    calibration, rest = split_indices(len(images), calibrating, held_out, mode == "auto")
+    calibration, rest = split_indices(len(images), calibrating, held_out, mode.chooses)
     return images[calibration], images[rest], None if labels is None else labels[rest]
 
 
@@ -100,7 +98,7 @@ class Images:
 
     Attributes:
         calibration: what weights, ranges and gains are fitted on; None where nothing is.
-        judged, judged_labels: what `quantize="auto"` chooses by, and their class indices or None.
+        judged, judged_labels: what a mode that chooses does so by, and their class indices or None.
         verification, labels: what the file is verified on, and their class indices or None.
         verified_on: `"verification"` (the caller's), `"held-out"` (calibration images that nothing was fitted on) or
             `"synthetic"`.
@@ -121,8 +119,8 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
 
     Args:
         calibration, verification: what the caller passed, or None.
-        mode: as for `export_tflite`.
-        judged: how many images `"auto"` chooses by.
+        mode: a `Mode`.
+        judged: how many images a mode that chooses does so by.
         preprocessing, class_names, num_classes: as for `gather_labelled`.
         narrow_range: as for `check_calibration`.
 
@@ -132,16 +130,16 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
     chosen_by = chosen_by_labels = images = labels = None
     verified_on, held_out = "synthetic", 0
     if calibration is not None:
-        held_out = judged if mode == "auto" else HELD_OUT_IMAGES if verification is None else 0
+        held_out = judged if mode.chooses else HELD_OUT_IMAGES if verification is None else 0
         calibration, rest, rest_labels = gather_calibration(
             calibration, preprocessing, mode, held_out, class_names, num_classes if held_out else 0
         )
         check_calibration(np.concatenate([calibration, rest]), narrow_range)
-        if mode == "auto":
+        if mode.chooses:
             if len(rest) == 0:
                 raise ValueError(
-                    f"`calibration` holds {len(calibration)} image: quantize='auto' calibrates on some and judges on "
-                    f"others; give {CALIBRATION_IMAGES + judged}."
+                    f"`calibration` holds {len(calibration)} image: quantize={mode.name!r} calibrates on some and "
+                    f"judges on others; give {mode.calibration_images + judged}."
                 )
             chosen_by, chosen_by_labels = rest, rest_labels
         if len(rest):

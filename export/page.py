@@ -7,9 +7,8 @@ import io
 from PIL import Image
 
 from keras_vit_plugin.image_model.answers import MULTI_LABEL
+from keras_vit_plugin.image_model.labels import class_names
 from keras_vit_plugin.plot_style import DARK, LIGHT, PAGE_STYLE, as_picture, legend, new_figure, paint
-
-from .classify import class_names
 
 SHOWN_IMAGES = 5
 STYLE = (

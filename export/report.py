@@ -1,12 +1,12 @@
 """What an export did and how good the result is."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
 from keras_vit_plugin.image_model.answers import BINARY, CLASSES, LOGITS, Answer
 
-from .quantization.auto.search import Candidate
+from .quantization.modes.auto.search import Candidate
 from .tflite.inspect import FileReport
 from .verification.distribution_shift import ShiftReport
 from .verification.range_use import RangeUse
@@ -72,6 +72,7 @@ class ExportReport:
 
     path: str | None
     mode: str
+    config: dict
     target: str
     road: str
     road_reason: str
@@ -99,7 +100,9 @@ class ExportReport:
     tried: tuple[Candidate, ...] = ()
 
     def to_dict(self):
-        return asdict(self)
+        """For JSON."""
+        values = asdict(replace(self, tried=()))
+        return values | {"tried": [candidate.to_dict() for candidate in self.tried]}
 
     def in_words(self):
         """`{what: result}`, for people."""

@@ -253,12 +253,12 @@ def test_class_names_come_from_a_folder_with_one_per_class(tmp_path):
 
 
 def test_numbers_may_be_fractions():
-    from keras_vit_plugin.cli import _numbers
+    from keras_vit_plugin.cli.options import numbers
 
-    assert _numbers("1/255", "std") == [1 / 255] and _numbers("0.5,1/4,2", "std") == [0.5, 0.25, 2.0]
+    assert numbers("1/255", "std") == [1 / 255] and numbers("0.5,1/4,2", "std") == [0.5, 0.25, 2.0]
     for text in ("1/0", "1/2/3", "a/2", "", "1,,2"):
         with pytest.raises(ValueError, match="--std must be one number or fraction, such as 1/255"):
-            _numbers(text, "std")
+            numbers(text, "std")
 
 
 def test_a_rejected_file_is_kept_on_request(tmp_path, monkeypatch):

@@ -174,11 +174,11 @@ def test_no_command_prints_a_traceback(kind, command, monkeypatch):
     def broken(*_, **__):
         raise kind("[/] \x1b[2J loc(unknown): an\n" + 50 * "MLIR\n")
 
-    for name in ("_open", "read_labels"):
-        monkeypatch.setattr(cli, name, broken)
+    monkeypatch.setattr("keras_vit_plugin.open_model.open_model", broken)
+    monkeypatch.setattr("keras_vit_plugin.cli.run.read_labels", broken)
     monkeypatch.setattr(kv.export, "inspect", broken)
     monkeypatch.setattr(kv.presets, "get_preset", broken)
-    monkeypatch.setattr("keras_vit_plugin.export.demo.run_demo", broken)
+    monkeypatch.setattr("keras_vit_plugin.cli.demo.run_demo", broken)
     monkeypatch.setattr(cli, "silence_native_stderr", contextlib.nullcontext)
     arguments = {
         "export": ["m", "m.tflite"],

@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.cli import sentence_of
+from keras_vit_plugin.cli.errors import sentence_of
 from keras_vit_plugin.export.request import OUTPUT_MODES
 from keras_vit_plugin.image_model.labels import read_labels
 from keras_vit_plugin.models import SimpleViT, ViTImageClassifier

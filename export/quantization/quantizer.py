@@ -86,7 +86,7 @@ def refusing_in_a_sentence():
             kind = re.search(r"TFLOperationName\.(\w+)", text)
             raise NotQuantizable(
                 f"The quantizer does not take {kind[1] if kind else 'this model'} in this mode: {text.split('. ')[0]}. "
-                "Take quantize='float16', or replace these layers."
+                "Take a mode that computes in float, or replace these layers."
             ) from error
 
 

@@ -30,7 +30,7 @@ PASSES = (
     absorb_key_value,
 )
 MEASURED_PASSES = (balance_heads, scale_stream)  # they take images too
-FLOAT16_PASSES = (scale_stream,)  # for runtimes that compute in it
+EXTRA_PASSES = (scale_stream,)  # those that a target may want besides
 
 
 CHANGED, HELD, REFUSED = "changed", "held already", "does not apply"

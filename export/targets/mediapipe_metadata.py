@@ -3,7 +3,6 @@
 Source: mediapipe/tasks/metadata/metadata_schema.fbs, and the checks of mediapipe/tasks/cc/components.
 """
 
-import importlib.util
 import io
 import zipfile
 
@@ -16,12 +15,6 @@ IDENTIFIER = b"M001"
 METADATA_NAME = "TFLITE_METADATA"
 LABELS_FILE = "labels.txt"
 PARSER_VERSION = "1.0.0"  # the oldest that knows all the fields below
-
-
-def require_mediapipe():
-    """Raises `ImportError` unless mediapipe, which brings the schema, is installed."""
-    if importlib.util.find_spec("mediapipe") is None:
-        raise ImportError("target='mediapipe' needs the package mediapipe: pip install mediapipe")
 
 
 def with_activation(content, kind):

@@ -1,13 +1,16 @@
-"""What each runtime can run."""
+"""What a runtime is: the door between an export and the runtime that its file is for."""
 
+import importlib.metadata
 from dataclasses import dataclass, field
 
+from ..tflite.capabilities import Capability
 from ..tflite.errors import UnsupportedByTarget
+from ..tflite.graph_form import GraphForm
 from ..tflite.op_versions import FIRST_RUNTIME
-from ..tflite.runtime_versions import _first_runtime, _number
-from .xnnpack import DEFAULT_CPU
-
-INTEGERS_ON_GPU = "GPUs compute in float and would only unpack it; take 'float16'"
+from ..tflite.operators import op_versions
+from ..tflite.runner import Runner, load_error
+from ..tflite.runtime_versions import first_runtime, number
+from ..tflite.xnnpack import DEFAULT_CPU
 
 
 @dataclass(frozen=True)
@@ -15,88 +18,109 @@ class Target:
     """A runtime, and what was measured of it.
 
     Attributes:
-        runtime: its name.
+        name: what it is called in `target` and in a file's metadata.
+        runtime: its name, for people.
         version: the TensorFlow Lite version it corresponds to.
-        refused: `{mode: why, and what to take instead}`.
+        has: what it runs: a file of a mode that needs anything else is refused.
+        lacks: `{Capability: why}` of what it does not run, for people.
         input_dtypes: those it takes images in, the usual one first.
-        integer_dense: whether its delegate runs dense layers in int8. Where it does not, `dynamic` and `int8` hold
-            weights in int8 that become float when the file is loaded.
-        gelu: `"op"`, or where its delegate does not run that, which of `lower.GELU_FORMS` it is written in.
-        gpu: whether it is a GPU: its graph keeps `gpu_rules`, and is checked in half precision.
-        labels_inside: whether it reads the class names from TFLite metadata and gives probabilities out.
-        cpu: a key of `op_costs.COSTS`: the CPUs that `int8` is made for where the caller names none.
-        at_hand: whether ai-edge-litert, which this package runs files on, has its kernels.
+        form: what it asks of the graph.
+        rewrites: names of the rewrites that it wants besides those that all files have.
+        largest_batch: images per call; None is any number.
+        half_precision: whether it computes in float16, and files are checked in that.
+        needs_labels: whether it reads class names from the file, and gives one output.
+        cpu: a key of `xnnpack.COSTS`: the CPUs that operators' costs are those of where the caller names none.
     """
 
+    name: str
     runtime: str
     version: str
-    refused: dict[str, str] = field(default_factory=dict)
+    has: frozenset[Capability] = frozenset(Capability)
+    lacks: dict[Capability, str] = field(default_factory=dict)
     input_dtypes: tuple[str, ...] = ("uint8", "float32", "int8")
-    integer_dense: bool = True
-    gelu: str = "op"
-    gpu: bool = False
-    labels_inside: bool = False
+    form: GraphForm = GraphForm()
+    rewrites: tuple[str, ...] = ()
+    largest_batch: int | None = None
+    half_precision: bool = False
+    needs_labels: bool = False
     cpu: str = DEFAULT_CPU
-    at_hand: bool = True
 
+    def refusal(self, mode):
+        """Why it does not run the files of a `Mode`, in words; empty where it does."""
+        missing = sorted(mode.needs - self.has, key=list(Capability).index)
+        return "" if not missing else self.lacks.get(missing[0], f"it is not known to run {missing[0].value}")
 
-TARGETS = {
-    "litert": Target("ai-edge-litert 2.x", "2.21"),
-    "tflite-runtime": Target(
-        "tflite-runtime 2.14.0",
-        "2.14.0",
-        refused={
-            "int16x8": "it does not quantize pixels to 16 bits; take 'int8-full' for integers, 'int8' for accuracy",
-            "int4": "it has no dense layers with weights of 4 bits; take 'int8', its smallest file",
-        },
-        integer_dense=False,
-        gelu="float32",
-        at_hand=False,
-    ),
-    "gpu": Target(
-        "the GPU delegates of LiteRT",
-        "2.21",
-        refused=dict.fromkeys(("dynamic", "int8", "int8-full", "int16x8", "int4", "auto"), INTEGERS_ON_GPU)
-        | {"float32": "GPUs compute in half precision; take 'float16', which is made for that"},
-        input_dtypes=("float32",),
-        gelu="float16",
-        gpu=True,
-    ),
-    "mediapipe": Target(
-        "MediaPipe's ImageClassifier",
-        "2.21",
-        input_dtypes=("uint8", "float32"),
-        labels_inside=True,
-    ),
-}
+    def check_arguments(self, runtime_python=None):
+        """Raises `ValueError` or `ImportError` where it cannot be used here as the caller asks."""
+        if runtime_python is not None:
+            raise ValueError(f"`runtime_python` does not go with target={self.name!r}, got {runtime_python!r}.")
 
+    def answers(self, answers):
+        """The `Answer`s of the finished file, of those of the model."""
+        return answers
 
-def check_target(op_versions, target, hybrid_ops=(), gpu_problems=(), load_error=None):
-    """Raises `UnsupportedByTarget`, naming every op that the target cannot run, or is not known to.
+    def adapted(self, content, metadata):
+        """The file with what it wants of the graph, before this package's metadata is added.
 
-    Args:
-        op_versions: `{op name: highest version}` of a file; flex and custom ops by their own name.
-        target: a key of `TARGETS`.
-        hybrid_ops: names of the ops that quantize float activations on the fly.
-        gpu_problems: what a GPU would not run, in words.
-        load_error: what the target's runtime said when it was given the file, `""` where it took it: that decides. None
-            where it was not tried, and the table of op versions decides.
-    """
-    runtime = TARGETS[target]
-    problems = list(gpu_problems) if runtime.gpu else []
-    if not runtime.integer_dense:
-        # Per-channel ones load and answer wrong on tflite-runtime 2.14.
-        problems += [f"{op}: quantizes its input on the fly, which answers wrong there" for op in hybrid_ops]
-    if load_error != "":
-        for op, version in op_versions.items():
-            first = _first_runtime(op, version)
-            if op not in FIRST_RUNTIME:
-                problems.append(f"{op}: a flex or custom op, or one that is unknown")
-            elif first is None:
-                problems.append(f"{op} version {version}: unknown which runtime has it")
-            elif _number(first) > _number(runtime.version):
-                problems.append(f"{op} version {version}: needs runtime {first}")
-    if load_error:
-        problems.append(load_error)
-    if problems:
-        raise UnsupportedByTarget(f"{runtime.runtime} cannot run: " + "; ".join(problems))
+        Args:
+            content: bytes of the quantized file.
+            metadata: the `Metadata` of the export.
+        """
+        return content
+
+    def finished(self, content, metadata, description):
+        """The file with what it wants of metadata of its own, the last thing to be added.
+
+        Args:
+            content: bytes of the file with this package's metadata.
+            metadata: the `Metadata` of the export.
+            description: of the model, for people.
+        """
+        return content
+
+    def load_error(self, content, runtime_python=None):
+        """What the runtime says when it is given the file, empty where it takes it; None where it is not at hand."""
+        return load_error(content)
+
+    def problems(self, model):
+        """What keeps it from running a graph, in words, besides the versions of the ops.
+
+        Args:
+            model: the schema's object tree.
+        """
+        return []
+
+    def check(self, content, model, runtime_python=None):
+        """Raises `UnsupportedByTarget`, naming every op that it cannot run, or is not known to.
+
+        Args:
+            content: bytes of the finished file.
+            model: its object tree.
+            runtime_python: path of a Python that has the runtime, or None.
+        """
+        said = self.load_error(content, runtime_python)
+        problems = list(self.problems(model))
+        if said != "":  # where the runtime has taken the file, that decides
+            problems += [
+                problem for op, version in op_versions(model).items() if (problem := self._too_new(op, version))
+            ]
+        if said:
+            problems.append(said)
+        if problems:
+            raise UnsupportedByTarget(f"{self.runtime} cannot run: " + "; ".join(problems))
+
+    def _too_new(self, op, version):
+        """What is wrong with a version of an op, empty where nothing is."""
+        first = first_runtime(op, version)
+        if op not in FIRST_RUNTIME:
+            return f"{op}: a flex or custom op, or one that is unknown"
+        if first is None:
+            return f"{op} version {version}: unknown which runtime has it"
+        return f"{op} version {version}: needs runtime {first}" if number(first) > number(self.version) else ""
+
+    def open(self, content, runtime_python=None):
+        """`(runner, name of the runtime)`: the finished file as it runs it, where that is possible here.
+
+        The runner has `batch_size` and `outputs(images)`, as `Runner` has them.
+        """
+        return Runner(content), f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"

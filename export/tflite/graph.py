@@ -5,6 +5,7 @@ import numpy as np
 from .flatbuffer import read
 from .operators import op_name, tensor_type
 
+DENSE = ("FULLY_CONNECTED", "CONV_2D")
 MOVES = ("RESHAPE", "TRANSPOSE", "SLICE", "SPACE_TO_DEPTH")  # they copy values and change none
 CONSTANTS = {  # the types whose values NumPy reads as they are stored
     "FLOAT16": np.float16,
@@ -103,6 +104,11 @@ class Graph:
         A loop also gives what it never changes, and a split the parts that nothing takes.
         """
         return tensor in self.consumers or tensor in map(int, self.subgraph.outputs)
+
+    def only_reader(self, tensor):
+        """The kind of the one operator that reads a tensor, or None where there are several or none."""
+        readers = self.consumers.get(tensor, ())
+        return self.kind(readers[0]) if len(readers) == 1 else None
 
     def factor(self, tensor):
         """What each value of a tensor is multiplied by, where a product of the same shape is all that reads the tensor.

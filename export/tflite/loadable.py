@@ -34,7 +34,7 @@ def loadable(quantized, graph):
         if operator is None or any(operator is other for other in left):
             break
         left.append(operator)
-    raise ValueError(f"The runtime does not run this model in this mode: {reason}. Take quantize='float16'.")
+    raise ValueError(f"The runtime does not run this model in this mode: {reason}. Take a mode that computes in float.")
 
 
 def refusal(content):

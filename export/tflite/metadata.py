@@ -22,7 +22,8 @@ from .metadata_types import check_types, checked_answers, is_count
 from .operators import op_name
 from .stored_metadata import get_metadata
 
-SCHEMA = 2  # 1 had no `schema`, no `answers`, and `top1_agreement` for `agreement`
+# 2 had `mode` and `prefer` in place of `config`; 1 had no `schema`, no `answers`, and `top1_agreement` for `agreement`.
+SCHEMA = 3
 PACKAGE = "keras_vit_plugin"
 
 
@@ -32,7 +33,8 @@ class Metadata:
 
     Attributes:
         version: of this package.
-        mode, prefer, target: as for `export_tflite`.
+        config: the mode with its options, `{"mode": name, option: value}`, as `Mode.to_dict` gives it.
+        target: as for `export_tflite`.
         outputs: names of all outputs, those of `answers` first.
         answers: what the model's outputs mean, in the file's order.
         labels: class names in index order, or None.
@@ -46,8 +48,7 @@ class Metadata:
     """
 
     version: str
-    mode: str
-    prefer: str
+    config: dict
     target: str
     outputs: tuple[str, ...]
     answers: tuple[Answer, ...]
@@ -62,9 +63,14 @@ class Metadata:
     held_out: int = 0
     rejected: str = ""
 
+    @property
+    def mode(self):
+        """The name of the mode."""
+        return self.config["mode"]
+
     def to_dict(self):
         """For JSON; the package's name comes first, by which programs without the TFLite schema find it."""
-        values = {PACKAGE: self.version, "schema": SCHEMA, **asdict(self)}
+        values = {PACKAGE: self.version, "schema": SCHEMA, "mode": self.mode, **asdict(self)}
         del values["version"]
         return values | {"colour": self.preprocessing.colour}
 
@@ -95,9 +101,12 @@ def as_metadata(stored, model=None):
             f"made by keras-vit-plugin {stored.get(PACKAGE)!s:.20}, whose metadata (schema {schema!s:.20}) this "
             f"version does not know (schema {SCHEMA} and older): upgrade keras-vit-plugin."
         )
-    unknown = {"verified_by": "", "prefer": "speed", "calibration_sha256": None, "rejected": ""}
+    unknown = {"verified_by": "", "calibration_sha256": None, "rejected": ""}
     values = {**unknown, "calibrated_for": stored.get("mode"), "held_out": 0, **stored}
     values["version"] = values.get(PACKAGE)
+    if schema < 3:
+        preference = {"prefer": stored["prefer"]} if stored.get("prefer", "speed") != "speed" else {}
+        values["config"] = {"mode": stored.get("mode"), **preference}
     try:
         check_types(values)
         if schema == 1:

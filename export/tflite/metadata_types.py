@@ -3,8 +3,7 @@
 from keras_vit_plugin.image_model.answers import LINEAR, SIGMOID, SOFTMAX, TASKS, Answer
 from keras_vit_plugin.images.preprocessing import shortened
 
-from ..quantization.quantize import MODES
-from ..targets.target import TARGETS
+MOST_OPTIONS = 32  # of a mode
 
 
 def _is_text(value):
@@ -39,6 +38,16 @@ def _is_parity(values):
     )
 
 
+def _is_config(values):
+    """Whether it is the name of some mode and its options, each a text, a number or null."""
+    return (
+        isinstance(values, dict)
+        and len(values) <= MOST_OPTIONS
+        and _is_text(values.get("mode"))
+        and all(value is None or (type(value) in (str, int, float, bool)) for value in values.values())
+    )
+
+
 def _is_one_of(names):
     return lambda value: _is_text(value) and value in names
 
@@ -48,10 +57,9 @@ def _or_null(function):
 
 
 TYPES = {
-    "mode": (f"one of {', '.join(MODES)}", _is_one_of(MODES)),
-    **dict.fromkeys(("version", "prefer", "verified_on", "verified_by", "weights_sha256"), ("a text", _is_text)),
+    **dict.fromkeys(("version", "target", "verified_on", "verified_by", "weights_sha256"), ("a text", _is_text)),
+    "config": ("a mode and its options", _is_config),
     **dict.fromkeys(("calibrated_for", "rejected"), ("a text", _is_text)),
-    "target": (f"one of {', '.join(TARGETS)}", _is_one_of(TARGETS)),
     "outputs": ("a list of names", _is_texts),
     "labels": ("a list of names or null", _or_null(_is_texts)),
     "parity": ("measurements", _is_parity),

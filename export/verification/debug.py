@@ -6,6 +6,7 @@ import numpy as np
 
 from keras_vit_plugin.files import read_file
 from keras_vit_plugin.image_model.check import check_model, weights_hash
+from keras_vit_plugin.image_model.decibels import as_db
 from keras_vit_plugin.image_model.image_model import ImageModel
 from keras_vit_plugin.images.gather import fingerprint, gather_images
 from keras_vit_plugin.images.preprocessing import pixel_normalization
@@ -14,6 +15,7 @@ from keras_vit_plugin.progress import track
 
 from ..float_files import FloatFiles
 from ..image_sets import gather_calibration
+from ..quantization.modes import MODES, mode_of
 from ..quantization.steps.sensitivity import LogitGradients, has_derivatives, output_scales
 from ..spec.errors import UnsupportedTopology
 from ..spec.readers.own_models import from_keras
@@ -24,7 +26,7 @@ from ..tflite.graph import MOVES, Graph
 from ..tflite.metadata import read_metadata
 from ..tflite.runner import computed_tensors
 from ..tflite.tensor_names import EMBEDDING, stream_name
-from .verify import as_db
+from .verify import mode_of_file, target_of_file
 
 DEBUGGED_IMAGES = 8
 CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
@@ -113,6 +115,7 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     with naming(tflite):
         made = read_metadata(read(content))
         check_runs(content)
+        mode = None if made is None else mode_of_file(made)
     if made is None:
         raise ValueError(f"{str(tflite)!r} was not made by this package: there is no float file to compare it with.")
     check_model(model)
@@ -139,12 +142,12 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     file = Graph(content)
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
     outputs = made.outputs[len(made.answers) :]
-    files = FloatFiles(keras_model, calibration, batch_size, target=made.target, outputs=outputs)
-    lowered = files.lowered(made.mode, made.prefer)
+    files = FloatFiles(keras_model, calibration, target_of_file(made), batch_size, outputs=outputs)
+    lowered = files.lowered(mode)
     twin = Graph(lowered)
     if not has_derivatives(twin):
         raise ValueError("`model` has operators that have no derivative here.")
-    return _report(lowered, twin, file, content, images, made.mode, keras_model.answers[0])
+    return _report(lowered, twin, file, content, images, mode.name, keras_model.answers[0])
 
 
 def _calibration(source, preprocessing, made, tflite):
@@ -153,7 +156,7 @@ def _calibration(source, preprocessing, made, tflite):
         return None
     if source is None:
         raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
-    images, *_ = gather_calibration(source, preprocessing, made.calibrated_for, made.held_out)
+    images, *_ = gather_calibration(source, preprocessing, mode_of(made.calibrated_for), made.held_out)
     if fingerprint(images) == made.calibration_sha256:
         return images
     raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")
@@ -308,14 +311,8 @@ def _db(power, error):
 
 def advice(op, mode):
     """What to try against an operator's error, in a sentence."""
-    milder = {
-        "int4": 'more layers in 8 bits: quantize="auto", or "dynamic"',
-        "dynamic": '"int8" with prefer="accuracy", which measures what each layer loses, or "float16"',
-        "int8": 'prefer="accuracy"',
-        "int8-full": '"int16x8", or "int8" where the device computes in float too',
-        "int16x8": '"float16" where the device computes in float',
-        "float16": '"float32"',
-    }.get(mode, "another mode")
+    known = MODES.get(mode)
+    milder = known.advice if known and known.advice else "another mode"
     if op.cause == CLIPPING:
         return (
             f"{op.clipped:.2%} of its values are outside {op.low:.3g}..{op.high:.3g}: calibrate on more images, "

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_vit_plugin.image_model.decibels import as_db
 from keras_vit_plugin.images.gather import spread
 from keras_vit_plugin.images.synthetic import synthetic_images
 
 from .range_use import RangeUse, range_use
-from .verify import as_db
 
 CONTRAST_STRETCHED, SYNTHETIC = "contrast-stretched", "synthetic"
 SHIFTED_IMAGES = {CONTRAST_STRETCHED: 12, SYNTHETIC: 12}

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from keras_vit_plugin.image_model.decibels import snr_db
+
 from ..tflite.flatbuffer import read, write
 from ..tflite.runner import Runner
 from ..tflite.tensor_names import stream_name
-from .verify import snr_db
 
 
 def snr_per_block(content, streams, images):

@@ -6,12 +6,16 @@ import numpy as np
 
 from keras_vit_plugin.files import read_file
 from keras_vit_plugin.image_model.answers import CLASSES, LINEAR, LOGITS, MULTI_LABEL, Answer
+from keras_vit_plugin.image_model.decibels import as_db, snr_db
 from keras_vit_plugin.image_model.image_model import ImageModel
 from keras_vit_plugin.images.gather import labelled_batches, spread
 from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.progress import track
 
-from ..targets.target import TARGETS
+from ..quantization.modes import mode_from_dict, tolerance_of_other_file
+from ..quantization.tolerance import USUAL, Tolerance
+from ..targets import TARGETS
+from ..tflite.errors import InvalidModelFile
 from ..tflite.flatbuffer import naming, read
 from ..tflite.foreign_runner import guarded_runner
 from ..tflite.metadata import answers_of, read_metadata
@@ -20,11 +24,8 @@ from ..tflite.runner import Runner
 from ..tflite.webgpu import GPU_IMAGES, GpuReport, find_gpu, gpu_runner
 from .comparison import Comparison
 
-SNR_CEILING_DB = 300.0  # what two equal outputs are given, since JSON has no infinity
 LEAST_IMAGES_TO_DOUBT = 20  # of which a model that is right as often as by chance is doubted
 AT_ONCE = 64  # images, or a batch of the file where that is more
-HALF_SUMS_DB = 10.0  # that a GPU may lose more than the check in half precision, by sums that are in half precision too
-SLACK_DB = {"attention": 6.0}  # softmax doubles the error of scores, and it is looked at, not added up
 
 
 @dataclass(frozen=True)
@@ -118,84 +119,6 @@ class ParityReport:
         return words if self.gpu is None else words | self.gpu.in_words()
 
 
-USUAL = "usual"
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The least that a file must reach to be written, in each of its outputs.
-
-    Args:
-        min_agreement: share of images, 0..1, with the Keras model's decision; None where there is nothing to agree on.
-        min_snr_db: signal-to-noise ratio in dB, as `ParityReport.snr_db`.
-
-    Either is `"usual"` for what the mode must keep when nothing is said.
-    """
-
-    min_agreement: float | None | str = USUAL
-    min_snr_db: float | str = USUAL
-
-    def __post_init__(self):
-        agreement, snr = self.min_agreement, self.min_snr_db
-        if agreement not in (None, USUAL) and (isinstance(agreement, str) or not 0 <= agreement <= 1):
-            raise ValueError(f"`min_agreement` must be in 0..1, None or {USUAL!r}, got {agreement!r}.")
-        if snr != USUAL and (not isinstance(snr, (int, float, np.number)) or np.isnan(snr)):
-            raise ValueError(f"`min_snr_db` must be a number of dB or {USUAL!r}, got {snr!r}.")
-
-    def filled(self, usual):
-        """The same, with the numbers of another `Tolerance` where this one says `"usual"`."""
-        return Tolerance(
-            usual.min_agreement if self.min_agreement == USUAL else self.min_agreement,
-            usual.min_snr_db if self.min_snr_db == USUAL else self.min_snr_db,
-        )
-
-    def holds(self, parity):
-        """Whether a `ParityReport` is within it.
-
-        Raises:
-            ValueError: a part is `"usual"`: `filled` says which number that is.
-        """
-        if USUAL in (self.min_agreement, self.min_snr_db):
-            raise ValueError(f"{self} leaves a part to the mode: use its `filled(usual_tolerance(mode, images))`.")
-        agrees = None in (self.min_agreement, parity.agreement) or parity.agreement >= self.min_agreement
-        near = parity.snr_db >= self.min_snr_db and not (parity.gpu and self.too_far(parity.gpu.snr_db, HALF_SUMS_DB))
-        return agrees and near and all(map(self.holds, parity.others))
-
-    def too_far(self, snr_db, slack_db=0.0):
-        """The outputs of `{output: dB}` that are below `min_snr_db` less `slack_db`, in words."""
-        least = {name: self.min_snr_db - slack_db - SLACK_DB.get(name, 0.0) for name in snr_db}
-        return [f"{name} at {db:.1f} dB" for name, db in snr_db.items() if db < least[name]]
-
-
-FEWEST_TO_FORGIVE = 4  # images, of which one may be decided otherwise
-TOLERANCE_IMAGES = 128  # that the agreement of `TOLERANCES` is for
-# What each mode must keep when the caller names no tolerance. The agreement is below what the mode keeps on a model
-# that it suits by about two standard errors of a share of 128 images.
-TOLERANCES = {
-    "float32": Tolerance(1.0, 80.0),
-    "float16": Tolerance(0.99, 40.0),
-    "dynamic": Tolerance(0.95, 18.0),
-    "int8": Tolerance(0.95, 14.0),
-    "int8-full": Tolerance(0.92, 10.0),
-    "int16x8": Tolerance(0.97, 22.0),
-    "int4": Tolerance(0.88, 8.0),
-}
-
-
-def usual_tolerance(mode, images):
-    """What a mode must keep on so many images when the caller names no tolerance.
-
-    A share of fewer than 128 images scatters more: two of its standard errors are left, and from four images on one may
-    be decided otherwise. Not in float32.
-    """
-    usual = TOLERANCES[mode]
-    if mode == "float32" or images < FEWEST_TO_FORGIVE:
-        return usual
-    share = usual.min_agreement
-    scatter = 2 * (share * (1 - share)) ** 0.5 * max(0.0, images**-0.5 - TOLERANCE_IMAGES**-0.5)
-    return replace(usual, min_agreement=min(share - scatter, (images - 1) / images))
-
-
 class ParityError(RuntimeError):
     """A file is too far from its Keras model. `report` holds the measurements; no file was written."""
 
@@ -219,17 +142,6 @@ def _run_by_batch(runner, images):
     return np.concatenate(
         [runner(images[start : start + runner.batch_size]) for start in track(starts, "Running the file")]
     )
-
-
-def snr_db(reference, output):
-    """`10 log10(mean(reference^2) / mean((output - reference)^2))`, within +-300."""
-    noise, signal = np.square(output - reference).mean(), np.square(reference).mean()
-    return as_db(noise / max(signal, 1e-300))
-
-
-def as_db(noise):
-    """A noise power over a signal power in dB, within +-300."""
-    return float(np.clip(-10 * np.log10(max(noise, 1e-300)), -SNR_CEILING_DB, SNR_CEILING_DB))
 
 
 def compare(reference, outputs, labels=None, answer=LOGITS):
@@ -380,7 +292,7 @@ def verify(
     comparisons = [Comparison(answer) for answer in answers]
     class_names = (metadata.labels if metadata else None) or ()
     at_once = -(-AT_ONCE // runner.batch_size) * runner.batch_size
-    gpu, for_gpu = None, metadata is not None and metadata.target in TARGETS and TARGETS[metadata.target].gpu
+    gpu, for_gpu = None, metadata is not None and target_of_file(metadata).half_precision
     for raw, classes in labelled_batches(images, labels, preprocessing, class_names, keras_model.num_classes, at_once):
         with naming(file):
             outputs = outputs_of(runner, raw, keras_model.answers, given)
@@ -419,11 +331,12 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
     with naming(file):
         tree = read(content)
         metadata = read_metadata(tree)
-    if metadata is not None:
-        mode = metadata.mode
-    else:
-        mode = "int8" if any(tensor_type(tensor) == "INT8" for tensor in tree.subgraphs[0].tensors) else "float16"
-    usual = usual_tolerance(mode, parity.images)
+        if metadata is not None:
+            usual = mode_of_file(metadata).tolerance
+        else:
+            has_integers = any(tensor_type(tensor) == "INT8" for tensor in tree.subgraphs[0].tensors)
+            usual = tolerance_of_other_file(has_integers)
+    usual = usual.on(parity.images)
     if parity.agreement is None and not any(other.agreement is not None for other in parity.others):
         if min_agreement is not None:
             raise ValueError(
@@ -432,6 +345,30 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
             )
         usual = Tolerance(None, usual.min_snr_db)
     return tolerance_of(min_agreement, min_snr_db).filled(usual)
+
+
+def mode_of_file(metadata):
+    """The `Mode` of a file, by its `Metadata`.
+
+    Raises:
+        InvalidModelFile: the metadata names no mode, or options that it does not have.
+    """
+    try:
+        return mode_from_dict(metadata.config)
+    except ValueError as error:
+        raise InvalidModelFile(f"its metadata is wrong: {error}") from error
+
+
+def target_of_file(metadata):
+    """The `Target` of a file, by its `Metadata`.
+
+    Raises:
+        InvalidModelFile: the metadata names none.
+    """
+    if metadata.target not in TARGETS:
+        names = ", ".join(TARGETS)
+        raise InvalidModelFile(f"its metadata is wrong: `target` must be one of {names}, got {metadata.target!s:.50}")
+    return TARGETS[metadata.target]
 
 
 def tolerance_of(min_agreement=None, min_snr_db=None):

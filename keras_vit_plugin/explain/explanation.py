@@ -16,10 +16,9 @@ from keras_vit_plugin.explain.attention import (
 )
 from keras_vit_plugin.explain.given import in_short, positive
 from keras_vit_plugin.explain.places import places_note
-from keras_vit_plugin.export.classify import class_names
 from keras_vit_plugin.image_model.answers import BINARY
 from keras_vit_plugin.image_model.image_model import ImageModel, computing_in_float32, image_shape_of
-from keras_vit_plugin.image_model.labels import checked_labels
+from keras_vit_plugin.image_model.labels import checked_labels, class_names
 from keras_vit_plugin.images.normalization import pixel_normalization
 from keras_vit_plugin.images.preprocessing import preprocessing_of
 

@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from keras_vit_plugin.files import not_a_file
-from keras_vit_plugin.image_model.answers import BINARY
+from keras_vit_plugin.image_model.answers import BINARY, REGRESSION
 from keras_vit_plugin.images.folders import image_files
+
+NO, YES = "no", "yes"
 
 
 def checked_labels(labels, model):
@@ -53,6 +55,22 @@ def _in_order(labels):
 
 def _are_indices(values):
     return sorted(map(str, values)) == sorted(map(str, range(len(values))))
+
+
+def class_names(answer, labels=None, columns=0):
+    """What the classes, labels or numbers of an output are called, in index order.
+
+    Args:
+        answer: the `Answer`.
+        labels: names that somebody gave, or None.
+        columns: how many the output has, for those without a name.
+    """
+    if answer.task == BINARY:
+        if not labels:
+            return [NO, YES]
+        return list(labels) if len(labels) == 2 else [f"not {labels[0]}", labels[0]]
+    kind = "number" if answer.task == REGRESSION else "class"
+    return list(labels) if labels else [f"{kind} {index}" for index in range(columns)]
 
 
 def check_label_per_output(labels, model, target):

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_vit_plugin.export.quantization.auto import search as search_module
-from keras_vit_plugin.export.quantization.auto.certainty import RISK
-from keras_vit_plugin.export.quantization.auto.search import Wish, search
+from keras_vit_plugin.export.quantization.modes.auto import search as search_module
+from keras_vit_plugin.export.quantization.modes.auto.certainty import RISK
+from keras_vit_plugin.export.quantization.modes.auto.search import Wish, search
 from keras_vit_plugin.image_model.answers import SIGMOID, Answer
 
 SEARCHES, FEWER_SEARCHES = 1000, 400

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from keras_vit_plugin.export.quantization.auto.certainty import (
+from keras_vit_plugin.export.quantization.modes.auto.certainty import (
     drop_promised,
     images_needed,
     images_needed_for_drop,

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_vit_plugin.cli.classify import classify_files
 from keras_vit_plugin.export import InvalidModelFile, export_tflite
-from keras_vit_plugin.export.classify import class_names, classify_files
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.image_model.labels import class_names
 
 WITH_PROBABILITIES = [kind for kind in kinds.KINDS if kind not in ("regression", "embedding", "features")]
 

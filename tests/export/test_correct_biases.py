@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.lowering.lower import lower
-from keras_vit_plugin.export.quantization.modes.int8 import FIXED, ON_THE_FLY, _quantize
+from keras_vit_plugin.export.lowering.vision_transformer import lower
+from keras_vit_plugin.export.quantization.modes.int8 import _quantize
 from keras_vit_plugin.export.quantization.quantizer import Quantizer
 from keras_vit_plugin.export.quantization.steps.calibration import observe, quantizer_ranges
 from keras_vit_plugin.export.quantization.steps.correct_biases import corrected_biases
+from keras_vit_plugin.export.quantization.steps.levels import FIXED, ON_THE_FLY
 from keras_vit_plugin.export.quantization.steps.round_weights import with_kernels
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.readers.own_models import from_keras

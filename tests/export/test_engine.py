@@ -9,13 +9,15 @@ import tensorflow as tf
 from conftest import pixels, randomize
 from keras import layers, ops
 
-from keras_vit_plugin.export.lowering.lower import _convert, lower_keras
+from keras_vit_plugin.export.lowering.convert import _convert
+from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.quantization.modes import int8, integer_only
 from keras_vit_plugin.export.quantization.modes.int4 import Int4
-from keras_vit_plugin.export.quantization.modes.int8 import FIXED, MixedInt8
+from keras_vit_plugin.export.quantization.modes.int8 import MixedInt8
 from keras_vit_plugin.export.quantization.quantize import quantize
 from keras_vit_plugin.export.quantization.steps import tune_gains
 from keras_vit_plugin.export.quantization.steps.calibration import all_outputs, observe
+from keras_vit_plugin.export.quantization.steps.levels import FIXED
 from keras_vit_plugin.export.quantization.steps.prepare import prepared
 from keras_vit_plugin.export.quantization.steps.round_weights import with_kernels
 from keras_vit_plugin.export.tflite import loadable

@@ -7,10 +7,12 @@ from conftest import pixels
 from keras import layers
 
 from keras_vit_plugin.export import Tolerance, UnsupportedByTarget, export_tflite
-from keras_vit_plugin.export.lowering.lower import _lacking, lower_keras
+from keras_vit_plugin.export.lowering.convert import _lacking
+from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.quantization.modes import int8
-from keras_vit_plugin.export.quantization.modes.int8 import FLOAT, MixedInt8
+from keras_vit_plugin.export.quantization.modes.int8 import MixedInt8
 from keras_vit_plugin.export.quantization.quantizer import NotQuantizable, refusing_in_a_sentence
+from keras_vit_plugin.export.quantization.steps.levels import FLOAT
 from keras_vit_plugin.export.tflite import loadable
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import reason_of

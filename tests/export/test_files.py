@@ -19,8 +19,8 @@ from conftest import REPOSITORY, pixels, run_python, started
 
 import keras_vit_plugin as kv
 from keras_vit_plugin import files, temporary
+from keras_vit_plugin.cli.demo import run_demo
 from keras_vit_plugin.export import Tolerance, export_tflite, inspect, pipeline, verify
-from keras_vit_plugin.export.demo import run_demo
 from keras_vit_plugin.export.tflite.errors import InvalidModelFile
 from keras_vit_plugin.export.tflite.flatbuffer import read, write
 from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
@@ -110,7 +110,7 @@ files.write_atomically(sys.argv[1], b"theirs")
 # As a user who is not root, whom permissions would not stop.
 CHECK_AS_NOBODY = """
 import os, sys
-from keras_vit_plugin.export.demo import run_demo
+from keras_vit_plugin.cli.demo import run_demo
 from keras_vit_plugin.files import check_writable
 if os.getuid() == 0:
     os.setgroups([])

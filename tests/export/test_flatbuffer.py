@@ -8,14 +8,14 @@ import pytest
 from conftest import pixels
 
 from keras_vit_plugin.export import Tolerance, export_tflite
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
 from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import _redirect, dequantize_pixels, float16_constants
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 

@@ -5,10 +5,10 @@ import pytest
 from conftest import functional_model, pixels
 
 from keras_vit_plugin.export import Runner, Tolerance, export_tflite
-from keras_vit_plugin.export.lowering.lower import lower_keras
+from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.quantization.steps.integer_kernels import float_ops, with_integer_kernels
 from keras_vit_plugin.export.tflite.flatbuffer import read
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.image_model.image_model import ImageModel
 
 

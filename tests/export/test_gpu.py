@@ -9,7 +9,7 @@ from conftest import functional_model, pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite, pipeline
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.rewrites import apply_passes, scale_stream
 from keras_vit_plugin.export.rewrites.stream import map_writers
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
@@ -18,7 +18,7 @@ from keras_vit_plugin.export.targets.gpu_rules import gpu_problems
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 from keras_vit_plugin.export.verification.half_precision import half_precision_outputs
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.image_model.answers import Answer
 from keras_vit_plugin.presets.digits import load_digits_split
 

@@ -8,7 +8,7 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.quantization.steps import sensitivity
 from keras_vit_plugin.export.quantization.steps.calibration import observe, rounded
 from keras_vit_plugin.export.quantization.steps.sensitivity import (

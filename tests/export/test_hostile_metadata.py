@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_vit_plugin.cli.classify import classify_files
+from keras_vit_plugin.cli.tables import metadata_in_words
 from keras_vit_plugin.export import InvalidModelFile, inspect
-from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.metadata import read_metadata
 from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
-from keras_vit_plugin.tables import metadata_in_words
 
 PREPROCESSING = {"size": [2, 2], "channels": 1, "resize": None, "interpolation": "bicubic", "rule": "cover"}
 ANSWER = {"name": "probabilities", "task": "classes", "activation": "softmax"}

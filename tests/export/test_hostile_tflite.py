@@ -11,8 +11,8 @@ import pytest
 from conftest import run_python
 from PIL import Image
 
+from keras_vit_plugin.cli.classify import classify_files
 from keras_vit_plugin.export import InvalidModelFile, Runner, inspect
-from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.export.tflite import bounded_reader, foreign_runner
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.foreign_runner import _last_line, check_runs, guarded_runner

@@ -10,8 +10,8 @@ from notebook_model import NotebookViT
 from PIL import Image
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.cli.classify import classify_files
 from keras_vit_plugin.export import ParityError, Runner, Tolerance, export_tflite, inspect, pipeline, verify, wanted_of
-from keras_vit_plugin.export.classify import classify_files
 from keras_vit_plugin.image_model import image_model
 from keras_vit_plugin.image_model.answers import Answer
 from keras_vit_plugin.image_model.image_model import ImageModel

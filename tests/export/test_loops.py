@@ -9,7 +9,7 @@ import tensorflow as tf
 from conftest import pixels
 from keras import layers
 
-from keras_vit_plugin.export.lowering.lower import lower_keras
+from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.quantization.quantize import quantize
 from keras_vit_plugin.export.quantization.steps.calibration import observe
 from keras_vit_plugin.export.quantization.steps.integer_kernels import NotIntegerOnly

@@ -9,7 +9,10 @@ import keras_vit_plugin as kv
 from keras_vit_plugin import layers
 from keras_vit_plugin.explain import attention_maps, token_attention
 from keras_vit_plugin.export import Runner, inspect
-from keras_vit_plugin.export.lowering.lower import GELU_FORMS, LARGEST_UNIT_SCORE, lower, lower_keras
+from keras_vit_plugin.export.lowering.gelu_forms import GELU_FORMS
+from keras_vit_plugin.export.tflite.graph_form import LARGEST_UNIT_SCORE
+from keras_vit_plugin.export.lowering.vision_transformer import lower
+from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.functions import gelu
 from keras_vit_plugin.export.spec.readers.own_models import from_keras

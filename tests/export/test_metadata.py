@@ -6,6 +6,7 @@ import pytest
 from conftest import functional_model, pixels
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.cli.tables import metadata_in_words
 from keras_vit_plugin.export import InvalidModelFile, ParityError, Tolerance, export_tflite, inspect, verify
 from keras_vit_plugin.export.pipeline import _refusal
 from keras_vit_plugin.export.tflite.flatbuffer import read
@@ -13,7 +14,6 @@ from keras_vit_plugin.export.tflite.metadata import SCHEMA, _names_of_outputs, a
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 from keras_vit_plugin.export.verification.verify import compare
 from keras_vit_plugin.image_model.answers import Answer
-from keras_vit_plugin.tables import metadata_in_words
 
 # As version 0.1.0 wrote it before there was a schema number.
 OLD = {

@@ -9,18 +9,19 @@ from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import export_tflite, float_files, verify
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.quantization.modes import int8
 from keras_vit_plugin.export.quantization.steps.calibration import ERROR_POWER, Observation, observe, rounded
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.functions import gelu
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
 from keras_vit_plugin.export.targets.target import TARGETS
-from keras_vit_plugin.export.targets.xnnpack import COSTS
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
-from keras_vit_plugin.export.verification.verify import keras_logits, snr_db
+from keras_vit_plugin.export.tflite.xnnpack import COSTS
+from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.image_model.image_model import ImageModel
 from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split

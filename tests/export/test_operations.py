@@ -9,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 from conftest import pixels, randomize
 from keras import layers, ops
 
-from keras_vit_plugin.export.lowering.lower import lower_keras
+from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.quantization.steps.sensitivity import has_derivatives
 from keras_vit_plugin.export.tflite.execute import NO_EFFECT, run_graph, run_operator, run_outputs, without_derivatives
 from keras_vit_plugin.export.tflite.flatbuffer import read, write

@@ -10,7 +10,7 @@ from conftest import pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, page
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.report import changed_answers
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.readers.own_models import from_keras

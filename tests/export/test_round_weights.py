@@ -5,7 +5,7 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.quantization.steps import calibration, round_weights, sensitivity
 from keras_vit_plugin.export.quantization.steps.calibration import Entering, observe
 from keras_vit_plugin.export.quantization.steps.round_weights import (

@@ -7,7 +7,7 @@ from conftest import pixels, randomize
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import ParityError, Tolerance, export_tflite, inspect, verify
 from keras_vit_plugin.export.image_sets import gather_calibration
-from keras_vit_plugin.export.quantization.auto.search import MOST_CANDIDATES, Wish
+from keras_vit_plugin.export.quantization.modes.auto.search import MOST_CANDIDATES, Wish
 from keras_vit_plugin.export.verification.verify import keras_logits
 from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split

@@ -7,7 +7,7 @@ from conftest import REPOSITORY
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import UnsupportedByTarget, export_tflite
-from keras_vit_plugin.export.lowering.lower import GELU_FORMS
+from keras_vit_plugin.export.lowering.gelu_forms import GELU_FORMS
 from keras_vit_plugin.export.targets.target import TARGETS, check_target
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.op_versions import FIRST_RUNTIME

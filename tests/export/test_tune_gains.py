@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.lowering.lower import lower
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.quantization.steps.calibration import observe
 from keras_vit_plugin.export.quantization.steps.round_weights import rounded_kernels, with_kernels
 from keras_vit_plugin.export.quantization.steps.tune_gains import _crops, tuned_gains
@@ -14,7 +14,7 @@ from keras_vit_plugin.export.tflite import execute
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_vit_plugin.export.quantization.auto import search as search_module
-from keras_vit_plugin.export.quantization.auto.search import Wish, explanation, search
+from keras_vit_plugin.export.quantization.modes.auto import search as search_module
+from keras_vit_plugin.export.quantization.modes.auto.search import Wish, explanation, search
 from keras_vit_plugin.export.request import wish_of
 from keras_vit_plugin.image_model.answers import LOGITS, SIGMOID, Answer
 

@@ -6,7 +6,7 @@ from conftest import DEIT, pixels, real_data
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.images.gather import gather_images
 from keras_vit_plugin.images.preprocessing import preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split

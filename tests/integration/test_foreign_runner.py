@@ -12,7 +12,7 @@ from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, export_
 from keras_vit_plugin.export.tflite.flatbuffer import read, write
 from keras_vit_plugin.export.tflite.foreign_runner import check_runtime_python, foreign_load_error, foreign_runner
 from keras_vit_plugin.export.tflite.operators import op_versions
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 
 DEVICE_PYTHON = REPOSITORY / ".venv-device" / "bin" / "python"
 RUN_IMAGES = REPOSITORY / "benchmarks" / "run_images.py"

@@ -134,7 +134,7 @@ def test_deit_tiny_on_real_photos(deit_file, tmp_path):
 def test_run_calls_its_classes_by_name(tmp_path):
     from PIL import Image
 
-    from keras_vit_plugin.export.classify import classify_files
+    from keras_vit_plugin.cli.classify import classify_files
 
     model = kv.build("vit_test")
     export_tflite(model, tmp_path / "m.tflite", target="mediapipe", labels=LABELS)

@@ -7,7 +7,7 @@ from conftest import pixels, randomize
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Tolerance, export_tflite
 from keras_vit_plugin.export.tflite.flatbuffer import read
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 
 MODES = ("float32", "float16", "dynamic", "int8", "int8-full", "int16x8", "int4")
 OWN_ROUNDING_DB = 36  # about what OpenVINO keeps of the int16 file: it rounds activations in its own way

@@ -11,7 +11,7 @@ from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner, Tolerance
-from keras_vit_plugin.export.verification.verify import snr_db
+from keras_vit_plugin.image_model.decibels import snr_db
 
 pytestmark = pytest.mark.long
 SIDE = 56

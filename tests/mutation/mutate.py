@@ -21,7 +21,7 @@ from arguments import positive, writable_file
 from choose_tests import Choice
 from tree_copy import FOLDER, REPOSITORY, TreeCopy
 
-PARTS = ("layers", "models", "presets", "checkpoints", "explain", "images", "image_model", "export")
+PARTS = ("layers", "models", "presets", "checkpoints", "cli", "explain", "images", "image_model", "export")
 
 EQUIVALENT = Path(__file__).with_name("equivalent.json")
 NAMED = Path(__file__).with_name("named.json")

@@ -5,40 +5,70 @@ layers go back to 8 bits where that saves the most error for its bytes, until th
 are spent. Then gains and biases are tuned.
 """
 
+from dataclasses import dataclass
+
 from keras_vit_plugin.image_model.answers import LOGITS
+from keras_vit_plugin.images.gather import MORE_CALIBRATION_IMAGES
 from keras_vit_plugin.progress import track
 
+from ...tflite.capabilities import Capability
 from ...tflite.graph import Graph
 from ...tflite.surgery import float16_constants
+from ..mode import Mode, check_choice, check_number
 from ..quantizer import Quantizer, dynamic, rule_for
 from ..steps.calibration import all_outputs, mean_noise, measured_images
 from ..steps.prepare import prepared
 from ..steps.round_weights import number_of_blocks, rounded_kernels, with_kernels
 from ..steps.sensitivity import sensitive_entering
 from ..steps.tune_gains import tuned_gains
+from ..tolerance import Tolerance
 
-SNR_DB = 15.0  # of the logits, by the sum of what each layer costs
 BLOCK_SIZES = (32, 64, 128, 256)
 LARGE_CONSTANT = 1000  # values; in float16 from here on
-EXTRA_SIZE = 0.165  # of the weights in 4 bits, for layers in 8
 
 
-def quantize_int4(content, images, block_size=None, answers=(LOGITS,)):
-    """Quantizes a float file to `int4`.
+@dataclass(frozen=True)
+class Int4(Mode):
+    """Weights mostly in 4 bits, activations quantized on the fly.
 
     Args:
-        content: bytes of the float file.
-        images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
-        block_size: one of `BLOCK_SIZES`, inputs per scale; None for one scale per output channel.
-        answers: what the outputs of the file are, in their order.
-
-    Returns:
-        The file as bytes.
+        block_size: one of `BLOCK_SIZES`: so many inputs share a scale, in layers whose inputs it divides: more accurate
+            and larger. None gives each output channel one scale.
+        snr_db: signal-to-noise ratio of the answers, in dB, from which on no more layers go back to 8 bits.
+        extra_size: most weights in 8 bits, as a share of all.
     """
-    return Int4(content, images, block_size, answers).within(SNR_DB, EXTRA_SIZE)
+
+    block_size: int | None = None
+    snr_db: float = 15.0
+    extra_size: float = 0.165
+
+    name = "int4"
+    aliases = ("4", "w4", "w4a8", "w4a32")
+    summary = "weights mostly in 4 bits, activations quantized on the fly: the smallest"
+    advice = 'more layers in 8 bits: quantize="auto", or "dynamic"'
+    needs = frozenset({Capability.INTEGERS, Capability.INT4_WEIGHTS})
+    tolerance = Tolerance(0.88, 8.0)
+    calibration_images = MORE_CALIBRATION_IMAGES
+
+    def __post_init__(self):
+        if self.block_size is not None:
+            check_choice("block_size", self.block_size, BLOCK_SIZES, self.name)
+        check_number("snr_db", self.snr_db, self.name)
+        check_number("extra_size", self.extra_size, self.name)
+
+    def prepare(self, content, setting):
+        return MixedInt4(content, setting.images, self.block_size, setting.answers)
+
+    def __str__(self):
+        usual = self.extra_size == type(self).extra_size
+        return self.name if usual else f"{self.name}, {self.extra_size:.0%} in 8 bits"
+
+    @property
+    def budget(self):
+        return {"snr_db": self.snr_db, "extra_size": self.extra_size}
 
 
-class Int4:
+class MixedInt4:
     """A float file with all that is measured once to quantize it to `int4`, with more or fewer layers in 8 bits."""
 
     def __init__(self, content, images, block_size=None, answers=(LOGITS,)):
@@ -62,6 +92,10 @@ class Int4:
             tensor: mean_noise(answers, outputs, all_outputs(with_kernels(content, {tensor: kernel}), images))
             for tensor, kernel in track(self.four.items(), "Measuring int4")
         }
+
+    def file(self, mode):
+        """The file of an `Int4`, as bytes."""
+        return self.within(**mode.budget)
 
     def within(self, snr_db, extra_size):
         """The file, as bytes.

@@ -6,57 +6,98 @@ on what is fastest. Its noise in the answers is measured alone, the noises add u
 to float, where that saves the most noise for the time it costs, until the sum is within the budget.
 """
 
+from dataclasses import dataclass
+
 from keras_vit_plugin.image_model.answers import LOGITS
 from keras_vit_plugin.progress import track
 
-from ...spec.functions import gelu
-from ...targets.xnnpack import COSTS, DEFAULT_CPU
+from ...tflite.capabilities import Capability
 from ...tflite.errors import InvalidModelFile
 from ...tflite.flatbuffer import trust
-from ...tflite.graph import Graph
+from ...tflite.graph import DENSE, Graph
+from ...tflite.graph_form import LARGEST_UNIT_SCORE, GraphForm
+from ...tflite.xnnpack import COSTS, DEFAULT_CPU
+from ..mode import Mode, Whole, check_choice, check_cpu, check_number
 from ..quantizer import NotQuantizable, Quantizer, dynamic, float16_weights, rule_for, static
 from ..steps.calibration import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from ..steps.correct_biases import corrected_biases
+from ..steps.levels import FIXED, FLOAT, ON_THE_FLY, int8_levels
 from ..steps.prepare import prepared
+from ..steps.ranges import int8_ranges
 from ..steps.round_weights import rounded_kernels, with_kernels
+from ..tolerance import Tolerance
+from .dynamic import with_int8_weights
 
-PREFERENCES = ("speed", "accuracy")
-SNR_DB = {"speed": 18.0, "accuracy": 29.5}  # of the logits, by the sum of what each op costs
-FEW_ROWS = 16  # a dense layer on fewer rows gains nothing by fixed scales
-FIXED, ON_THE_FLY, FLOAT = "fixed scales", "on the fly", "float"
-DENSE = ("FULLY_CONNECTED", "CONV_2D")
-READERS = {"GELU": gelu}
+# Signal-to-noise ratio of the answers in dB, by the sum of the noises of the operators, for each preference.
+SNR_DB = {"speed": 18.0, "accuracy": 29.5}
 
 
-def quantize_mixed_int8(content, images, prefer, answers=(LOGITS,), cpu=DEFAULT_CPU):
-    """Quantizes a float file to `int8`.
+@dataclass(frozen=True)
+class Int8(Mode):
+    """Dense layers and attention matmuls in int8, the rest in float.
 
     Args:
-        content: bytes of the float file.
-        images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
-        prefer: `"speed"`, or `"accuracy"`, which has the smaller budget of noise and may keep dense layers in float,
+        prefer: `"speed"`, or `"accuracy"`, which is slower and closer to the model: it may keep dense layers in float,
             with float16 weights.
-        answers: what the outputs of the file are, in their order.
-        cpu: a key of `op_costs.COSTS`, whose costs decide which operators step back.
-
-    Returns:
-        The file as bytes.
+        snr_db: signal-to-noise ratio of the answers, in dB, that the noises of the operators, each measured alone, may
+            add up to; None is the preference's.
+        cpu: the CPUs that the file is for, a key of `xnnpack.COSTS`: what an operator costs there decides which of them
+            leave int8 first; a file runs on all. None is the target's.
     """
-    return MixedInt8(content, images, prefer, answers, cpu).within(SNR_DB[prefer])
+
+    prefer: str = "speed"
+    snr_db: float | None = None
+    cpu: str | None = None
+
+    name = "int8"
+    aliases = ("8", "i8", "w8a8-mixed")
+    summary = "dense layers and attention matmuls in int8, the rest in float"
+    advice = 'prefer="accuracy"'
+    needs = frozenset({Capability.INTEGERS})
+    tolerance = Tolerance(0.95, 14.0)
+    more_outputs = True
+
+    def __post_init__(self):
+        check_choice("prefer", self.prefer, SNR_DB, self.name)
+        check_number("snr_db", self.snr_db, self.name)
+        check_cpu(self.cpu, self.name)
+
+    def form(self, extremes, has):
+        if Capability.FAST_INTEGER_DENSE not in has:
+            return GraphForm()
+        found = extremes()
+        unit = self.prefer == "speed" and found.score <= LARGEST_UNIT_SCORE
+        return GraphForm(attention="unit" if unit else "softmax", norm_epsilon=found.epsilon_counts)
+
+    def prepare(self, content, setting):
+        if Capability.FAST_INTEGER_DENSE not in setting.has:
+            return Whole(with_int8_weights(content, setting.images))
+        return MixedInt8(content, setting.images, self.prefer, setting.answers, self.cpu or setting.cpu)
+
+    def __str__(self):
+        return self.name if self.snr_db is None else f"{self.name}, budget {self.snr_db:g} dB"
+
+    @property
+    def budget(self):
+        return {"snr_db": SNR_DB[self.prefer] if self.snr_db is None else self.snr_db}
 
 
 class MixedInt8:
     """A float file with all that is measured once to quantize it to `int8` within any budget of noise.
 
     Args:
-        content, images, prefer, answers, cpu: as for `quantize_mixed_int8`.
+        content: bytes of the float file.
+        images: calibration images, raw pixels 0..255, `(N, H, W, C)`.
+        prefer: as for `Int8`.
+        answers: what the outputs of the file are, in their order.
+        cpu: a key of `xnnpack.COSTS`.
     """
 
     def __init__(self, content, images, prefer, answers=(LOGITS,), cpu=DEFAULT_CPU):
         self.content, self.images, self.answers = prepared(content), images, answers
         content, self.graph = self.content, Graph(self.content)
         calibration = observe(content, images)
-        self.ranges = _ranges(self.graph, calibration.observations)
+        self.ranges = int8_ranges(self.graph, calibration.observations)
         self.kernels = rounded_kernels(self.graph, calibration.entering)
         del calibration  # its products are as large as the model
         self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
@@ -68,12 +109,18 @@ class MixedInt8:
         self.rounding_noise = mean_noise(answers, self.outputs, self.rounded_outputs)
         self.operators = self.graph.of_kind(*DENSE, "BATCH_MATMUL")
         # Of each operator the levels it may run on and their times, the fastest first.
-        self.levels = [list(_levels(self.graph, operator, prefer, COSTS[cpu]).items()) for operator in self.operators]
+        self.levels = [
+            list(int8_levels(self.graph, operator, prefer, COSTS[cpu]).items()) for operator in self.operators
+        ]
         self.noises = {}  # of (number of the operator, level)
         for i in track(range(len(self.operators)), "Measuring int8"):
             if self._noise(i, self.levels[i][0][0]) == UNUSABLE:
                 usable = [(level, time) for level, time in self.levels[i] if self._noise(i, level) < UNUSABLE]
                 self.levels[i] = usable or [(FLOAT, 0.0)]
+
+    def file(self, mode):
+        """The file of an `Int8`, as bytes."""
+        return self.within(mode.budget["snr_db"])
 
     def within(self, snr_db):
         """The file, as bytes, whose operators' noises add up to this signal-to-noise ratio of the answers, in dB."""
@@ -123,91 +170,6 @@ class MixedInt8:
         for operator, levels in zip(self.operators, left):
             plan[levels[0][0]].append(operator)
         return plan
-
-
-def _levels(graph, operator, prefer, costs):
-    """How an operator may run, fastest first, with its cost, `{level: multiply-accumulates on fixed scales}`."""
-    work, rows = graph.multiplications(operator), graph.rows(operator.outputs[0])
-    if _bounds_the_scores(graph, operator):
-        return {FIXED: costs.fixed_matmul * work}
-    if graph.kind(operator) == "BATCH_MATMUL":
-        return _ascending({FIXED: costs.fixed_matmul * work, FLOAT: costs.float_matmul * work})
-    entering, leaving = graph.source(int(operator.inputs[0])), int(operator.outputs[0])
-    values_in, values_out = work / graph.width(leaving), rows * graph.width(leaving)
-    moves = graph.moves_after(leaving)
-    reader = _only_reader(graph, int(moves[-1].outputs[0]) if moves else leaving)
-    times = {FIXED: work, ON_THE_FLY: costs.on_the_fly * work, FLOAT: costs.floating * work}
-    times[ON_THE_FLY] += costs.quantized * values_in
-    times[ON_THE_FLY if reader in ("BATCH_MATMUL", "GELU") else FIXED] += costs.converted * values_out
-    if reader == "GELU":
-        times[ON_THE_FLY] += costs.float_gelu * values_out
-    if entering is not None and graph.kind(entering) == "GELU":
-        times[ON_THE_FLY] += costs.float_gelu * values_in
-    else:
-        times[FIXED] += costs.converted * values_in
-    if rows < FEW_ROWS:
-        del times[FIXED]
-    if prefer == "speed":
-        del times[FLOAT]
-    return _ascending(times)
-
-
-def _ascending(times):
-    return dict(sorted(times.items(), key=lambda item: item[1]))
-
-
-def _bounds_the_scores(graph, matmul):
-    """Whether `exp` takes its output as it is: only fixed scales keep it from overflowing on images never seen."""
-    return any(graph.kind(reader) == "EXP" for reader in graph.consumers.get(int(matmul.outputs[0]), ()))
-
-
-def _ranges(graph, observations):
-    """Per tensor the range to quantize it with, `{tensor: (low, high)}`.
-
-    The least rounding and clipping error, measured behind the one function that reads the tensor, but nothing clipped
-    of keys and values, nor of queries and scores that softmax reads, where the largest decide everything. The range of
-    a matmul's right-hand side is also made to have zero point 0.
-    """
-    ranges = {
-        tensor: observations[tensor].least_error(READERS.get(_only_reader(graph, tensor)))
-        for tensor in track(
-            [tensor for tensor in _quantized_tensors(graph) if tensor in observations], "Choosing ranges"
-        )
-    }
-    for dense in graph.of_kind("FULLY_CONNECTED"):
-        if graph.rows(dense.outputs[0]) >= FEW_ROWS:
-            entering = int(dense.inputs[0])
-            same = [int(move.inputs[0]) for move in graph.moves_before(entering)]
-            ranges |= {source: ranges[entering] for source in same if source in observations}
-    for matmul in graph.of_kind("BATCH_MATMUL"):
-        left, right, output = int(matmul.inputs[0]), int(matmul.inputs[1]), int(matmul.outputs[0])
-        unclipped = (left, right, output) if _only_reader(graph, output) == "SOFTMAX" else (right,)
-        ranges |= {tensor: observations[tensor].full() for tensor in unclipped if tensor in observations}
-        if right in ranges:
-            largest = max(map(abs, ranges[right])) or 1.0
-            ranges[right] = (-largest * 128 / 127, largest)
-        for tensor in (left, right):
-            same = [int(move.inputs[0]) for move in graph.moves_before(tensor)]
-            ranges |= {source: ranges[tensor] for source in same if source in observations}
-        ranges |= {int(move.outputs[0]): ranges[output] for move in graph.moves_after(output)}
-    return ranges
-
-
-def _quantized_tensors(graph):
-    """What enters and leaves the operators that may be quantized, and the operators that move its values."""
-    tensors = set()
-    for operator in graph.of_kind(*DENSE, "BATCH_MATMUL"):
-        for tensor in operator.inputs[:2]:
-            tensors |= {int(tensor), *(int(move.inputs[0]) for move in graph.moves_before(int(tensor)))}
-        for tensor in operator.outputs:
-            tensors |= {int(tensor), *(int(move.outputs[0]) for move in graph.moves_after(int(tensor)))}
-    return sorted(tensors)
-
-
-def _only_reader(graph, tensor):
-    """The kind of the one operator that reads a tensor, or None where there are several or none."""
-    readers = graph.consumers.get(tensor, ())
-    return graph.kind(readers[0]) if len(readers) == 1 else None
 
 
 def _quantize(quantizer, graph, ranges, plan):

@@ -1,21 +1,93 @@
 """The modes in which every tensor between input and output is an integer: `int8-full` and `int16x8`."""
 
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ...tflite.capabilities import Capability
 from ...tflite.flatbuffer import read, write
 from ...tflite.graph import Graph
+from ...tflite.graph_form import GraphForm
 from ...tflite.loadable import loadable
 from ...tflite.operators import op_name, tensor_type
 from ...tflite.surgery import drop_unused_tensors, in_integer, name_outputs, requantize_pixels
+from ..mode import Mode, Whole
 from ..quantizer import Quantizer, Rule, rule_for, static
 from ..steps.calibration import observe, quantizer_ranges
+from ..steps.integer_kernels import control_flow, float_ops, with_integer_kernels
 from ..steps.prepare import prepared
 from ..steps.round_weights import rounded_kernels, with_kernels
 from ..steps.sensitivity import scaled_ranges
+from ..tolerance import Tolerance
 
 # Ops that the runtimes compute in integer and litert-quantizer does not know.
 UNKNOWN_TO_THE_QUANTIZER = ("EXP", "REDUCE_MAX")
 TABLES = ("EXP", "GELU", "LOG", "LOGISTIC", "RSQRT", "SOFTMAX", "SQRT", "TANH")  # of 513 values in int16
 HEADROOM = {8: 1.25, 16: 2.0}  # of a range, by bits: clipping costs more than coarser steps
 INT16_VERSION = {"ADD": 3, "SUB": 5}  # of int16 with any scales, as TFLite's converter numbers them
+
+
+class NotIntegerOnly(ValueError):
+    """A mode that promises integers alone left an op in float."""
+
+
+class IntegerOnly(Mode):
+    """The modes in which every tensor between input and output is an integer."""
+
+    bits: ClassVar[int]  # of activations
+
+    def form(self, extremes, has):
+        return GraphForm(gelu="op")
+
+    def prepare(self, content, setting):
+        self._refuse(control_flow(content))
+        content = with_integer_kernels(content, self.bits)
+        content = quantize_integer_only(
+            content, setting.images, self.bits, setting.input_dtype, setting.output_dtype, setting.answers
+        )
+        self._refuse(float_ops(read(content)))
+        return Whole(content)
+
+    def _refuse(self, left):
+        """Raises `NotIntegerOnly` where an op is left in float, `{op name: count}`."""
+        if left:
+            ops = ", ".join(f"{name} ({count})" for name, count in left.items())
+            raise NotIntegerOnly(
+                f"quantize={self.name!r} promises integers between input and output, and this model would keep in "
+                f"float: {ops}. Take quantize='int8', which computes in float where it must, or replace these layers."
+            )
+
+
+@dataclass(frozen=True)
+class Int8Full(IntegerOnly):
+    """Every tensor between input and output in int8."""
+
+    bits = 8
+    name = "int8-full"
+    aliases = ("w8a8", "full", "int8_full", "full-int8", "full_integer")
+    summary = "every tensor between input and output in int8"
+    advice = '"int16x8", or "int8" where the device computes in float too'
+    needs = frozenset({Capability.INTEGERS})
+    tolerance = Tolerance(0.92, 10.0)
+    input_dtypes = ("uint8", "int8")
+    output_dtypes = ("float32", "int8")
+
+    def form(self, extremes, has):
+        return GraphForm(gelu="op", attention="integer_unit", norm_epsilon=extremes().epsilon_counts)
+
+
+@dataclass(frozen=True)
+class Int16x8(IntegerOnly):
+    """Weights in int8, activations in int16, for integer hardware that needs accuracy."""
+
+    bits = 16
+    name = "int16x8"
+    aliases = ("w8a16", "int16", "16x8")
+    summary = "int8 weights and int16 activations, for integer hardware that needs accuracy"
+    advice = '"float16" where the device computes in float'
+    needs = frozenset({Capability.INTEGERS, Capability.INT16_ACTIVATIONS})
+    tolerance = Tolerance(0.97, 22.0)
+    input_dtypes = ("uint8", "int8")
+    output_dtypes = ("float32", "int16")
 
 
 def quantize_integer_only(content, images, activation_bits, input_dtype, output_dtype, answers):
@@ -31,7 +103,7 @@ def quantize_integer_only(content, images, activation_bits, input_dtype, output_
 
     Returns:
         The file as bytes. An operator that the runtime does not load in integer stays in float, where
-        `check_integer_only` finds it.
+        `IntegerOnly` refuses it.
     """
     content = prepared(content)
     graph = Graph(content)

@@ -12,10 +12,6 @@ CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
 CONTROL_FLOW = ("WHILE", "IF", "CALL_ONCE")  # their other subgraphs run on values of which nothing is measured
 
 
-class NotIntegerOnly(ValueError):
-    """A mode that promises integers alone left an op in float."""
-
-
 def float_ops(model):
     """The ops that read or write a float tensor, but for the conversions around them and at the graph's ends.
 
@@ -42,25 +38,11 @@ def float_ops(model):
     return dict(found.most_common())
 
 
-def check_no_control_flow(content, mode):
-    """Raises `NotIntegerOnly`, naming the loops and branches of a float file, which stay in float."""
+def control_flow(content):
+    """The loops and branches of a float file, which stay in float, `{op name: count}`."""
     model = read(content)
     names = [op_name(model, operator) for operator in model.subgraphs[0].operators]
-    _refuse(Counter(name for name in names if name in CONTROL_FLOW), mode)
-
-
-def check_integer_only(content, mode):
-    """Raises `NotIntegerOnly`, naming the ops that a file of an integer-only mode computes in float."""
-    _refuse(float_ops(read(content)), mode)
-
-
-def _refuse(left, mode):
-    if left:
-        ops = ", ".join(f"{name} ({count})" for name, count in left.items())
-        raise NotIntegerOnly(
-            f"quantize={mode!r} promises integers between input and output, and this model would keep in float: {ops}. "
-            "Take quantize='int8', which computes in float where it must, or replace these layers."
-        )
+    return Counter(name for name in names if name in CONTROL_FLOW)
 
 
 def with_integer_kernels(content, activation_bits):

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 
 from keras_vit_plugin.image_model.answers import BINARY, CLASSES
 
-MIN_AGREEMENT = 0.99  # where nothing is wished for and the model decides something
+MIN_AGREEMENT = 0.99  # where nothing is asked for and the model decides something
 MAX_RELATIVE_ERROR = 0.05  # where it decides nothing
 FEWEST_JUDGED, MOST_JUDGED = 256, 1024
-ALLOWED_CHANGES = 10  # held out are so many images that so many changes are what is wished for; about half of them pass
+ALLOWED_CHANGES = 10  # held out are so many images that so many changes are what is asked for; about half of them pass
 
 
 @dataclass(frozen=True)
-class Wish:
+class Constraints:
     """What a file must keep.
 
     Args:
@@ -69,11 +69,11 @@ class Wish:
         return " and ".join(text for name, text in parts.items() if getattr(self, name) is not None)
 
 
-def checked_wish(wish, answers):
-    """The wish, with the default for the model's outputs where it holds nothing.
+def checked_constraints(constraints, answers):
+    """The constraints, with the default for the model's outputs where there are none.
 
     Args:
-        wish: a `Wish`.
+        constraints: `Constraints`.
         answers: the `Answer`s of the model's outputs.
 
     Raises:
@@ -81,21 +81,21 @@ def checked_wish(wish, answers):
     """
     deciding = [answer for answer in answers if answer.has_decisions]
     tasks = ", ".join(f"{answer.name!r} ({answer.task})" for answer in answers)
-    if wish.min_agreement is not None and not deciding:
+    if constraints.min_agreement is not None and not deciding:
         raise ValueError(
             f"`min_agreement` is for outputs that decide something, the model gives {tasks}, got "
-            f"min_agreement={wish.min_agreement}: ask for `max_relative_error`."
+            f"min_agreement={constraints.min_agreement}: ask for `max_relative_error`."
         )
-    if wish.max_top1_drop is not None and [answer.task in (CLASSES, BINARY) for answer in answers] != [True]:
+    if constraints.max_top1_drop is not None and [answer.task in (CLASSES, BINARY) for answer in answers] != [True]:
         raise ValueError(
             "`max_top1_drop` is for a model with one output, of classes or yes and no, on labelled images; this one "
-            f"gives {tasks}, got max_top1_drop={wish.max_top1_drop}: ask for "
+            f"gives {tasks}, got max_top1_drop={constraints.max_top1_drop}: ask for "
             f"`{'min_agreement' if deciding else 'max_relative_error'}`."
         )
-    if wish != Wish():
-        return wish
+    if constraints != Constraints():
+        return constraints
     return replace(
-        wish,
+        constraints,
         min_agreement=MIN_AGREEMENT if deciding else None,
         max_relative_error=MAX_RELATIVE_ERROR if len(deciding) < len(answers) else None,
     )

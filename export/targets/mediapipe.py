@@ -1,41 +1,60 @@
-"""Running a file the way its target does: the road that it is verified on."""
+"""`mediapipe`: MediaPipe's ImageClassifier, which reads labels from a file and wants probabilities out."""
 
 import importlib.metadata
+import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from keras_vit_plugin.image_model.answers import CLASSES, LINEAR, SIGMOID, SOFTMAX
 from keras_vit_plugin.temporary import temporary_folder
 
 from ..tflite.errors import InvalidModelFile
-from ..tflite.foreign_runner import check_runtime_python, foreign_runner
-from ..tflite.runner import Runner
-from .target import TARGETS
+from .mediapipe_metadata import with_activation, with_tflite_metadata
+from .target import Target
 
 RUN_MEDIAPIPE = Path(__file__).with_name("run_mediapipe.py")
 IMAGES_PER_PROCESS = 256
 
 
-def target_runner(content, target, runtime_python=None):
-    """Opens a finished file as its target does, where that is possible here.
+@dataclass(frozen=True)
+class MediaPipe(Target):
+    """A runtime that takes RGB photos of any size and gives names of classes."""
 
-    Args:
-        content: bytes of the file.
-        target: a key of `TARGETS`.
-        runtime_python: path of a Python with tflite-runtime, or None.
+    def check_arguments(self, runtime_python=None):
+        super().check_arguments(runtime_python)
+        if importlib.util.find_spec("mediapipe") is None:
+            raise ImportError(f"target={self.name!r} needs the package mediapipe: pip install mediapipe")
 
-    Returns:
-        `(runner, name of the runtime)`; the runner has `batch_size` and `outputs(images)`, as `Runner` has them.
-    """
-    if TARGETS[target].labels_inside:
-        version = importlib.metadata.version("mediapipe")
-        return MediaPipeRunner(content), f"MediaPipe's ImageClassifier {version}"
-    if runtime_python is not None:
-        return foreign_runner(content, runtime_python), f"tflite-runtime {check_runtime_python(runtime_python)}"
-    return Runner(content), f"ai-edge-litert {importlib.metadata.version('ai-edge-litert')}"
+    def answers(self, answers):
+        activation = SOFTMAX if answers[0].task == CLASSES else SIGMOID
+        return (replace(answers[0], name="probabilities", activation=activation),)
+
+    def adapted(self, content, metadata):
+        answer = metadata.answers[0]
+        if answer.activation != LINEAR:
+            return content
+        return with_activation(content, "SOFTMAX" if answer.task == CLASSES else "LOGISTIC")
+
+    def finished(self, content, metadata, description):
+        return with_tflite_metadata(content, metadata.labels, description, metadata.version)
+
+    def open(self, content, runtime_python=None):
+        return MediaPipeRunner(content), f"MediaPipe's ImageClassifier {importlib.metadata.version('mediapipe')}"
+
+
+MEDIAPIPE = MediaPipe(
+    name="mediapipe",
+    runtime="MediaPipe's ImageClassifier",
+    version="2.21",
+    input_dtypes=("uint8", "float32"),
+    largest_batch=1,
+    needs_labels=True,
+)
 
 
 class MediaPipeRunner:

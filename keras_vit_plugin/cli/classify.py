@@ -1,21 +1,19 @@
-"""What a `.tflite` alone says of photos."""
+"""What a `.tflite` alone says of photos: the answers of `keras-vit run`."""
 
 import itertools
 
 import numpy as np
 
+from keras_vit_plugin.export.tflite.errors import InvalidModelFile
+from keras_vit_plugin.export.tflite.flatbuffer import naming, read
+from keras_vit_plugin.export.tflite.foreign_runner import guarded_runner
+from keras_vit_plugin.export.tflite.metadata import guessed_answer, read_metadata
+from keras_vit_plugin.export.verification.verify import outputs_of
 from keras_vit_plugin.files import read_file
 from keras_vit_plugin.image_model.answers import BINARY, EMBEDDING, FEATURES, REGRESSION
+from keras_vit_plugin.image_model.labels import class_names
 from keras_vit_plugin.images.normalization import RANGES
 from keras_vit_plugin.images.preprocessing import UNSAID, Preprocessing
-
-from .tflite.errors import InvalidModelFile
-from .tflite.flatbuffer import naming, read
-from .tflite.foreign_runner import guarded_runner
-from .tflite.metadata import guessed_answer, read_metadata
-from .verification.verify import outputs_of
-
-NO, YES = "no", "yes"
 
 
 def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=None):
@@ -79,22 +77,6 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
             if "error" not in result:
                 result |= _in_words(answer, next(rows).ravel(), names, top, result["file"], file)
             yield result
-
-
-def class_names(answer, labels=None, columns=0):
-    """What the classes, labels or numbers of an output are called, in index order.
-
-    Args:
-        answer: the `Answer`.
-        labels: names that somebody gave, or None.
-        columns: how many the output has, for those without a name.
-    """
-    if answer.task == BINARY:
-        if not labels:
-            return [NO, YES]
-        return list(labels) if len(labels) == 2 else [f"not {labels[0]}", labels[0]]
-    kind = "number" if answer.task == REGRESSION else "class"
-    return list(labels) if labels else [f"{kind} {index}" for index in range(columns)]
 
 
 def _given(file, metadata, pixels):

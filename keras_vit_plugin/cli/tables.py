@@ -1,6 +1,6 @@
 """What the `keras-vit` command prints for people: results as tables."""
 
-from .terminal import print_line, print_table, say
+from keras_vit_plugin.cli.terminal import print_line, print_table, say
 
 
 def print_candidates(made):

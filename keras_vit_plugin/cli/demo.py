@@ -1,23 +1,54 @@
-"""The main job on what the package ships: digits model -> .keras -> loaded -> int8 file -> verified -> run."""
+"""`keras-vit demo`: digits model -> .keras -> loaded -> a file of each mode -> verified -> run."""
 
 import io
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 from PIL import Image
 
+from keras_vit_plugin.cli.errors import readable_errors
+from keras_vit_plugin.cli.options import json_option
+from keras_vit_plugin.cli.terminal import print_json, print_line, print_table, say
+from keras_vit_plugin.export import ParityReport, Runner, export_tflite
+from keras_vit_plugin.export.verification.verify import compare, keras_logits
 from keras_vit_plugin.files import check_writable, make_folder, read_file, write_atomically
 from keras_vit_plugin.temporary import temporary_folder
-
-from .pipeline import export_tflite
-from .tflite.runner import Runner
-from .verification.verify import ParityReport, compare, keras_logits
 
 MODES = ("float32", "dynamic", "int8", "int8-full")
 SHOWN_DIGITS = 20
 ROUNDS = 50
+
+
+@click.command("demo")
+@click.option("--output", default="demo-output", show_default=True, type=click.Path(file_okay=False))
+@json_option
+@readable_errors
+def demo_command(output, as_json):
+    """Build the shipped digits model, export it, verify it, run it, print a table and draw a picture."""
+    rows, accuracy, picture = run_demo(output)
+    if as_json:
+        print_json({"accuracy_keras": accuracy, "rows": [asdict(row) for row in rows], "picture": str(picture)})
+        return
+    print_table(
+        ("mode", "size kB", "accuracy", "agreement", "SNR dB", "ms per image"),
+        (
+            (
+                row.mode,
+                f"{row.size_bytes / 1000:.0f}",
+                f"{row.parity.top1_accuracy_tflite:.1%}",
+                f"{row.parity.top1_agreement:.1%}",
+                f"{row.parity.snr_db:.1f}",
+                f"{row.median_ms:.3f}",
+            )
+            for row in rows
+        ),
+        title="vit_digits",
+    )
+    say(f"{rows[0].parity.images} held-out digits; the Keras model gets {accuracy:.1%} of them right.")
+    print_line(f"Twenty of them and what the int8-full file calls them: {picture}")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,11 @@
-"""What a graph must be for GPUs to run all of it, and to run it right."""
+"""`gpu`: the GPU delegates of LiteRT, and what a graph must be for them to run all of it."""
 
+from dataclasses import dataclass
+
+from ..tflite.capabilities import Capability
+from ..tflite.graph_form import GraphForm
 from ..tflite.operators import op_name, tensor_type
+from .target import Target
 
 LARGEST_RANK = 4
 # Source: LiteRT, tflite/tools/versioning/gpu_compatibility.cc and tflite/delegates/gpu/common/model_builder.cc.
@@ -69,3 +74,26 @@ def _constants(model):
         if op_name(model, operator) == "DEQUANTIZE" and int(operator.inputs[0]) in constants:
             constants.add(int(operator.outputs[0]))
     return constants
+
+
+@dataclass(frozen=True)
+class Gpu(Target):
+    """A runtime whose graphs keep the rules of this module."""
+
+    def problems(self, model):
+        return gpu_problems(model)
+
+
+INTEGERS = "GPUs compute in float and would only unpack them"
+GPU = Gpu(
+    name="gpu",
+    runtime="the GPU delegates of LiteRT",
+    version="2.21",
+    has=frozenset({Capability.FLOAT16_WEIGHTS}),
+    lacks=dict.fromkeys(Capability, INTEGERS) | {Capability.FLOAT32: "GPUs compute in half precision"},
+    input_dtypes=("float32",),
+    form=GraphForm(gelu="float16", batch_axis=True),
+    rewrites=("scale_stream",),
+    largest_batch=1,
+    half_precision=True,
+)
