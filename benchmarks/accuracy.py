@@ -28,7 +28,7 @@ import real_data
 from judged_models import MODELS, needed
 from readme import README, with_part
 
-from keras_vit_plugin.export import ParityError, export_tflite
+from keras_vit_plugin.export import Auto, Int8, ParityError, export_tflite
 from keras_vit_plugin.export.verification.verify import compare, keras_logits, tflite_logits
 from keras_vit_plugin.files import write_atomically
 from keras_vit_plugin.image_model.answers import LOGITS
@@ -40,11 +40,11 @@ MODES = {
     "float16": {},
     "dynamic": {},
     "int8": {},
-    "int8, accuracy": {"quantize": "int8", "prefer": "accuracy"},
+    "int8, accuracy": {"quantize": Int8(prefer="accuracy")},
     "int8-full": {},
     "int16x8": {},
     "int4": {},
-    "auto, 99 %": {"quantize": "auto", "min_agreement": 0.99},
+    "auto, 99 %": {"quantize": Auto(min_agreement=0.99)},
 }
 IN_WORDS = {
     "dynamic": "`dynamic` (int8 weights)",

@@ -24,8 +24,9 @@ import real_data
 from runtimes import PROBABILITIES, Arm, all_runtimes
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.targets.target import TARGETS
-from keras_vit_plugin.export.verification.verify import TOLERANCES, compare, keras_logits
+from keras_vit_plugin.export.quantization.modes import MODES as ALL_MODES
+from keras_vit_plugin.export.targets import TARGETS
+from keras_vit_plugin.export.verification.verify import compare, keras_logits
 from keras_vit_plugin.files import write_atomically
 from keras_vit_plugin.image_model.answers import LOGITS
 from keras_vit_plugin.images.gather import gather_images, gather_labelled, spread
@@ -35,7 +36,7 @@ from keras_vit_plugin.progress import track
 
 HERE = Path(__file__).parent
 PRESET = "deit_tiny_patch16_224"
-MODES = tuple(TOLERANCES)
+MODES = tuple(name for name, mode in ALL_MODES.items() if not mode.chooses)
 SETS = ("imagenet_eval", "imagenet_test")
 NEEDED = (f"weights/{PRESET}_in1k.npz", "imagenet_calibration", "imagenet_labels.txt", *SETS)  # of the real data
 SET_IMAGES = 100  # of each, at most
@@ -178,7 +179,7 @@ def judged(place, runtime, path, sets, references, folder):
         references = [LOGITS.probabilities(reference) for reference in references]
     parts = np.split(outputs, np.cumsum([len(images) for images in sets])[:-1])
     parities = [compare(reference, part, answer=runtime.answer) for reference, part in zip(references, parts)]
-    least = TOLERANCES[place["mode"]].min_snr_db
+    least = ALL_MODES[place["mode"]].tolerance.min_snr_db
     right = min(parity.snr_db for parity in parities) >= least
     return Cell(
         **place,

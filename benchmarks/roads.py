@@ -44,7 +44,7 @@ def ours(model, folder, calibration):
     Args:
         calibration: the image folder.
     """
-    from keras_vit_plugin.export import Tolerance, export_tflite
+    from keras_vit_plugin.export import Tolerance, export_tflite, mode_of
 
     modes = {
         "float32": {},
@@ -61,12 +61,13 @@ def ours(model, folder, calibration):
     for number, (name, arguments) in enumerate(modes.items()):
         path = folder / f"ours_{number}.tflite"
         quantize = name.split(",")[0]
-        tolerance = None if quantize == "auto" else Tolerance(0, 0)
-        made = export_tflite(model, path, quantize=quantize, calibration=calibration, tolerance=tolerance, **arguments)
-        if quantize == "auto":
+        mode = mode_of(quantize, **arguments)
+        tolerance = None if mode.chooses else Tolerance(0, 0)
+        made = export_tflite(model, path, mode, calibration=calibration, tolerance=tolerance)
+        if mode.chooses:
             print(made.choice)
-        options = "".join(f", {key}={value!r}" for key, value in arguments.items())
-        made_by = f"export_tflite(model, path, quantize={quantize!r}, calibration=folder{options})"
+        options = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        made_by = f"export_tflite(model, path, quantize={type(mode).__name__}({options}), calibration=folder)"
         yield _tflite("(e) keras-vit-plugin", name, made_by, path, lambda image: image)
 
 

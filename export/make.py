@@ -57,6 +57,8 @@ def _chosen(job, files, finish):
     def make(mode):
         measured = without_budget(mode)
         if measured not in prepared:
+            if mode.budget:
+                prepared.clear()  # one that is measured once for many files is as large as the model
             prepared[measured] = mode.prepare(files.lowered(mode), job.setting)
         return prepared[measured].file(mode)
 

@@ -179,7 +179,8 @@ def deit_file(few_tuning_steps, tmp_path_factory, worker_id):
         from keras_vit_plugin.export.quantization.steps import tune_gains
 
         weights = real_data("weights", f"{DEIT}_in1k.npz")
-        name = "-".join([mode, target, *(f"{key}_{value}" for key, value in sorted(options.items()))])
+        given = kv.export.mode_of(mode).to_dict() | {"target": target} | options
+        name = "-".join(f"{key}_{value}" for key, value in given.items())
         path = folder / f"{name}.tflite"
         with FileLock(f"{path}.lock"), pytest.MonkeyPatch.context() as patch:
             patch.setattr(tune_gains, "STEPS", few_tuning_steps)

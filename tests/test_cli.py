@@ -14,7 +14,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.cli import main
-from keras_vit_plugin.export import TOLERANCES, Tolerance
+from keras_vit_plugin.export import Dynamic, Tolerance
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -142,7 +142,7 @@ def test_run_takes_a_folder(digits, tmp_path):
 def test_options_are_checked_before_a_model_is_opened(tmp_path):
     """Opening one takes long; this one does not even exist."""
     for arguments, match in (
-        (("m.tflite", "--quantize", "int-8"), "Did you mean 'int8'?"),
+        (("m.tflite", "--quantize", "int-8"), "The closest are: int8, "),
         (("m.tflite", "--quantize", "int8"), "an image folder (--calibration DIR)"),
         (("m.bin",), "`path` must end in .tflite"),
         ((tmp_path / "none" / "m.tflite",), "there is no folder"),
@@ -262,7 +262,7 @@ def test_numbers_may_be_fractions():
 
 
 def test_a_rejected_file_is_kept_on_request(tmp_path, monkeypatch):
-    monkeypatch.setitem(TOLERANCES, "dynamic", Tolerance(0.5, 250))
+    monkeypatch.setattr(Dynamic, "tolerance", Tolerance(0.5, 250))
     arguments = ["export", "vit_digits", str(tmp_path / "m.tflite"), "--quantize", "dynamic"]
     for more, left in (([], []), (["--keep-rejected"], ["m.rejected.tflite"])):
         result = CliRunner().invoke(main, [*arguments, *more])

@@ -39,7 +39,7 @@ LONGEST_NOTE = 1000  # characters
 # Bytes that running a file may take: some, and more by its size.
 SPARE_MEMORY, MEMORY_PER_BYTE = 1 << 30, 8
 OUT_OF_MEMORY = 3  # exit code of a fork
-SCHEMA = 2  # of the metadata: the newest that is known here
+SCHEMA = 3  # of the metadata: the newest that is known here
 OF_OTHERS = "of a file that keras-vit did not make: --pixels=0..1, --pixels=-1..1 or --pixels=0..255, which it takes"
 UNSAID = {"rule": "stretch", "interpolation": "bilinear"}  # how a photo is resized that no file says: as Keras does
 RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}  # scale, offset of raw pixels

@@ -3,9 +3,10 @@
 import { meaningByGraph, TASKS } from "./answers.js";
 import { plain } from "./text.js";
 
-const SCHEMA = 2; // the newest that is known here
+const SCHEMA = 3; // the newest that is known here
 const LARGEST_SIDE = 8192; // pixels of what a file's metadata ask for
 const LARGEST_NUMBER = 1e300;
+const MOST_OPTIONS = 32; // of a mode
 const ACTIVATIONS = ["linear", "softmax", "sigmoid"];
 const INTERPOLATIONS = ["bicubic", "bilinear", "lanczos3", "nearest"];
 const RULES = ["cover", "pad", "stretch"];
@@ -26,7 +27,7 @@ const all = (keys, fits) => Object.fromEntries(keys.map((key) => [key, fits]));
 
 const TYPES = {
   ...all(["keras_vit_plugin", "mode", "target", "verified_on", "weights_sha256"], isText),
-  ...all(["prefer", "verified_by", "calibrated_for", "rejected"], optional(isText)),
+  ...all(["verified_by", "calibrated_for", "rejected"], optional(isText)),
   calibration_sha256: optional(orNull(isText)),
   held_out: optional(isCount),
   outputs: isTexts,
@@ -34,6 +35,8 @@ const TYPES = {
   parity: isParity,
   preprocessing: isPreprocessing,
 };
+const TYPES_BEFORE_3 = { prefer: optional(isText) };
+const TYPES_SINCE_3 = { config: isConfig };
 
 /**
  * `{outputs, answers: [{name, task, activation}], labels, preprocessing, parity}` of what is stored in a file; null where
@@ -50,9 +53,11 @@ export function metadataOf(stored, graph, file) {
     const version = plain(String(stored.keras_vit_plugin)).slice(0, 20);
     throw new Error(`${file} was made by keras-vit-plugin ${version}, which is newer than this page.`);
   }
-  for (const [key, fits] of Object.entries(TYPES)) {
+  const more = schema < 3 ? TYPES_BEFORE_3 : TYPES_SINCE_3;
+  for (const [key, fits] of Object.entries({ ...TYPES, ...more })) {
     if (!fits(stored[key])) throw wrong(file, key);
   }
+  if (schema >= 3 && stored.config.mode !== stored.mode) throw wrong(file, "config");
   const { outputs, labels, parity } = stored;
   const answers = schema === 1 ? answersByGraph(outputs[0], graph) : stored.answers;
   if (!(Array.isArray(answers) && answers.length > 0 && answers.every(isAnswer))) {
@@ -113,6 +118,17 @@ function isPreprocessing(value) {
   const { size, channels, resize, interpolation, rule } = { ...UNSAID, ...value };
   const known = INTERPOLATIONS.includes(interpolation) && RULES.includes(rule);
   return isSize(size) && orNull(isSize)(resize) && Number.isInteger(channels) && channels >= 1 && known;
+}
+
+/** Whether it is the name of some mode and its options, each a text, a number, a yes or no, or null. */
+function isConfig(values) {
+  const isOption = (value) => value === null || ["string", "number", "boolean"].includes(typeof value);
+  return (
+    isObject(values) &&
+    Object.keys(values).length <= MOST_OPTIONS &&
+    isText(values.mode) &&
+    Object.values(values).every(isOption)
+  );
 }
 
 /** Whether all is a number that has to be one, of the further outputs too. */

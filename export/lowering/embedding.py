@@ -21,8 +21,8 @@ def _as_dense(images, context):
     x = tf.reshape(tf.transpose(x, (0, 2, 1, 3)), (batch_size * len(spec.positions), -1))
     x = context.dense(x, spec.patch)
     if batch_size == 1:
-        positioned = x + context.constant(spec.positions)
-        return tf.concat([context.constant(spec.prefix), positioned], axis=0, name=EMBEDDING)
+        prefix = context.constant(spec.prefix)
+        return tf.concat([prefix, x + context.constant(spec.positions)], axis=0, name=EMBEDDING)
     x = tf.reshape(x, (batch_size, -1, spec.width)) + context.constant(spec.positions)
     prefix = np.broadcast_to(spec.prefix, (batch_size, *spec.prefix.shape))
     x = tf.concat([context.constant(prefix), x], axis=1, name=EMBEDDING)

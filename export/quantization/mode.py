@@ -1,5 +1,6 @@
 """What a quantization mode is: the door between an export and its modes."""
 
+import difflib
 from dataclasses import asdict, dataclass
 from typing import ClassVar
 
@@ -122,14 +123,16 @@ class Whole:
 def check_choice(name, value, allowed, mode):
     """Raises `ValueError` unless an option of a mode is one of those allowed."""
     if value not in allowed:
-        words = ", ".join(map(str, allowed))
-        raise ValueError(f"`{name}` must be one of {words} with quantize={mode!r}; got {name}={value!r}.")
+        words = [str(each) for each in allowed]
+        close = difflib.get_close_matches(str(value), words, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise ValueError(f"`{name}` of {mode} must be one of {', '.join(words)}; got {name}={value!r}.{hint}")
 
 
 def check_number(name, value, mode, least=0.0):
     """Raises `ValueError` unless an option of a mode is None or a number above `least`."""
     if value is not None and not (isinstance(value, (int, float)) and value > least):
-        raise ValueError(f"`{name}` must be a number above {least:g} with quantize={mode!r}; got {name}={value!r}.")
+        raise ValueError(f"`{name}` of {mode} must be a number above {least:g}; got {name}={value!r}.")
 
 
 def check_cpu(cpu, mode):

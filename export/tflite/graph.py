@@ -7,6 +7,7 @@ from .operators import op_name, tensor_type
 
 DENSE = ("FULLY_CONNECTED", "CONV_2D")
 MOVES = ("RESHAPE", "TRANSPOSE", "SLICE", "SPACE_TO_DEPTH")  # they copy values and change none
+REORDERINGS = ("RESHAPE", "TRANSPOSE", "SPACE_TO_DEPTH")  # of those, the ones that leave no value out
 CONSTANTS = {  # the types whose values NumPy reads as they are stored
     "FLOAT16": np.float16,
     "FLOAT32": np.float32,
@@ -126,6 +127,12 @@ class Graph:
         """The operator that computes a tensor's values, behind those that only move them; None for an input."""
         moves = self.moves_before(tensor)
         return self.producer.get(int(moves[-1].inputs[0]) if moves else tensor)
+
+    def origin(self, tensor):
+        """The tensor whose values a tensor has, all of them and in another order: itself, or what it is moved from."""
+        while tensor in self.producer and self.kind(self.producer[tensor]) in REORDERINGS:
+            tensor = int(self.producer[tensor].inputs[0])
+        return tensor
 
     def moves_before(self, tensor):
         """The operators that only move a tensor's values, from the tensor back to where they are computed."""

@@ -14,11 +14,11 @@ from keras_vit_plugin.image_model.answers import (
     SOFTMAX,
     Answer,
 )
-from keras_vit_plugin.images.preprocessing import Preprocessing
+from keras_vit_plugin.images.preprocessing import Preprocessing, shortened
 
 from .consistency import sides_of
 from .errors import InvalidModelFile
-from .metadata_types import check_types, checked_answers, is_count
+from .metadata_types import check_types, checked_answers, checked_text, is_count
 from .operators import op_name
 from .stored_metadata import get_metadata
 
@@ -104,11 +104,12 @@ def as_metadata(stored, model=None):
     unknown = {"verified_by": "", "calibration_sha256": None, "rejected": ""}
     values = {**unknown, "calibrated_for": stored.get("mode"), "held_out": 0, **stored}
     values["version"] = values.get(PACKAGE)
-    if schema < 3:
-        preference = {"prefer": stored["prefer"]} if stored.get("prefer", "speed") != "speed" else {}
-        values["config"] = {"mode": stored.get("mode"), **preference}
     try:
+        if schema < 3:
+            values["config"] = _older_config(stored)
         check_types(values)
+        if values["mode"] != values["config"]["mode"]:
+            raise ValueError(f"`mode` is {shortened(values['mode'])}, `config` of {shortened(values['config'])}")
         if schema == 1:
             parity, name = values["parity"], values["outputs"][0]
             values["parity"] = {"agreement": parity.get("top1_agreement"), **parity}
@@ -126,6 +127,12 @@ def as_metadata(stored, model=None):
         raise InvalidModelFile(f"its metadata (schema {schema}) is incomplete: {error}") from error
     except ValueError as error:
         raise InvalidModelFile(f"its metadata (schema {schema}) is wrong: {error}") from error
+
+
+def _older_config(stored):
+    """The `config` of what schema 1 or 2 stored: a preference stood beside any mode, and counted for int8 alone."""
+    mode, prefer = checked_text("mode", stored["mode"]), checked_text("prefer", stored.get("prefer", "speed"))
+    return {"mode": mode, "prefer": prefer} if mode == "int8" else {"mode": mode}
 
 
 def _check_fits(metadata, model):

@@ -44,7 +44,7 @@ def _is_config(values):
         isinstance(values, dict)
         and len(values) <= MOST_OPTIONS
         and _is_text(values.get("mode"))
-        and all(value is None or (type(value) in (str, int, float, bool)) for value in values.values())
+        and all(value is None or type(value) in (str, int, float, bool) for value in values.values())
     )
 
 
@@ -57,7 +57,9 @@ def _or_null(function):
 
 
 TYPES = {
-    **dict.fromkeys(("version", "target", "verified_on", "verified_by", "weights_sha256"), ("a text", _is_text)),
+    **dict.fromkeys(
+        ("version", "mode", "target", "verified_on", "verified_by", "weights_sha256"), ("a text", _is_text)
+    ),
     "config": ("a mode and its options", _is_config),
     **dict.fromkeys(("calibrated_for", "rejected"), ("a text", _is_text)),
     "outputs": ("a list of names", _is_texts),
@@ -78,6 +80,11 @@ def _checked(name, value, what, fits):
     if not fits(value):
         raise ValueError(f"`{name}` must be {what}, got {shortened(value)}")
     return value
+
+
+def checked_text(name, value):
+    """The value; raises `ValueError` where it is no text."""
+    return _checked(name, value, "a text", _is_text)
 
 
 def checked_answers(values):

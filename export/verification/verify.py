@@ -265,6 +265,7 @@ def verify(
     with naming(file):
         tree = read(content)
         metadata = read_metadata(tree)
+        for_gpu = metadata is not None and target_of_file(metadata).half_precision
         runner = guarded_runner(content, num_threads)
     preprocessing = preprocessing_of(model, image_shape=image_shape)
     if metadata is not None and metadata.preprocessing.image_shape == preprocessing.image_shape:
@@ -292,7 +293,7 @@ def verify(
     comparisons = [Comparison(answer) for answer in answers]
     class_names = (metadata.labels if metadata else None) or ()
     at_once = -(-AT_ONCE // runner.batch_size) * runner.batch_size
-    gpu, for_gpu = None, metadata is not None and target_of_file(metadata).half_precision
+    gpu = None
     for raw, classes in labelled_batches(images, labels, preprocessing, class_names, keras_model.num_classes, at_once):
         with naming(file):
             outputs = outputs_of(runner, raw, keras_model.answers, given)
@@ -351,12 +352,15 @@ def mode_of_file(metadata):
     """The `Mode` of a file, by its `Metadata`.
 
     Raises:
-        InvalidModelFile: the metadata names no mode, or options that it does not have.
+        InvalidModelFile: the metadata names no mode, one that no file is of, or options that it does not have.
     """
     try:
-        return mode_from_dict(metadata.config)
-    except ValueError as error:
-        raise InvalidModelFile(f"its metadata is wrong: {error}") from error
+        mode = mode_from_dict(metadata.config)
+    except (TypeError, ValueError) as error:  # also of an option of another type than its own
+        raise InvalidModelFile(f"its metadata is wrong: {error!s:.200}") from error
+    if mode.chooses:
+        raise InvalidModelFile(f"its metadata is wrong: quantize={mode.name!r} is no mode of a file, it chooses one")
+    return mode
 
 
 def target_of_file(metadata):

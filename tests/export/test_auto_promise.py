@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from keras_vit_plugin.export.quantization.modes.auto import search as search_module
+from keras_vit_plugin.export import Float32, Int8
 from keras_vit_plugin.export.quantization.modes.auto.certainty import RISK
-from keras_vit_plugin.export.quantization.modes.auto.search import Wish, search
+from keras_vit_plugin.export.quantization.modes.auto.constraints import Constraints
+from keras_vit_plugin.export.quantization.modes.auto.search import search
 from keras_vit_plugin.image_model.answers import SIGMOID, Answer
 
 SEARCHES, FEWER_SEARCHES = 1000, 400
@@ -64,22 +65,21 @@ def population(kind, agreements, answer=CLASSES, classes=5, seed=0):
     return reference, files, [answer.agreement(reference, outputs) for outputs in files]
 
 
-def searched(monkeypatch, reference, files, images, wish, generator, answer=CLASSES, labels=None, largest=None):
+def searched(reference, files, images, constraints, generator, answer=CLASSES, labels=None, largest=None):
     """`(index, Candidate)` of the file that one search on so many images chooses, and all; the last is float32's."""
     drawn = generator.integers(0, len(reference), images)
-    made = [(f"file {i}", "int8", "speed", bytes([i])) for i in range(len(files))]
-    monkeypatch.setattr(search_module, "_candidates", lambda *_: iter(made))
+    modes, baseline = [Int8(snr_db=i + 1) for i in range(len(files))], Float32()
+    contents = {mode: bytes([i]) for i, mode in enumerate([*modes, baseline])}
     outputs = [*files, reference if largest is None else largest]
     content, chosen, candidates = search(
-        SimpleNamespace(lowered=lambda mode: bytes([len(files)])),
-        None,
-        drawn,
-        reference[drawn],
-        None if labels is None else labels[drawn],
-        wish,
-        "speed",
+        SimpleNamespace(candidates=lambda has: modes, baseline=baseline, prefer="speed"),
+        constraints,
+        make=contents.__getitem__,
+        reference={answer.name: reference[drawn]},
+        labels=None if labels is None else labels[drawn],
         answers=(answer,),
-        run=lambda content, drawn: outputs[content[0]][drawn],
+        run=lambda content: {answer.name: outputs[content[0]][drawn]},
+        size_of=lambda content, mode: len(content),
     )
     return content[0], chosen, candidates
 
@@ -96,25 +96,23 @@ def searched(monkeypatch, reference, files, images, wish, generator, answer=CLAS
         (256, "broken images", CLOSE),
     ],
 )
-def test_the_promise_is_kept_in_nine_searches_of_ten(monkeypatch, images, kind, agreements):
+def test_the_promise_is_kept_in_nine_searches_of_ten(images, kind, agreements):
     reference, files, true = population(kind, agreements)
     generator = np.random.default_rng(1)
     broken = 0
     for _ in range(SEARCHES):
-        index, candidate, _ = searched(monkeypatch, reference, files, images, Wish(min_agreement=0.99), generator)
+        index, candidate, _ = searched(reference, files, images, Constraints(min_agreement=0.99), generator)
         broken += [*true, 1.0][index] < candidate.agreement_kept
     assert_kept(broken, SEARCHES)
 
 
 @pytest.mark.parametrize("answer, labels, images", [(BINARY, 1, 256), (LABELS, 4, 256), (LABELS, 4, 40)])
-def test_the_promise_is_kept_for_the_worst_label(monkeypatch, answer, labels, images):
+def test_the_promise_is_kept_for_the_worst_label(answer, labels, images):
     reference, files, true = population("normal", [0.98, 0.96, 0.948, 0.945, 0.94], answer, labels)
     generator = np.random.default_rng(2)
     broken, chosen = 0, []
     for _ in range(FEWER_SEARCHES):
-        index, candidate, _ = searched(
-            monkeypatch, reference, files, images, Wish(min_agreement=0.95), generator, answer
-        )
+        index, candidate, _ = searched(reference, files, images, Constraints(min_agreement=0.95), generator, answer)
         broken += [*true, 1.0][index] < candidate.agreement_kept
         chosen.append(index)
     assert_kept(broken, FEWER_SEARCHES)
@@ -122,7 +120,7 @@ def test_the_promise_is_kept_for_the_worst_label(monkeypatch, answer, labels, im
 
 
 @pytest.mark.parametrize("images, gained", [(60, 0.0), (200, 0.02)])
-def test_the_promised_top1_drop_is_kept(monkeypatch, images, gained):
+def test_the_promised_top1_drop_is_kept(images, gained):
     generator = np.random.default_rng(3)
     labels = generator.integers(0, 3, POPULATION)
     right = generator.random(POPULATION) < 0.85
@@ -136,18 +134,18 @@ def test_the_promised_top1_drop_is_kept(monkeypatch, images, gained):
         true.append(100 * (right.mean() - (files[-1].argmax(1) == labels).mean()))
     broken = 0
     for _ in range(FEWER_SEARCHES):
-        wish = Wish(max_top1_drop=3.0)
-        index, candidate, _ = searched(monkeypatch, one_hot[answers], files, images, wish, generator, labels=labels)
+        constraints = Constraints(max_top1_drop=3.0)
+        index, candidate, _ = searched(one_hot[answers], files, images, constraints, generator, labels=labels)
         broken += [*true, 0.0][index] > candidate.top1_drop_kept
     assert_kept(broken, FEWER_SEARCHES)
 
 
-def test_of_a_size_the_bounds_hold_for_all_files_at_once(monkeypatch):
+def test_of_a_size_the_bounds_hold_for_all_files_at_once():
     reference, files, true = population("normal", [0.97] * 8)
     generator = np.random.default_rng(4)
     broken = 0
     for _ in range(FEWER_SEARCHES):
-        wish = Wish(max_size=1)
-        _, _, candidates = searched(monkeypatch, reference, files[:-1], 100, wish, generator, largest=files[-1])
+        constraints = Constraints(max_size=1)
+        _, _, candidates = searched(reference, files[:-1], 100, constraints, generator, largest=files[-1])
         broken += any(share < candidate.agreement_kept for share, candidate in zip(true, candidates))
     assert_kept(broken, FEWER_SEARCHES)

@@ -8,13 +8,13 @@ import pytest
 import tensorflow as tf
 from conftest import pixels, randomize
 from keras import layers, ops
+from quantized import quantized
 
-from keras_vit_plugin.export.lowering.convert import _convert
+from keras_vit_plugin.export.lowering.convert import convert
 from keras_vit_plugin.export.lowering.generic import lower_keras
 from keras_vit_plugin.export.quantization.modes import int8, integer_only
-from keras_vit_plugin.export.quantization.modes.int4 import Int4
+from keras_vit_plugin.export.quantization.modes.int4 import MixedInt4
 from keras_vit_plugin.export.quantization.modes.int8 import MixedInt8
-from keras_vit_plugin.export.quantization.quantize import quantize
 from keras_vit_plugin.export.quantization.steps import tune_gains
 from keras_vit_plugin.export.quantization.steps.calibration import all_outputs, observe
 from keras_vit_plugin.export.quantization.steps.levels import FIXED
@@ -96,7 +96,7 @@ def snr_db(model, content, scale=1 / 127.5, offset=-1.0):
 @pytest.mark.parametrize("layer", [LearnedQuery, Times])
 def test_a_product_with_a_constant_loads_and_is_right(layer, mode):
     model = tokens_model(dense, layer)
-    assert snr_db(model, quantize(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]
+    assert snr_db(model, quantized(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]
 
 
 @pytest.mark.parametrize("scale, offset", [HALVES, (1 / 255, 0.0), (1 / 64, -2.0), (1 / 128, -1.0)])
@@ -106,7 +106,7 @@ def test_int16_sums_load_with_any_scales(scale, offset):
     x = layers.Conv2D(12, 3, padding="same")(image)  # zeros around the image keep its normalization out of the kernel
     model = keras.Model(image, layers.Dense(5)(layers.Flatten()(Plus()(x))))
     randomize(model)
-    content = quantize(lowered(model, scale, offset), "int16x8", pixels(SHAPE, 16))
+    content = quantized(lowered(model, scale, offset), "int16x8", pixels(SHAPE, 16))
     assert snr_db(model, content, scale, offset) >= LEAST_DB["int16x8"]
     file = Graph(content)
     sums = file.of_kind("ADD", "SUB")
@@ -124,7 +124,7 @@ def test_what_reads_the_pixels_themselves_keeps_their_scale(kind, mode, input_dt
     randomize(model)
     keras_model, images = ImageModel(model, 1 / 255, 0.0), pixels(SHAPE, 16)
     content = add_missing_biases(lower_keras(keras_model, input_dtype="uint8"))
-    file = quantize(content, mode, images, input_dtype=input_dtype, answers=keras_model.answers)
+    file = quantized(content, mode, images, input_dtype=input_dtype, answers=keras_model.answers)
     given = Runner(file).in_order(images)
     for answer, expected, found in zip(keras_model.answers, keras_model(images), given):
         assert answer.noise(expected, found) < 0.01  # 20 dB
@@ -197,7 +197,7 @@ def test_tied_kernels_stay_tied(mode):
     entering = observe(content, images).entering[kernel]
     np.testing.assert_allclose(entering.products, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     assert entering.rows == sum(map(len, rows))
-    file = quantize(lowered(model), mode, images)
+    file = quantized(lowered(model), mode, images)
     assert snr_db(model, file) >= LEAST_DB[mode] - 5
     file = Graph(file)
     kernels = [
@@ -251,7 +251,7 @@ def lowered_answers(kind):
         return result if isinstance(result, dict) else {"logits": result}
 
     signature = tf.TensorSpec((1, *SHAPE), "uint8", name="images")
-    return add_missing_biases(_convert(outputs, signature))
+    return add_missing_biases(convert(outputs, signature))
 
 
 @pytest.mark.parametrize("mode", LEAST_DB)
@@ -260,7 +260,7 @@ def lowered_answers(kind):
 def test_outputs_of_any_rank_and_number(kind, mode):
     content, (_, answers) = lowered_answers(kind), ANSWERS[kind]
     images = pixels(SHAPE, 16)
-    file = quantize(content, mode, images, answers=answers)
+    file = quantized(content, mode, images, answers=answers)
     reference, found = all_outputs(content, images), all_outputs(file, images)
     assert [values.shape for values in found] == [values.shape for values in reference]
     assert len(found) == len(answers)
@@ -277,19 +277,19 @@ def test_int4_takes_a_product_of_activations_beside_a_dense_layer_and_not_alone(
         products = tf.reshape(tf.matmul(x, x, transpose_b=True), (1, 256))
         return {"logits": tf.matmul(products, kernel) if stored else products}
 
-    content = add_missing_biases(_convert(outputs, tf.TensorSpec((1, *SHAPE), "uint8", name="images")))
+    content = add_missing_biases(convert(outputs, tf.TensorSpec((1, *SHAPE), "uint8", name="images")))
     kernels = [Graph(content).constant(int(op.inputs[1])) for op in Graph(content).of_kind("FULLY_CONNECTED")]
     assert [held is not None for held in kernels] == [False] + [True] * stored
     if stored:
-        assert len(Int4(content, pixels(SHAPE, 2)).four) == 1
+        assert len(MixedInt4(content, pixels(SHAPE, 2)).four) == 1
     else:
         with pytest.raises(ValueError, match="stores the weights of dense layers in 4 bits and this model has none"):
-            quantize(content, "int4", pixels(SHAPE, 8))
+            quantized(content, "int4", pixels(SHAPE, 8))
 
 
 def test_int4_stores_what_is_worth_it_in_eight_bits_and_the_rest_in_four(monkeypatch):
     content = lowered(tokens_model(dense))
-    engine = Int4(content, pixels(SHAPE, 2))
+    engine = MixedInt4(content, pixels(SHAPE, 2))
     head = max(engine.four)
     monkeypatch.setattr(engine, "_worth_eight_bits", lambda *budget: {head})
     file = Graph(engine.within(15.0, 0.1))
@@ -314,7 +314,7 @@ def test_a_model_that_overflows_is_refused_in_a_sentence():
     content = lowered(keras.Model(image, ops.log(ops.relu(ops.mean(x, 1, keepdims=True)) - 1e9)), 1.0, 0.0)
     for mode in LEAST_DB:
         with pytest.raises(ValueError, match="gives NaN or infinity on calibration image 0"):
-            quantize(content, mode, pixels(SHAPE, 2))
+            quantized(content, mode, pixels(SHAPE, 2))
 
 
 def test_an_operator_that_does_not_load_is_left_alone(monkeypatch):
@@ -351,7 +351,7 @@ def test_what_the_runtime_refuses_in_dynamic_stays_in_float(monkeypatch):
         return file.kind(operator) == "FULLY_CONNECTED" and file.rows(operator.outputs[0]) > 1
 
     monkeypatch.setattr(loadable, "refusal", refusing)
-    file = Graph(quantize(lowered(tokens_model(dense)), "dynamic", pixels(SHAPE, 4)))
+    file = Graph(quantized(lowered(tokens_model(dense)), "dynamic", pixels(SHAPE, 4)))
     layers_of = file.of_kind("FULLY_CONNECTED")
     assert [(is_on_tokens(file, layer), file.dtype(layer.inputs[1])) for layer in layers_of] == [
         (True, "FLOAT32"),
@@ -366,7 +366,7 @@ def file_is_whole(content):
 def test_an_operator_that_loads_and_does_not_run_is_named():
     image = keras.Input(SHAPE)
     model = keras.Model(image, layers.Dense(5)(layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3)(image))))
-    content = quantize(lowered(model), "int16x8", pixels(SHAPE, 16))
+    content = quantized(lowered(model), "int16x8", pixels(SHAPE, 16))
     assert load_error(content) == ""
     tree = read(content)
     largest = next(op for op in tree.subgraphs[0].operators if op_name(tree, op) == "REDUCE_MAX")
@@ -387,7 +387,7 @@ def test_a_pooled_maximum_may_be_an_output_too(convolution, mode):
     keras_model, images = ImageModel(model, 1 / 255, 0.0), pixels(SHAPE, 16)
     content = add_missing_biases(lower_keras(keras_model, input_dtype="uint8"))
     for output_dtype in ("float32", integers):
-        file = quantize(content, mode, images, output_dtype=output_dtype, answers=keras_model.answers)
+        file = quantized(content, mode, images, output_dtype=output_dtype, answers=keras_model.answers)
         tree = read(file)
         graph = tree.subgraphs[0]
         assert {tensor_type(graph.tensors[index]).lower() for index in graph.outputs} == {output_dtype}
@@ -413,7 +413,7 @@ def test_answers_have_headroom(mode, last, monkeypatch):
     randomize(model)
     images = pixels(SHAPE, 16)
     answers = (Answer("output", "classes" if model.output.shape[-1] == 5 else "features"),)
-    content = quantize(lowered(model), mode, images, answers=answers)
+    content = quantized(lowered(model), mode, images, answers=answers)
     expected = np.asarray(model(images * np.float32(HALVES[0]) + np.float32(HALVES[1])))
     graph = Graph(content)
     output = next(operator.inputs[0] for operator in graph.operators if graph.kind(operator) == "DEQUANTIZE")

@@ -9,6 +9,8 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import (
+    MODES,
+    Int4,
     ParityError,
     Runner,
     Tolerance,
@@ -17,7 +19,7 @@ from keras_vit_plugin.export import (
     inspect,
     verify,
 )
-from keras_vit_plugin.export.quantization.quantize import INTEGER_ONLY
+from keras_vit_plugin.export.quantization.modes.integer_only import IntegerOnly
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -42,7 +44,7 @@ def test_every_mode_gives_the_keras_models_answers(tiny_model, mode, tmp_path):
     assert report.file.flex_ops == 0
     assert report.file.inputs[0]["dtype"] == "uint8" and report.file.outputs[0]["dtype"] == "float32"
     assert (report.file.inputs[0]["scale"], report.file.inputs[0]["zero_point"]) == (1.0, 0)  # values are the pixels
-    if mode not in INTEGER_ONLY:
+    if not issubclass(MODES[mode], IntegerOnly):
         assert report.file.nodes_outside_delegate == {}
 
 
@@ -113,7 +115,7 @@ def test_int4_in_blocks_has_a_scale_for_each(tmp_path):
     blocks, snr_db = {}, {}
     for block_size in (None, 32):
         path = tmp_path / f"{block_size}.tflite"
-        export_tflite(model, path, quantize="int4", calibration=x_train, block_size=block_size)
+        export_tflite(model, path, quantize=Int4(block_size=block_size), calibration=x_train)
         graph = Graph(path.read_bytes())
         sides = [graph.subgraph.tensors[dense.inputs[1]].quantization for dense in graph.of_kind("FULLY_CONNECTED")]
         blocks[block_size] = [

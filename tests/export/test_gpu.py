@@ -8,18 +8,17 @@ import tensorflow as tf
 from conftest import functional_model, pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import ParityError, Tolerance, UnsupportedByTarget, export_tflite, pipeline
+from keras_vit_plugin.export import TARGETS, ParityError, Tolerance, UnsupportedByTarget, export_tflite, verdict
 from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.rewrites import apply_passes, scale_stream
 from keras_vit_plugin.export.rewrites.stream import map_writers
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
-from keras_vit_plugin.export.targets import gpu_rules
-from keras_vit_plugin.export.targets.gpu_rules import gpu_problems
+from keras_vit_plugin.export.targets import gpu as gpu_rules
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 from keras_vit_plugin.export.verification.half_precision import half_precision_outputs
-from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -41,7 +40,7 @@ def test_files_of_every_family_keep_the_rules(tiny_model, tmp_path):
         calibration=images,
         outputs=("embedding", "attention"),
     )
-    assert gpu_problems(read((tmp_path / "m.tflite").read_bytes())) == []
+    assert TARGETS["gpu"].problems(read((tmp_path / "m.tflite").read_bytes())) == []
     assert report.file.inputs[0]["dtype"] == "float32" and report.file.max_rank <= 4
     assert report.parity.snr_db > 50 and report.others_snr_db["logits in half precision"] > 40
     assert set(report.others_snr_db) == {"embedding", "attention", "logits in half precision"}
@@ -63,7 +62,7 @@ def problems_of(function, *shape):
     module = tf.Module()
     concrete = tf.function(function, input_signature=[signature]).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
-    return gpu_problems(read(converter.convert()))
+    return TARGETS["gpu"].problems(read(converter.convert()))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +97,8 @@ def test_a_model_on_the_generic_road_is_refused_with_what_gpus_lack(tmp_path):
 @pytest.mark.parametrize(
     "arguments, match",
     [
-        ({"quantize": "int8"}, "does not run quantize='int8': GPUs compute in float .* take 'float16'"),
-        ({"quantize": "float32"}, "GPUs compute in half precision; take 'float16'"),
+        ({"quantize": "int8"}, "does not run quantize='int8': GPUs compute in float .*that it runs: float16.$"),
+        ({"quantize": "float32"}, "GPUs compute in half precision. Take one that it runs: float16.$"),
         ({"quantize": "auto"}, "does not run quantize='auto'"),
         ({"input_dtype": "uint8"}, "takes `input_dtype` float32, got input_dtype='uint8'"),
         ({"batch_size": 2}, "one image per call, got batch_size=2"),
@@ -125,7 +124,7 @@ def long_tokens():
 
 
 def half_precision_snr_db(spec, images):
-    content = add_missing_biases(lower(spec, input_dtype="float32", gelu="float16", for_gpu=True))
+    content = add_missing_biases(lower(spec, input_dtype="float32", form=TARGETS["gpu"].form))
     (logits,) = half_precision_outputs(content, images)
     return snr_db(spec.forward(images), np.nan_to_num(logits))
 
@@ -139,13 +138,14 @@ def test_a_scaled_stream_survives_half_precision(long_tokens):
 def test_half_precision_is_judged_by_what_an_output_means(monkeypatch):
     ages = np.linspace(0, 1, 8)[:, None]
     halved = ages + 0.01 * np.array([1, -1] * 4)[:, None]
-    monkeypatch.setattr(pipeline, "half_precision_outputs", lambda content, images: [halved])
-    others = pipeline._others_snr_db(b"", pixels((4, 4, 3), 8), {}, [ages], (Answer("age", "regression"),), gpu=True)
+    monkeypatch.setattr(verdict, "half_precision_outputs", lambda content, images: [halved])
+    oracle = verdict.Oracle(pixels((4, 4, 3), 8), {}, [])
+    others = verdict._others_snr_db(b"", oracle, [ages], (Answer("age", "regression"),), half_precision=True)
     assert others == {"age in half precision": pytest.approx(10 * np.log10(ages.var() / 0.01**2))}
 
 
 def test_a_file_that_half_precision_spoils_is_not_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "half_precision_outputs", lambda content, images: [np.ones((len(images), 5))])
+    monkeypatch.setattr(verdict, "half_precision_outputs", lambda content, images: [np.ones((len(images), 5))])
     with pytest.raises(ParityError, match="Besides: logits in half precision at .* dB. Nothing was written"):
         export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", quantize="float16", target="gpu")
     assert not (tmp_path / "m.tflite").exists()

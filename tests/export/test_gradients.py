@@ -21,6 +21,7 @@ from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
 from keras_vit_plugin.export.tflite import execute
 from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.graph_form import GraphForm
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 from keras_vit_plugin.export.tflite.tensor_names import stream_name
 from keras_vit_plugin.image_model.answers import LOGITS, Answer
@@ -32,7 +33,7 @@ from keras_vit_plugin.images.preprocessing import pixel_normalization
 def test_the_chosen_range_moves_the_oracles_logits_least(tiny_model, weights):
     images = pixels(tiny_model.image_shape, 16)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
-    content = add_missing_biases(lower(spec, attention_weights=weights))
+    content = add_missing_biases(lower(spec, form=GraphForm(attention=weights)))
     graph = Graph(content)
     tensor = next(index for index in graph.producer if graph.name(index).split(";")[0] == stream_name(0))
     stream = spec.streams(images)[0]
@@ -136,7 +137,7 @@ def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
 def test_probes_of_classes_have_no_offset_and_one_length_in_every_row():
     graph = SimpleNamespace(subgraph=SimpleNamespace(outputs=[7, 8]), shape={7: (3, 5), 8: (3, 2)}.get)
     answers, scales = (LOGITS, Answer("size", "regression")), (0.5, 1.0)
-    directions, signs = sensitivity._probes(graph, answers, scales, np.random.default_rng(0))
+    directions, signs = sensitivity.random_probes(graph, answers, scales, np.random.default_rng(0))
     np.testing.assert_allclose(directions.mean(1), 0, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 0.5 * np.sqrt(5 - 1), rtol=1e-5)
     assert len(np.unique(directions)) == directions.size and set(signs.ravel()) == {-1, 1}

@@ -3,24 +3,27 @@
 import json
 
 import hostile_tflite
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
 from keras_vit_plugin.cli.classify import classify_files
 from keras_vit_plugin.cli.tables import metadata_in_words
-from keras_vit_plugin.export import InvalidModelFile, inspect
+from keras_vit_plugin.export import Int8, InvalidModelFile, ParityReport, Tolerance, inspect, verify, wanted_of
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.metadata import read_metadata
+from keras_vit_plugin.export.tflite.metadata_types import MOST_OPTIONS
 from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
+from keras_vit_plugin.export.verification.verify import mode_of_file, target_of_file
 
 PREPROCESSING = {"size": [2, 2], "channels": 1, "resize": None, "interpolation": "bicubic", "rule": "cover"}
 ANSWER = {"name": "probabilities", "task": "classes", "activation": "softmax"}
 STORED = {
     "keras_vit_plugin": "0.1.0",
-    "schema": 2,
+    "schema": 3,
     "mode": "float32",
-    "prefer": "speed",
+    "config": {"mode": "float32"},
     "target": "litert",
     "outputs": ["probabilities"],
     "answers": [ANSWER],
@@ -35,18 +38,22 @@ STORED = {
     "held_out": 0,
     "rejected": "",
 }
+# As schema 2 had it.
+SECOND = {name: value for name, value in STORED.items() if name != "config"} | {"schema": 2, "prefer": "speed"}
 
 
 def file_of(folder, **values):
     """A sealed file that says these values instead of the right ones; `...` leaves one out."""
-    stored = {name: value for name, value in {**STORED, **values}.items() if value is not ...}
+    right = SECOND if values.get("schema") == 2 else STORED
+    stored = {name: value for name, value in {**right, **values}.items() if value is not ...}
     path = folder / "m.tflite"
     path.write_bytes(set_metadata(hostile_tflite.packed(hostile_tflite.classifier()), stored))
     return path
 
 
-def test_the_metadata_that_the_others_come_from_are_right(tmp_path):
-    path = file_of(tmp_path)
+@pytest.mark.parametrize("schema", [2, 3])
+def test_the_metadata_that_the_others_come_from_are_right(schema, tmp_path):
+    path = file_of(tmp_path, schema=schema)
     Image.new("L", (2, 2)).save(tmp_path / "p.png")
     (said,) = classify_files(path, [tmp_path / "p.png"])
     assert [answer["probability"] for answer in said["top"]] == [0.25] * 4
@@ -54,10 +61,11 @@ def test_the_metadata_that_the_others_come_from_are_right(tmp_path):
 
 
 WRONG_TYPES = (None, 7, -1, 1.5, True, "?", [], [[]], [None], {}, {"a": 1}, "x" * 10**5)
-NAMES = sorted(STORED.keys() - {"keras_vit_plugin"})
+CASES = [(3, name) for name in sorted(STORED.keys() - {"keras_vit_plugin"})] + [(2, "mode"), (2, "prefer")]
 RIGHT_TOO = {  # of the wrong types above, those that a name may have
     "schema": (True,),
     "prefer": ("?", "x" * 10**5),
+    "target": ("?", "x" * 10**5),  # looked up where it is needed
     "labels": (None,),
     "parity": ({}, {"a": 1}),
     "verified_on": ("?", "x" * 10**5),
@@ -70,28 +78,31 @@ RIGHT_TOO = {  # of the wrong types above, those that a name may have
 }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_value_of_another_type_is_a_sentence(name, tmp_path):
+@pytest.mark.parametrize("schema, name", CASES)
+def test_a_value_of_another_type_is_a_sentence(schema, name, tmp_path):
     for wrong in WRONG_TYPES:
         if any(wrong is right or wrong == right != 1 for right in RIGHT_TOO.get(name, ())):
             continue
-        path = file_of(tmp_path, **{name: wrong})
+        if (schema, name) == (2, "mode") and isinstance(wrong, str):
+            continue  # looked up where it is needed
+        path = file_of(tmp_path, **{"schema": schema, name: wrong})
         with pytest.raises(InvalidModelFile, match="^(its metadata|made by)") as refused:
             read_metadata(read(path.read_bytes()))
         assert len(str(refused.value)) < 400
     with pytest.raises(InvalidModelFile, match=r"m\.tflite: (its metadata|made by)"):  # of the last one
         inspect(path)
-        with pytest.raises(InvalidModelFile, match=r"m\.tflite: (its metadata|made by)"):
-            list(classify_files(path, []))
+    with pytest.raises(InvalidModelFile, match=r"m\.tflite: (its metadata|made by)"):
+        list(classify_files(path, []))
 
 
-@pytest.mark.parametrize("name", sorted(STORED.keys() - {"keras_vit_plugin", "schema"}))
-def test_what_is_left_out_is_a_sentence_or_has_a_usual_value(name, tmp_path):
-    path = file_of(tmp_path, **{name: ...})
+@pytest.mark.parametrize("schema, name", [case for case in CASES if case[1] != "schema"])
+def test_what_is_left_out_is_a_sentence_or_has_a_usual_value(schema, name, tmp_path):
+    path = file_of(tmp_path, **{"schema": schema, name: ...})
     if name in ("prefer", "verified_by", "calibration_sha256", "calibrated_for", "held_out", "rejected"):
         assert metadata_in_words(inspect(path).metadata)
     else:
-        with pytest.raises(InvalidModelFile, match=rf"m\.tflite: its metadata .schema 2. is incomplete: '{name}'"):
+        said = rf"m\.tflite: its metadata .schema {schema}. is incomplete: '{name}'"
+        with pytest.raises(InvalidModelFile, match=said):
             inspect(path)
 
 
@@ -122,8 +133,17 @@ def test_what_is_left_out_is_a_sentence_or_has_a_usual_value(name, tmp_path):
         ({"parity": {"images": 8, "snr_db": None}}, "`parity` must be measurements"),
         ({"parity": {"images": 8, "others": [{"others": [{"others": [{}]}]}]}}, "`parity` must be measurements"),
         ({"parity": {"images": 8, "others": [3]}}, "`parity` must be measurements"),
-        ({"mode": "int8-fuller"}, "`mode` must be one of float32"),
-        ({"target": "moon"}, "`target` must be one of litert"),
+        ({"mode": "int8"}, "wrong: `mode` is 'int8', `config` of {'mode': 'float32'}"),
+        ({"config": {"mode": "int8"}}, "wrong: `mode` is 'float32', `config` of {'mode': 'int8'}"),
+        ({"config": {}}, "`config` must be a mode and its options"),
+        ({"config": "float32"}, "`config` must be a mode and its options"),
+        ({"config": {"mode": None}}, "`config` must be a mode and its options"),
+        ({"config": {"mode": "float32", "budget": [1]}}, "`config` must be a mode and its options"),
+        ({"config": {"mode": "float32", "budget": {}}}, "`config` must be a mode and its options"),
+        (
+            {"config": {"mode": "float32", **{str(i): i for i in range(MOST_OPTIONS)}}},
+            "`config` must be a mode and its options",
+        ),
         ({"schema": 10**12}, "made by keras-vit-plugin 0.1.0, whose metadata .schema 1000000000000. this version"),
     ],
 )
@@ -133,6 +153,80 @@ def test_what_does_not_go_with_the_graph_is_a_sentence(values, said, tmp_path):
         inspect(path)
     with pytest.raises(InvalidModelFile, match=said):
         read_metadata(read(path.read_bytes()))
+
+
+def keras_model():
+    """One of as many classes and pixels as the file's graph has."""
+    images = keras.Input((2, 2, 1))
+    return keras.Model(images, keras.layers.Softmax()(keras.layers.Flatten()(images)))
+
+
+PARITY = ParityReport(images=128, agreement=1.0, snr_db=99.0, max_abs_error=0.0)
+
+
+def test_a_mode_and_a_target_are_looked_up_where_they_are_needed(tmp_path):
+    path = file_of(tmp_path, mode="int8", config={"mode": "int8", "prefer": "accuracy", "snr_db": None, "cpu": "arm"})
+    metadata = read_metadata(read(path.read_bytes()))
+    assert mode_of_file(metadata) == Int8(prefer="accuracy", cpu="arm")
+    assert target_of_file(metadata).name == "litert"
+    assert wanted_of(path, PARITY) == Int8.tolerance == Tolerance(0.95, 14)
+    assert verify(keras_model(), path, np.eye(4, dtype=np.uint8).reshape(4, 2, 2, 1), pixels="0..255").snr_db > 80
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+@pytest.mark.parametrize("mode", ["int8-fuller", "auto", "?", "x" * 10**5])
+def test_a_mode_that_there_is_not_is_a_sentence(schema, mode, tmp_path):
+    path = file_of(tmp_path, mode=mode, config=... if schema == 2 else {"mode": mode}, schema=schema)
+    assert metadata_in_words(inspect(path).metadata)["made as"].startswith(f"{mode} for litert")
+    said = "quantize='auto' is no mode of a file" if mode == "auto" else "`mode` must be one of float32"
+    with pytest.raises(InvalidModelFile, match=f"^its metadata is wrong: {said}") as refused:
+        mode_of_file(read_metadata(read(path.read_bytes())))
+    assert len(str(refused.value)) < 400
+    with pytest.raises(InvalidModelFile, match=rf"m\.tflite: its metadata is wrong: {said}"):
+        wanted_of(path, PARITY)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mode": "float32", "budget": 1},
+        {"mode": "float32", "prefer": "accuracy"},
+        {"mode": "float32", "x" * 10**5: "y" * 10**5},
+        {"mode": "float32", "quantize": "int8"},
+        {"mode": "float32", "self": 1},
+        {"mode": "float32", "": 1},
+        {"mode": "int8", "prefer": "?"},
+        {"mode": "int8", "prefer": 7},
+        {"mode": "int8", "snr_db": "?"},
+        {"mode": "int8", "cpu": "abacus"},
+        {"mode": "int4", "block_size": 33},
+        {"mode": "int4", "block_size": "x" * 10**5},
+        {"mode": "int4", "extra_size": -1.0},
+        {"mode": "auto", "min_agreement": "?"},
+        {"mode": "auto", "max_size": 10},
+    ],
+    ids=lambda options: str(options)[:50],
+)
+def test_options_that_the_mode_does_not_have_are_a_sentence(options, tmp_path):
+    path = file_of(tmp_path, mode=options["mode"], config=options)
+    assert metadata_in_words(inspect(path).metadata)["made as"].startswith(options["mode"])
+    with pytest.raises(InvalidModelFile, match="^its metadata is wrong: ") as refused:
+        mode_of_file(read_metadata(read(path.read_bytes())))
+    assert len(str(refused.value)) < 400
+    with pytest.raises(InvalidModelFile, match=r"m\.tflite: its metadata is wrong: "):
+        wanted_of(path, PARITY)
+
+
+@pytest.mark.parametrize("schema", [2, 3])
+@pytest.mark.parametrize("target", ["moon", "?", "x" * 10**5])
+def test_a_target_that_there_is_not_is_a_sentence(schema, target, tmp_path):
+    path = file_of(tmp_path, target=target, schema=schema)
+    assert f"float32 for {target}" in metadata_in_words(inspect(path).metadata)["made as"]
+    with pytest.raises(InvalidModelFile, match="^its metadata is wrong: `target` must be one of litert") as refused:
+        target_of_file(read_metadata(read(path.read_bytes())))
+    assert len(str(refused.value)) < 400
+    with pytest.raises(InvalidModelFile, match=r"m\.tflite: its metadata is wrong: `target` must be one of litert"):
+        verify(keras_model(), path, np.zeros((4, 2, 2, 1), np.uint8), pixels="0..255")
 
 
 def test_the_output_that_is_meant_is_found_by_the_signature(tmp_path):

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 from conftest import pixels
 from keras import layers
+from quantized import quantized
 
 from keras_vit_plugin.export.lowering.generic import lower_keras
-from keras_vit_plugin.export.quantization.quantize import quantize
+from keras_vit_plugin.export.quantization.modes.integer_only import NotIntegerOnly
 from keras_vit_plugin.export.quantization.steps.calibration import observe
-from keras_vit_plugin.export.quantization.steps.integer_kernels import NotIntegerOnly
 from keras_vit_plugin.export.quantization.steps.prepare import prepared
 from keras_vit_plugin.export.tflite.flatbuffer import read, write
 from keras_vit_plugin.export.tflite.graph import Graph
@@ -96,13 +96,13 @@ def snr_db(model, content):
 @pytest.mark.sampled(5)
 def test_recurrent_layers_are_right(cell, unroll, mode):
     model = recurrent(cell, unroll)
-    assert snr_db(model, quantize(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]
+    assert snr_db(model, quantized(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]
 
 
 @pytest.mark.parametrize("mode", INTEGERS)
 def test_unrolled_layers_are_in_integers(mode):
     model = recurrent("LSTM", True)
-    assert snr_db(model, quantize(lowered(model), mode, pixels(SHAPE, 16))) >= INTEGERS[mode]
+    assert snr_db(model, quantized(lowered(model), mode, pixels(SHAPE, 16))) >= INTEGERS[mode]
 
 
 @pytest.mark.parametrize("unroll, kind", [(False, "WHILE"), (True, "SPLIT")])
@@ -121,14 +121,14 @@ def test_results_that_nothing_reads_have_no_range(unroll, kind):
 @pytest.mark.sampled(5)
 def test_loops_branches_and_states_are_right(layer, mode):
     model = controlled(layer)
-    assert snr_db(model, quantize(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]
+    assert snr_db(model, quantized(lowered(model), mode, pixels(SHAPE, 16))) >= LEAST_DB[mode]
 
 
 @pytest.mark.parametrize("mode", INTEGERS)
 @pytest.mark.parametrize("layer, op", [(Loop, "WHILE"), (Branch, "IF"), (Counter, "CALL_ONCE")])
 def test_modes_of_integers_refuse_loops_and_branches_by_name(layer, op, mode):
     with pytest.raises(NotIntegerOnly, match=rf"{mode}' promises .* in float: {op} \(1\). Take quantize='int8'"):
-        quantize(lowered(controlled(layer)), mode, pixels(SHAPE, 16))
+        quantized(lowered(controlled(layer)), mode, pixels(SHAPE, 16))
 
 
 def test_a_kernel_that_a_loop_reads_too_becomes_two():

@@ -10,14 +10,14 @@ from keras_vit_plugin import layers
 from keras_vit_plugin.explain import attention_maps, token_attention
 from keras_vit_plugin.export import Runner, inspect
 from keras_vit_plugin.export.lowering.gelu_forms import GELU_FORMS
-from keras_vit_plugin.export.tflite.graph_form import LARGEST_UNIT_SCORE
-from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.lowering.generic import lower_keras
+from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.functions import gelu
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.graph_form import LARGEST_UNIT_SCORE, GraphForm
 from keras_vit_plugin.export.tflite.operators import op_name
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 from keras_vit_plugin.image_model.image_model import ImageModel
@@ -39,7 +39,7 @@ def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_si
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
     assert spec.extremes(images)[0] < LARGEST_UNIT_SCORE
-    content = lower(spec, batch_size, dtype, weights)
+    content = lower(spec, batch_size, dtype, GraphForm(attention=weights))
     runner = Runner(content)
     assert tuple(runner.input["shape"]) == (batch_size, *tiny_model.image_shape)
     assert runner.input["dtype"] == np.dtype(dtype)
@@ -58,7 +58,7 @@ def test_the_lowered_spec_computes_what_the_oracle_computes(tiny_model, batch_si
 def test_gelu_without_its_op(tiny_model, form, least_snr_db):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
-    content = lower(spec, gelu=form)
+    content = lower(spec, form=GraphForm(gelu=form))
     assert snr_db(spec.forward(images), Runner(content)(images)) > least_snr_db
     assert "GELU" not in inspect(content).ops
 
@@ -83,7 +83,7 @@ def test_embedding_and_attention_are_those_of_the_keras_model(tiny_model, batch_
     scale, offset = pixel_normalization(tiny_model, 3)
     original = from_keras(tiny_model, scale, offset, embedding=True)
     spec, _ = apply_passes(original, images)
-    content = lower(spec, batch_size, for_gpu=for_gpu, attention_map=True)
+    content = lower(spec, batch_size, form=GraphForm(batch_axis=for_gpu), attention_map=True)
     runner = Runner(content)
     outputs = runner.outputs(images)
     np.testing.assert_array_equal(outputs["logits"], runner(images))
@@ -151,7 +151,7 @@ def test_an_epsilon_may_be_left_out(tiny_model):
     images = pixels(tiny_model.image_shape, 4)
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
     least = spec.extremes(images)[1]
-    kept, left_out = (add_missing_biases(lower(spec, norm_epsilon=keep)) for keep in (True, False))
+    kept, left_out = (add_missing_biases(lower(spec, form=GraphForm(norm_epsilon=keep))) for keep in (True, False))
     norms, epsilon = len(spec.norms()), max(norm.epsilon for norm in spec.norms())
     assert len(Graph(kept).of_kind("ADD")) == len(Graph(left_out).of_kind("ADD")) + norms
     # To first order a norm changes by half the share that epsilon has in what it is added to.

@@ -7,12 +7,26 @@ from conftest import functional_model, pixels
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.cli.tables import metadata_in_words
-from keras_vit_plugin.export import InvalidModelFile, ParityError, Tolerance, export_tflite, inspect, verify
-from keras_vit_plugin.export.pipeline import _refusal
+from keras_vit_plugin.export import (
+    Float32,
+    Int8,
+    InvalidModelFile,
+    ParityError,
+    Tolerance,
+    export_tflite,
+    inspect,
+    verify,
+    wanted_of,
+)
+from keras_vit_plugin.export.image_sets import Images
+from keras_vit_plugin.export.job import Job
+from keras_vit_plugin.export.make import Made
+from keras_vit_plugin.export.request import request_of
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.metadata import SCHEMA, _names_of_outputs, answers_of, as_metadata, read_metadata
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
-from keras_vit_plugin.export.verification.verify import compare
+from keras_vit_plugin.export.verdict import _refusal
+from keras_vit_plugin.export.verification.verify import compare, mode_of_file, target_of_file
 from keras_vit_plugin.image_model.answers import Answer
 
 # As version 0.1.0 wrote it before there was a schema number.
@@ -32,6 +46,8 @@ OLD = {
     "weights_sha256": "0" * 64,
     "calibration_sha256": None,
 }  # fmt: skip
+ANSWER = {"name": "logits", "task": "classes", "activation": "linear"}
+SECOND = {**OLD, "schema": 2, "answers": [ANSWER], "parity": {"images": 64, "agreement": 0.95, "snr_db": 20.0}}
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +59,24 @@ def file(tmp_path_factory):
 
 def test_what_is_written_is_read(file):
     metadata = read_metadata(read(file))
-    assert get_metadata(read(file))["schema"] == SCHEMA == 2
+    stored = get_metadata(read(file))
+    assert stored["schema"] == SCHEMA == 3
+    assert stored["mode"] == "float32" and stored["config"] == {"mode": "float32"}
     assert (metadata.mode, metadata.target, metadata.labels) == ("float32", "litert", list("abcde"))
+    assert mode_of_file(metadata) == Float32() and target_of_file(metadata) is kv.export.TARGETS["litert"]
     assert metadata.answers[0].task == "classes" and metadata.outputs == ("logits",)
     assert metadata.parity["agreement"] == 1.0 and metadata.verified_by.startswith("ai-edge-litert")
     assert metadata.preprocessing.image_shape == (16, 16, 3)
-    assert {"SNR", "same answers", "verified with"} <= set(metadata_in_words(get_metadata(read(file))))
+    assert {"SNR", "same answers", "verified with"} <= set(metadata_in_words(stored))
+
+
+def test_the_options_of_the_mode_are_written_and_read(tmp_path):
+    mode, path, images = Int8(prefer="accuracy", snr_db=25.0), tmp_path / "m.tflite", pixels((16, 16, 3), 16)
+    report = export_tflite(kv.build("vit_test"), path, mode, calibration=images, tolerance=Tolerance(0, 0))
+    stored = get_metadata(read(path.read_bytes()))
+    assert stored["mode"] == "int8" and stored["config"] == report.config == mode.to_dict()
+    assert mode_of_file(read_metadata(read(path.read_bytes()))) == mode
+    assert metadata_in_words(stored)["made as"].startswith("int8 for litert")
 
 
 def test_older_metadata_is_read(file):
@@ -56,7 +84,25 @@ def test_older_metadata_is_read(file):
     metadata = read_metadata(read(old))
     assert metadata.parity["agreement"] == 0.95 and metadata.answers[0].activation == "linear"
     assert metadata_in_words(inspect(old).metadata)["same answers"].startswith("95.0%")
-    assert verify(kv.build("vit_test"), old, pixels((16, 16, 3), 4)).images == 4
+    parity = verify(kv.build("vit_test"), old, pixels((16, 16, 3), 4))
+    assert parity.images == 4 and wanted_of(old, parity) == Int8.tolerance.on(4)
+
+
+@pytest.mark.parametrize("older", [OLD, SECOND])
+def test_the_preference_of_older_metadata_is_an_option_of_int8(older, file):
+    """It stood beside every mode, of which the others did not look at it."""
+    for mode, prefer, wanted in (
+        ("int8", "speed", Int8()),
+        ("int8", "accuracy", Int8(prefer="accuracy")),
+        ("float32", "accuracy", Float32()),
+    ):
+        metadata = read_metadata(read(set_metadata(file, {**older, "mode": mode, "prefer": prefer})))
+        assert metadata.mode == mode and mode_of_file(metadata) == wanted
+    for missing in ({}, {"config": {"mode": "int4"}}):  # of a newer schema
+        metadata = as_metadata({name: value for name, value in older.items() if name != "prefer"} | missing)
+        assert mode_of_file(metadata) == Int8()
+    with pytest.raises(InvalidModelFile, match=r"its metadata .schema \d. is wrong: `prefer` must be a text, got 7"):
+        as_metadata({**older, "prefer": 7})
 
 
 @pytest.mark.parametrize("missing", ["mode", "outputs", "preprocessing", "weights_sha256", "parity"])
@@ -66,8 +112,8 @@ def test_incomplete_metadata_is_a_sentence(missing):
 
 
 def test_metadata_of_a_newer_version_says_to_upgrade():
-    with pytest.raises(InvalidModelFile, match="made by keras-vit-plugin 9.9, .*schema 3.*upgrade"):
-        as_metadata({**OLD, "keras_vit_plugin": "9.9", "schema": 3})
+    with pytest.raises(InvalidModelFile, match="made by keras-vit-plugin 9.9, .*schema 4.*upgrade"):
+        as_metadata({**OLD, "keras_vit_plugin": "9.9", "schema": 4})
 
 
 def test_a_file_is_as_large_as_it_was_judged(tmp_path):
@@ -115,7 +161,10 @@ def test_a_refusal_says_what_helps(tmp_path):
         export_tflite(functional_model(), path, "int8", calibration=images, tolerance=Tolerance(0, 250))
     assert "debug" not in str(refused.value) and "calibrate on more typical images" in str(refused.value)
     undecided = compare(np.array([[1.0, 0.99, -5]] * 8), np.array([[0.99, 1.0, -5]] * 8))
-    said = _refusal("int8", undecided, "held-out", Tolerance(0.95, 14), (), "", False, True, None)
+    request = request_of(path, "int8", calibration=images, tolerance=Tolerance(0.95, 14))
+    held_out = Images(images, None, None, images[:8], None, "held-out")
+    job = Job(request, None, None, None, None, held_out, None)
+    said = _refusal(job, Made(b"", request.mode, b""), undecided, {}, (), debuggable=False)
     assert "the same answer on 0.0% of 8 held-out" in said and "ratio is kept: the model is undecided" in said
 
 

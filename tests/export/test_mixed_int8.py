@@ -6,17 +6,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from conftest import pixels
+from quantized import float_file
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import export_tflite, float_files, verify
+from keras_vit_plugin.export import Int8, Int8Full, export_tflite, verify
+from keras_vit_plugin.export.float_files import FloatFiles
 from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.quantization.modes import int8
 from keras_vit_plugin.export.quantization.steps.calibration import ERROR_POWER, Observation, observe, rounded
+from keras_vit_plugin.export.quantization.steps.levels import FEW_ROWS, FIXED, FLOAT, int8_levels
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.functions import gelu
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
-from keras_vit_plugin.export.targets.target import TARGETS
+from keras_vit_plugin.export.targets import TARGETS
+from keras_vit_plugin.export.tflite.capabilities import Capability
 from keras_vit_plugin.export.tflite.graph import Graph
+from keras_vit_plugin.export.tflite.graph_form import LARGEST_UNIT_SCORE, Extremes, GraphForm
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 from keras_vit_plugin.export.tflite.xnnpack import COSTS
@@ -46,7 +51,7 @@ def accurate_graph(digits):
     """The float graph of an int8 file for accuracy."""
     model, calibration, *_ = digits
     keras_model = ImageModel(model, *pixel_normalization(model, 1))
-    return Graph(float_files.FloatFiles(keras_model, calibration).lowered("int8", "accuracy"))
+    return Graph(float_file(keras_model, Int8(prefer="accuracy"), calibration))
 
 
 @pytest.mark.parametrize("prefer", ["speed", "accuracy"])
@@ -54,7 +59,7 @@ def accurate_graph(digits):
 def test_one_partition_with_symmetric_right_sides(prefer, digits, tmp_path):
     model, calibration, x_test, y_test = digits
     path = tmp_path / "m.tflite"
-    report = export_tflite(model, path, quantize="int8", prefer=prefer, calibration=calibration)
+    report = export_tflite(model, path, quantize=Int8(prefer=prefer), calibration=calibration)
     assert report.file.delegate_partitions == 1
     assert report.file.nodes_outside_delegate == {}
     assert all(list(side.zeroPoint) == [0] for side in integer_matmuls(path.read_bytes()))
@@ -67,8 +72,8 @@ def test_one_partition_with_symmetric_right_sides(prefer, digits, tmp_path):
 def test_a_smaller_budget_of_noise_is_kept_by_fewer_integer_ops(digits):
     model, calibration, x_test, _ = digits
     pixels_to_input = pixel_normalization(model, 1)
-    float_file = float_files.FloatFiles(ImageModel(model, *pixels_to_input), calibration).lowered("int8", "accuracy")
-    prepared = int8.MixedInt8(float_file, calibration, "accuracy")
+    content = float_file(ImageModel(model, *pixels_to_input), Int8(prefer="accuracy"), calibration)
+    prepared = int8.MixedInt8(content, calibration, "accuracy")
     integers, measured = [], []
     for wanted in (0.0, 25.0, 33.0, 200.0):
         content = prepared.within(wanted)
@@ -83,44 +88,50 @@ def test_a_smaller_budget_of_noise_is_kept_by_fewer_integer_ops(digits):
 
 
 @pytest.mark.long
-def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp_path, monkeypatch):
+def test_scores_that_exp_takes_unchecked_are_bounded_by_fixed_scales(digits, tmp_path):
     model, calibration, *_ = digits
-    monkeypatch.setitem(int8.SNR_DB, "speed", 200.0)  # everything that may step back does
-    report = export_tflite(model, tmp_path / "m.tflite", quantize="int8", calibration=calibration)
+    mode = Int8(snr_db=200.0)  # everything that may step back does
+    report = export_tflite(model, tmp_path / "m.tflite", quantize=mode, calibration=calibration)
     assert "SOFTMAX" not in report.file.ops and report.file.ops["EXP"] == 4
     graph = Graph((tmp_path / "m.tflite").read_bytes())
     for exponential in graph.of_kind("EXP"):
         dequantize = graph.producer[int(exponential.inputs[0])]
         scores = graph.subgraph.tensors[dequantize.inputs[0]]
         assert scores.quantization.scale[0] * (127 - scores.quantization.zeroPoint[0]) < 44
-    monkeypatch.setattr(float_files, "LARGEST_UNIT_SCORE", 0.0)
-    report = export_tflite(model, tmp_path / "m.tflite", quantize="int8", calibration=calibration)
+    report = export_tflite(model, tmp_path / "m.tflite", Int8(prefer="accuracy"), calibration=calibration)
     assert report.file.ops["SOFTMAX"] == 4 and "EXP" not in report.file.ops
 
 
 def test_where_noise_is_saved_for_the_least_time_is_stepped_back_first():
     engine = object.__new__(int8.MixedInt8)
     engine.operators, engine.rounding_noise = ["quick in float", "slow in float"], 0.1
-    engine.levels = [[(int8.FIXED, 10.0), (int8.FLOAT, time)] for time in (20.0, 1000.0)]
-    engine.noises = {(0, int8.FIXED): 1.0, (1, int8.FIXED): 1.2}
-    in_float = [engine._plan(budget)[int8.FLOAT] for budget in (3.0, 2.0, 1.0, 0.0)]
+    engine.levels = [[(FIXED, 10.0), (FLOAT, time)] for time in (20.0, 1000.0)]
+    engine.noises = {(0, FIXED): 1.0, (1, FIXED): 1.2}
+    in_float = [engine._plan(budget)[0][FLOAT] for budget in (3.0, 2.0, 1.0, 0.0)]
     assert in_float == [[], ["quick in float"], engine.operators, engine.operators]
 
 
-def test_int8_for_speed_leaves_out_what_small_scores_do_without(digits, monkeypatch):
+def test_int8_for_speed_leaves_out_what_small_scores_do_without(digits):
     model, calibration, *_ = digits
-    files = float_files.FloatFiles(ImageModel(model, *pixel_normalization(model, 1)), calibration)
+    files = FloatFiles(ImageModel(model, *pixel_normalization(model, 1)), calibration, TARGETS["litert"])
+    graphs = {mode: Graph(files.lowered(mode)) for mode in (Int8(), Int8(prefer="accuracy"), Int8Full())}
+    ops = {mode: set(map(graph.kind, graph.operators)) for mode, graph in graphs.items()}
+    assert "SOFTMAX" not in ops[Int8()] and "REDUCE_MAX" not in ops[Int8()] and "EXP" in ops[Int8()]
+    assert "SOFTMAX" in ops[Int8(prefer="accuracy")] and {"EXP", "REDUCE_MAX"} <= ops[Int8Full()]
 
-    def weights(mode, prefer):
-        return files._lowering(mode, prefer)["attention_weights"]
 
-    assert [weights("int8", prefer) for prefer in ("speed", "accuracy")] == ["unit", "softmax"]
-    assert weights("int8-full", "speed") == "integer_unit"
-    monkeypatch.setattr(float_files, "LARGEST_UNIT_SCORE", 0.0)
-    assert weights("int8", "speed") == "softmax"
-    files.target = TARGETS["tflite-runtime"]  # which computes int8 in float
-    assert weights("int8-full", "speed") == "integer_unit"
-    assert "attention_weights" not in files._lowering("int8", "speed")
+@pytest.mark.parametrize(
+    "mode, small, large", [(Int8(), "unit", "softmax"), (Int8Full(), "integer_unit", "integer_unit")]
+)
+def test_the_form_follows_from_the_scores_and_the_target(mode, small, large):
+    every = frozenset(Capability)
+    for score, attention in ((LARGEST_UNIT_SCORE, small), (LARGEST_UNIT_SCORE + 0.1, large)):
+        assert mode.form(lambda: Extremes(score, 1.0, 1e-6), every).attention == attention
+    assert mode.form(lambda: Extremes(1.0, 1.0, 1e-6), every).norm_epsilon is False
+    assert mode.form(lambda: Extremes(1.0, 1e-2, 1e-6), every).norm_epsilon is True
+    in_float = TARGETS["tflite-runtime"].has  # which computes int8 in float
+    expected = GraphForm() if mode == Int8() else mode.form(lambda: Extremes(1.0, 1.0, 1e-6), every)
+    assert mode.form(lambda: Extremes(1.0, 1.0, 1e-6), in_float) == expected
 
 
 def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(accurate_graph):
@@ -128,12 +139,12 @@ def test_what_a_class_of_cpu_is_slow_at_leaves_int8_first(accurate_graph):
     mixtures = [op for op in graph.of_kind("BATCH_MATMUL") if graph.kind(graph.source(int(op.inputs[0]))) == "SOFTMAX"]
     assert len(mixtures) == 4
     for cpu, first in {"x86-vnni": "fixed scales", "arm-dotprod": "fixed scales", "arm": "float"}.items():
-        levels = [list(int8._levels(graph, op, "speed", COSTS[cpu]).items()) for op in mixtures]
+        levels = [list(int8_levels(graph, op, "speed", COSTS[cpu]).items()) for op in mixtures]
         assert {names[0][0] for names in levels} == {first}
     for costs in COSTS.values():
         assert costs.floating >= costs.on_the_fly and costs.float_matmul >= 1  # or nothing would be quantized there
         for operator in graph.of_kind("FULLY_CONNECTED", "BATCH_MATMUL"):
-            times = list(int8._levels(graph, operator, "accuracy", costs).values())
+            times = list(int8_levels(graph, operator, "accuracy", costs).values())
             assert times == sorted(times) and times[0] > 0
 
 
@@ -141,15 +152,15 @@ def test_a_dense_layer_pays_for_each_value_that_goes_to_float_or_back(accurate_g
     graph, checked = accurate_graph, set()
     dearer = replace(COSTS["arm"], converted=COSTS["arm"].converted + 1)
     for layer in graph.of_kind("FULLY_CONNECTED"):
-        if graph.rows(layer.outputs[0]) < int8.FEW_ROWS:
+        if graph.rows(layer.outputs[0]) < FEW_ROWS:
             continue
-        before, after = (int8._levels(graph, layer, "accuracy", costs) for costs in (COSTS["arm"], dearer))
+        before, after = (int8_levels(graph, layer, "accuracy", costs) for costs in (COSTS["arm"], dearer))
         source = graph.source(int(layer.inputs[0]))
         behind_gelu = source is not None and graph.kind(source) == "GELU"  # which is in int8 too
         sizes = [np.prod(graph.shape(int(index))) for index in (layer.inputs[0], layer.outputs[0])]
         paid = {level: after[level] - time for level, time in before.items()}
         assert sum(paid.values()) == pytest.approx(sizes[1] + (0 if behind_gelu else sizes[0]))
-        assert paid[int8.FLOAT] == pytest.approx(0)
+        assert paid[FLOAT] == pytest.approx(0)
         checked.add(behind_gelu)
     assert checked == {True, False}
 
@@ -160,20 +171,20 @@ def test_a_file_is_made_for_the_cpus_that_are_named(digits, tmp_path):
     matmuls = {}
     for cpu in ("x86-vnni", "arm"):
         path = tmp_path / f"{cpu}.tflite"
-        export_tflite(model, path, quantize="int8", prefer="accuracy", calibration=calibration, cpu=cpu)
+        export_tflite(model, path, quantize=Int8(prefer="accuracy", cpu=cpu), calibration=calibration)
         matmuls[cpu] = len(integer_matmuls(path.read_bytes()))
     assert matmuls["arm"] == 0 < matmuls["x86-vnni"]
 
 
-def test_cpu_is_checked(tmp_path):
-    message = "`cpu` must be one of x86-vnni, x86-avx2, arm, arm-dotprod; got cpu='arm64'. Did you mean 'arm'?"
+def test_cpu_is_checked():
+    message = "`cpu` of int8 must be one of x86-vnni, x86-avx2, arm, arm-dotprod; got cpu='arm64'. Did you mean 'arm'?"
     with pytest.raises(ValueError, match=re.escape(message)):
-        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", cpu="arm64")
+        Int8(cpu="arm64")
 
 
-def test_prefer_is_checked(tmp_path):
-    with pytest.raises(ValueError, match="`prefer` must be one of speed, accuracy; got prefer='size'"):
-        export_tflite(kv.build("vit_test"), tmp_path / "m.tflite", prefer="size")
+def test_prefer_is_checked():
+    with pytest.raises(ValueError, match="`prefer` of int8 must be one of speed, accuracy; got prefer='size'"):
+        Int8(prefer="size")
 
 
 def test_a_range_of_255_steps_holds_whole_numbers():

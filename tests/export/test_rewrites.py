@@ -29,7 +29,7 @@ def assert_same_logits(before, after):
     np.testing.assert_allclose(after.forward(images), reference, rtol=0, atol=1e-9 * max(1, np.abs(reference).max()))
 
 
-@pytest.mark.parametrize("rewrite", (*rewrites.PASSES, *rewrites.FLOAT16_PASSES), ids=lambda rewrite: rewrite.__name__)
+@pytest.mark.parametrize("rewrite", (*rewrites.PASSES, *rewrites.EXTRA_PASSES), ids=lambda rewrite: rewrite.__name__)
 @settings(max_examples=40, deadline=None)
 @given(spec=specs(subtract_mean=None, least_depth=0))
 def test_a_rewrite_preserves_the_function(rewrite, spec):

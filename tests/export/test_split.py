@@ -9,10 +9,10 @@ from conftest import pixels
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import Tolerance, export_tflite
+from keras_vit_plugin.export import Auto, Dynamic, Int4, Int8, Tolerance, export_tflite, mode_of
 from keras_vit_plugin.export.image_sets import gather_calibration, split_indices, without_calibration
-from keras_vit_plugin.export.request import check_verification
-from keras_vit_plugin.image_model.answers import Answer
+from keras_vit_plugin.export.job import job_of
+from keras_vit_plugin.export.request import request_of
 from keras_vit_plugin.images.gather import fingerprint
 from keras_vit_plugin.images.preprocessing import Preprocessing
 
@@ -30,28 +30,29 @@ def test_images_are_calibrated_on_or_held_out(count, calibrating, held_out, size
         assert all(0.4 <= share <= 0.6 for share, size in zip(halves, sizes) if size)
 
 
-@pytest.mark.parametrize("mode", ["dynamic", "int8", "int4"])
+@pytest.mark.parametrize("mode", [Dynamic, Int8, Int4])
 def test_an_export_verifies_on_what_nothing_was_fitted_on(mode, tmp_path, monkeypatch):
-    from keras_vit_plugin.export import pipeline
+    from keras_vit_plugin.export import verdict
+
+    class Watched(mode):
+        def prepare(self, content, setting):
+            seen["fitted"] = setting.images
+            return super().prepare(content, setting)
+
+    def watched(runner, judged, *args):
+        seen.setdefault("judged", judged)
+        return outputs_of(runner, judged, *args)
 
     model = kv.build("vit_test")
     images = pixels(model.image_shape, 40)
-    seen = {}
-    quantize, outputs_of = pipeline.quantize_file, pipeline.outputs_of
-    monkeypatch.setattr(
-        pipeline, "quantize_file", lambda *args, **kw: seen.update(fitted=args[2]) or quantize(*args, **kw)
-    )
-    monkeypatch.setattr(
-        pipeline,
-        "outputs_of",
-        lambda runner, judged, *args: seen.setdefault("judged", judged) is None or outputs_of(runner, judged, *args),
-    )
-    report = export_tflite(model, tmp_path / "m.tflite", mode, calibration=images, tolerance=Tolerance(0, 0))
+    seen, outputs_of = {}, verdict.outputs_of
+    monkeypatch.setattr(verdict, "outputs_of", watched)
+    report = export_tflite(model, tmp_path / "m.tflite", Watched(), calibration=images, tolerance=Tolerance(0, 0))
     fitted, judged = ({image.tobytes() for image in seen[name]} for name in ("fitted", "judged"))
     assert fitted and judged and not fitted & judged
     assert report.verified_on == "held-out" and report.parity.images == len(judged) == 10
     assert report.file.metadata["calibration_sha256"] == fingerprint(seen["fitted"])
-    again, *_ = gather_calibration(images, Preprocessing((16, 16)), mode)
+    again, *_ = gather_calibration(images, Preprocessing((16, 16)), mode())
     assert fingerprint(again) == fingerprint(seen["fitted"])  # `debug` finds them again
 
 
@@ -146,7 +147,7 @@ REPEATS = {
 def test_repeated_images_count_once(name, mode, held_out, sizes, tmp_path):
     source = REPEATS[name](pixels((8, 8, 3), 32), tmp_path)
     with pytest.warns(UserWarning, match=r"`calibration`: 32 of the \d+ images taken are distinct; repeats are"):
-        fitted, rest, _ = gather_calibration(source, Preprocessing((8, 8)), mode, held_out)
+        fitted, rest, _ = gather_calibration(source, Preprocessing((8, 8)), mode_of(mode), held_out)
     assert (len(fitted), len(rest)) == sizes
     assert len({image.tobytes() for image in [*fitted, *rest]}) == 32
 
@@ -155,14 +156,14 @@ def test_labels_follow_the_images_that_are_kept():
     images, labels = pixels((8, 8, 3), 40), np.arange(40)
     source = (np.concatenate([images[:1], images]), np.concatenate([[0], labels]))
     with pytest.warns(UserWarning, match="40 of the 41 images taken are distinct"):
-        _, rest, found = gather_calibration(source, Preprocessing((8, 8)), "int8", num_classes=40)
+        _, rest, found = gather_calibration(source, Preprocessing((8, 8)), Int8(), num_classes=40)
     assert len(rest) == 10 and [images[label].tobytes() for label in found] == [image.tobytes() for image in rest]
 
 
 def test_images_that_are_all_distinct_are_all_taken():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fitted, rest, _ = gather_calibration(pixels((8, 8, 3), 40), Preprocessing((8, 8)), "int8")
+        fitted, rest, _ = gather_calibration(pixels((8, 8, 3), 40), Preprocessing((8, 8)), Int8())
     assert len(fitted) + len(rest) == 40
 
 
@@ -172,7 +173,7 @@ def test_auto_does_not_prove_by_repeats(tmp_path):
     images = np.concatenate([pixels(model.image_shape, 8)] * 40)
     with pytest.warns(UserWarning, match="`calibration`: 8 of the 320 images taken are distinct"):
         report = export_tflite(
-            model, tmp_path / "m.tflite", "auto", calibration=images, min_agreement=0.99, max_relative_error=1.0
+            model, tmp_path / "m.tflite", Auto(min_agreement=0.99, max_relative_error=1.0), calibration=images
         )
     assert report.parity.images == 4 and "4 held-out images are too few" in report.choice
 
@@ -197,9 +198,19 @@ def test_verification_images_that_were_calibrated_on_are_left_out(tmp_path):
         export_tflite(model, tmp_path / "m.tflite", "dynamic", calibration=images, verification=images)
 
 
-def test_one_image_cannot_tell_how_much_numbers_differ_between_images():
-    numbers, images = (Answer("age", "regression"),), pixels((4, 4, 3), 2)
-    check_verification(images, numbers)
-    check_verification(images[:1], (Answer("kind", "classes"),))
+def test_one_image_cannot_tell_how_much_numbers_differ_between_images(tmp_path):
+    import keras
+
+    images = keras.Input((4, 4, 3))
+    x = keras.layers.Flatten()(keras.layers.Rescaling(1 / 255)(images))
+    kind, age = keras.layers.Dense(3, "softmax", name="kind"), keras.layers.Dense(1, "relu", name="age")
+    classes, numbers = keras.Model(images, kind(x)), keras.Model(images, {"kind": kind(x), "age": age(x)})
+
+    def checked(model, count):
+        job = job_of(model, request_of(tmp_path / "m.tflite", verification=pixels((4, 4, 3), count)))
+        return {answer.name: answer.task for answer in job.answers}, len(job.images.verification)
+
+    assert checked(numbers, 2) == ({"kind": "classes", "age": "regression"}, 2)
+    assert checked(classes, 1) == ({"probabilities": "classes"}, 1)
     with pytest.raises(ValueError, match="`verification` must hold two images or more, got 1: an error of 'age'"):
-        check_verification(images[:1], numbers)
+        checked(numbers, 1)

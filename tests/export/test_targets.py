@@ -1,50 +1,116 @@
 """What a target changes in a file, and what it refuses."""
 
+from dataclasses import dataclass, fields
 from runpy import run_path
 
+import hostile_tflite
 import pytest
 from conftest import REPOSITORY
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import UnsupportedByTarget, export_tflite
+from keras_vit_plugin.export import MODES, TARGETS, Auto, UnsupportedByTarget, export_tflite
 from keras_vit_plugin.export.lowering.gelu_forms import GELU_FORMS
-from keras_vit_plugin.export.targets.target import TARGETS, check_target
+from keras_vit_plugin.export.targets.target import Target
 from keras_vit_plugin.export.tflite.flatbuffer import read
+from keras_vit_plugin.export.tflite.graph_form import USUAL_FORM
 from keras_vit_plugin.export.tflite.op_versions import FIRST_RUNTIME
-from keras_vit_plugin.export.tflite.operators import hybrid_ops
+from keras_vit_plugin.export.tflite.operators import hybrid_ops, op_versions
 from keras_vit_plugin.export.tflite.runtime_versions import min_runtime
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
+@dataclass(frozen=True)
+class Saying(Target):
+    """A target that is given what its runtime says of a file; None where it is not at hand."""
+
+    said: str | None = None
+
+    def load_error(self, content, runtime_python=None):
+        return self.said
+
+
+def saying(name, said):
+    """A target of the table whose runtime says this of every file."""
+    target = TARGETS[name]
+    return Saying(**{field.name: getattr(target, field.name) for field in fields(target)}, said=said)
+
+
+def graph_of(versions, weights=hostile_tflite.FLOAT):
+    """The object tree of a graph with these ops, `{name: version}`, custom ones by their own name.
+
+    Args:
+        weights: the type of what their second input holds; the first is float.
+    """
+    schema = hostile_tflite.schema
+    codes = []
+    for name, version in versions.items():
+        builtin = getattr(schema.BuiltinOperator, name, schema.BuiltinOperator.CUSTOM)
+        custom = name.encode() if builtin == schema.BuiltinOperator.CUSTOM else None
+        codes.append(schema.OperatorCodeT(builtinCode=builtin, customCode=custom, version=version))
+    tensors = [hostile_tflite.tensor("x", (1, 4)), hostile_tflite.tensor("weights", (4, 4), weights)]
+    tensors += [hostile_tflite.tensor(name, (1, 4)) for name in versions]
+    operators = [hostile_tflite.operator(code, (0, 1), (2 + code,)) for code in range(len(codes))]
+    graph = schema.SubGraphT(tensors=tensors, inputs=[0, 1], outputs=[2], operators=operators)
+    tree = hostile_tflite.model((), [graph])
+    tree.operatorCodes = codes
+    return tree
+
+
 def test_the_target_table_refuses_what_the_runtime_lacks():
-    check_target({"ADD": 1, "AVERAGE_POOL_2D": 2}, "litert")
+    litert, old = saying("litert", None), TARGETS["tflite-runtime"]
+    assert op_versions(graph_of({"ADD": 1, "FlexErf": 1})) == {"ADD": 1, "FlexErf": 1}
+    litert.check(b"", graph_of({"ADD": 1, "AVERAGE_POOL_2D": 2}))
     for op in ("FlexErf", "MyCustomOp"):
         with pytest.raises(UnsupportedByTarget, match=f"{op}: a flex or custom op"):
-            check_target({"ADD": 1, op: 1}, "litert")
+            litert.check(b"", graph_of({"ADD": 1, op: 1}))
     with pytest.raises(UnsupportedByTarget, match="ADD version 9: unknown which runtime has it"):
-        check_target({"ADD": 9}, "litert")
+        litert.check(b"", graph_of({"ADD": 9}))
     with pytest.raises(UnsupportedByTarget, match="FULLY_CONNECTED version 12: needs runtime 2.17"):
-        check_target({"FULLY_CONNECTED": 12}, "tflite-runtime")
+        old.check(b"", graph_of({"FULLY_CONNECTED": 12}))
     with pytest.raises(UnsupportedByTarget, match="TRANSPOSE version 7: needs runtime 2.14.4"):
-        check_target({"TRANSPOSE": 7}, "tflite-runtime")
-    check_target({"FULLY_CONNECTED": 1}, "litert", ["FULLY_CONNECTED"])
+        old.check(b"", graph_of({"TRANSPOSE": 7}))
+    hybrid = graph_of({"FULLY_CONNECTED": 1}, hostile_tflite.schema.TensorType.INT8)
+    assert hybrid_ops(hybrid) == ["FULLY_CONNECTED"]
+    litert.check(b"", hybrid)
     with pytest.raises(UnsupportedByTarget, match="FULLY_CONNECTED: quantizes its input on the fly, which answers"):
-        check_target({"FULLY_CONNECTED": 1}, "tflite-runtime", ["FULLY_CONNECTED"])
+        old.check(b"", hybrid)
     assert min_runtime({"ADD": 1, "GELU": 1, "MEAN": 3}) == "2.9"
     assert min_runtime({"ADD": 1, "UNHEARD_OF": 1}) is None
     assert min_runtime({"ADD": 9}) is min_runtime({"BROADCAST_TO": 1}) is min_runtime({"ADD": 0}) is None
 
 
 def test_every_target_writes_gelu_in_a_form_that_there_is():
-    assert {target.gelu for target in TARGETS.values()} == {"op", *GELU_FORMS}
+    assert {target.form.filled(USUAL_FORM).gelu for target in TARGETS.values()} == {"op", *GELU_FORMS}
 
 
 def test_what_the_runtime_says_of_a_file_decides():
-    check_target({"ADD": 9, "UNHEARD_OF": 1}, "litert", load_error="")
+    saying("litert", "").check(b"", graph_of({"ADD": 9, "UNHEARD_OF": 1}))
     with pytest.raises(UnsupportedByTarget, match="UNHEARD_OF: a flex or custom op, or one that is unknown; it fell"):
-        check_target({"ADD": 1, "UNHEARD_OF": 1}, "litert", load_error="it fell over")
+        saying("litert", "it fell over").check(b"", graph_of({"ADD": 1, "UNHEARD_OF": 1}))
     with pytest.raises(UnsupportedByTarget, match="ai-edge-litert 2.x cannot run: it fell over$"):
-        check_target({"ADD": 1}, "litert", load_error="it fell over")
+        saying("litert", "it fell over").check(b"", graph_of({"ADD": 1}))
+
+
+def test_litert_is_asked_and_an_old_runtime_where_it_is_at_hand():
+    good, bad = hostile_tflite.packed(hostile_tflite.classifier()), hostile_tflite.packed(graph_of({"UNHEARD_OF": 1}))
+    for target in (TARGETS["litert"], TARGETS["gpu"], TARGETS["mediapipe"]):
+        assert target.load_error(good) == "" and "UNHEARD_OF" in target.load_error(bad)
+    assert TARGETS["tflite-runtime"].load_error(bad) is None
+
+
+def test_a_mode_is_refused_by_what_the_runtime_lacks_of_it():
+    refused = {name: {mode for mode in MODES if target.refusal(MODES[mode])} for name, target in TARGETS.items()}
+    assert refused == {
+        "litert": set(),
+        "tflite-runtime": {"int16x8", "int4"},
+        "gpu": set(MODES) - {"float16"},
+        "mediapipe": set(),
+    }
+    assert "16 bits" in TARGETS["tflite-runtime"].refusal(MODES["int16x8"])
+    assert "4 bits" in TARGETS["tflite-runtime"].refusal(MODES["int4"])
+    assert "half precision" in TARGETS["gpu"].refusal(MODES["float32"])
+    for mode in ("dynamic", "int8", "int8-full", "int16x8", "int4"):
+        assert "compute in float" in TARGETS["gpu"].refusal(MODES[mode])
 
 
 def test_the_table_has_the_builtins_of_the_runtime_and_is_what_its_script_makes():
@@ -107,10 +173,9 @@ def test_auto_for_a_runtime_without_integer_dense(tmp_path):
     report = export_tflite(
         model,
         tmp_path / "m.tflite",
-        quantize="auto",
+        quantize=Auto(max_size=10**9),  # every candidate is tried
         target="tflite-runtime",
         calibration=load_digits_split()[0][0][:150],
-        max_size=10**9,  # every candidate is tried
     )
-    assert [candidate.mode for candidate in report.tried] == ["float16", "dynamic", "float32"]
+    assert [candidate.config.name for candidate in report.tried] == ["float16", "dynamic", "float32"]
     assert report.mode == "float32"

@@ -9,8 +9,8 @@ from conftest import functional_model, pixels, randomize
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite, inspect, verify
-from keras_vit_plugin.export.verification.verify import TOLERANCES, compare, usual_tolerance
+from keras_vit_plugin.export import MODES, InvalidModelFile, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export.verification.verify import compare
 from keras_vit_plugin.images.folders import image_files
 from keras_vit_plugin.images.gather import gather_images, gather_labelled
 from keras_vit_plugin.images.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
@@ -42,23 +42,23 @@ def test_compare_at_the_extremes():
 
 
 def test_of_few_images_one_may_be_decided_otherwise():
-    assert usual_tolerance("int8", 3) == TOLERANCES["int8"]
+    assert MODES["int8"].tolerance.on(3) == MODES["int8"].tolerance
     for images in range(4, 18):
         one_wrong, two_wrong = (np.mean(np.arange(images) >= wrong) for wrong in (1, 2))
-        assert two_wrong < usual_tolerance("int8", images).min_agreement <= one_wrong
+        assert two_wrong < MODES["int8"].tolerance.on(images).min_agreement <= one_wrong
     for images in (128, 1000):
-        assert usual_tolerance("int8", images).min_agreement == TOLERANCES["int8"].min_agreement
+        assert MODES["int8"].tolerance.on(images).min_agreement == MODES["int8"].tolerance.min_agreement
 
 
 @pytest.mark.parametrize("mode", ["dynamic", "int8", "int8-full", "int4"])
 def test_a_good_file_is_as_rarely_refused_on_few_images(mode):
     """One whose decisions change at the rate that 128 images find two standard errors above the tolerance."""
-    share = TOLERANCES[mode].min_agreement
+    share = MODES[mode].tolerance.min_agreement
     good = share + 2 * (share * (1 - share) / 128) ** 0.5
     for images in (16, 32, 62, 96, 128):
         kept = np.random.default_rng(0).binomial(images, good, 20_000) / images
-        assert (kept < usual_tolerance(mode, images).min_agreement).mean() < 0.02
-    assert usual_tolerance("float32", 4) == TOLERANCES["float32"]
+        assert (kept < MODES[mode].tolerance.on(images).min_agreement).mean() < 0.02
+    assert MODES["float32"].tolerance.on(4) == MODES["float32"].tolerance
 
 
 def test_a_tolerance_needs_both():
@@ -76,9 +76,9 @@ def test_a_tolerance_needs_both():
 
 
 def test_what_a_tolerance_does_not_name_is_the_modes_own():
-    usual = usual_tolerance("int8", 16)
+    usual = MODES["int8"].tolerance.on(16)
     assert Tolerance(min_snr_db=33).filled(usual) == Tolerance(usual.min_agreement, 33)
-    assert Tolerance(min_agreement=0.5).filled(usual) == Tolerance(0.5, TOLERANCES["int8"].min_snr_db)
+    assert Tolerance(min_agreement=0.5).filled(usual) == Tolerance(0.5, MODES["int8"].tolerance.min_snr_db)
     assert Tolerance(None, 1).filled(usual) == Tolerance(None, 1)
     with pytest.raises(ValueError, match="leaves a part to the mode: use its `filled"):
         Tolerance(min_agreement=0.9).holds(compare(np.eye(4), np.eye(4)))

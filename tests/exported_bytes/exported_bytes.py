@@ -35,7 +35,7 @@ def digest_of(content):
 
 def exported(case):
     """The digest of what a case gives, or its error in words."""
-    from keras_vit_plugin.export import export_tflite
+    from keras_vit_plugin.export import export_tflite, mode_of
 
     model, images = model_and_images(case.model)
     labels = [f"class {i}" for i in range(model.output_shape[-1])] if case.target == "mediapipe" else None
@@ -45,8 +45,9 @@ def exported(case):
         path = Path(folder) / "m.tflite"
         rejected = path.with_suffix(".rejected.tflite")
         wanted = {"task": "classes", "pixels": pixels, "keep_rejected": True, **case.options}
+        mode = mode_of(case.mode, **{name: wanted.pop(name) for name in ("prefer", "block_size") if name in wanted})
         try:
-            export_tflite(model, path, case.mode, case.target, images, labels, **wanted)
+            export_tflite(model, path, mode, case.target, images, labels, **wanted)
         except Exception as error:
             if not rejected.exists():
                 return f"{type(error).__name__}: {error}"

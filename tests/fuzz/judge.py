@@ -131,7 +131,9 @@ def _check_loaded(case, loaded):
 def _by_function(case, model, folder, path):
     calibration = given_as(case.source, case.calibration, folder / "photos")
     options = {**case.made.normalization, **case.arguments, "calibration": calibration}
-    options |= {"quantize": case.mode, "target": case.target, "verification": case.verification}
+    of_mode = {name: options.pop(name) for name in ("prefer", "block_size") if name in options}
+    options |= {"quantize": kv.export.mode_of(case.mode, **of_mode), "target": case.target}
+    options["verification"] = case.verification
     return kv.export.export_tflite(model, path, **options).to_dict()
 
 
@@ -173,7 +175,7 @@ def _check_file(case, report, path):
     if told != expected:
         raise Wrong(f"the report says of the outputs {told}, they are {expected}")
     claims = [report["parity"], *report["parity"].get("others", ())]
-    tolerance = kv.export.TOLERANCES[report["mode"]]
+    tolerance = kv.export.MODES[report["mode"]].tolerance
     if case.verification is not None and report["verified_on"] == "verification":
         for (name, _, _), (db, same), claim in zip(
             expected, _measured(case, path, case.verification, expected), claims
@@ -233,7 +235,7 @@ def _measured(case, path, images, expected):
         model = case.made.model
         vectors = np.asarray(model.pooler(model.backbone(case.made.input_of(images))))
         db = oracle.snr_db("embedding", "linear", vectors, computed["embedding"])
-        if db < kv.export.TOLERANCES[case.mode].min_snr_db - WORSE_DB:
+        if db < kv.export.MODES[case.mode].tolerance.min_snr_db - WORSE_DB:
             raise Wrong(f"the embedding is at {db:.1f} dB")
     return found
 

@@ -13,6 +13,7 @@ from conftest import DEIT, real_data
 from judged import Judge
 
 import keras_vit_plugin as kv
+from keras_vit_plugin.export import Auto, Int8
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
 MODEL, PHOTOS = "DeiT-tiny", 125  # every fourth
@@ -35,10 +36,10 @@ def test_a_file_keeps_what_is_claimed(mode, judge, deit_file):
 @pytest.mark.parametrize(
     "mode, options, megabytes, count",
     [
-        ("int8, accuracy", {"mode": "int8", "prefer": "accuracy"}, 7.2, PHOTOS),
+        ("int8, accuracy", {"mode": Int8(prefer="accuracy")}, 7.2, PHOTOS),
         ("int16x8", {"mode": "int16x8"}, 6.5, 50),
         ("int4", {"mode": "int4"}, MEGABYTES["int4"], PHOTOS),
-        ("auto, 99 %", {"mode": "auto", "min_agreement": 0.99}, 11.8, PHOTOS),
+        ("auto, 99 %", {"mode": Auto(min_agreement=0.99)}, 11.8, PHOTOS),
     ],
 )
 def test_a_slower_file_keeps_what_is_claimed(mode, options, megabytes, count, judge, deit_file):

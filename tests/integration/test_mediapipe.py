@@ -12,7 +12,7 @@ import pytest
 from conftest import DEIT, REPOSITORY, pixels, randomize, real_data
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import Runner, export_tflite, verify
+from keras_vit_plugin.export import TARGETS, Runner, export_tflite, verify
 from keras_vit_plugin.export.finish import Finish
 from keras_vit_plugin.export.targets.mediapipe_metadata import with_activation, with_tflite_metadata
 from keras_vit_plugin.export.tflite.flatbuffer import read
@@ -106,17 +106,16 @@ def foreign_classifier(last, units):
 @pytest.mark.long
 def test_its_scores_are_the_models_probabilities(last, units, task, tmp_path):
     """A second softmax would leave the classes in their order: the scores tell."""
-    from keras_vit_plugin.export.targets.open_file import MediaPipeRunner
-
     model, images = foreign_classifier(last, units), pixels((16, 16, 3), 8)
     path = tmp_path / "m.tflite"
     report = export_tflite(model, path, target="mediapipe", labels=LABELS, pixels="0..1", task=task)
     scores = np.asarray(model(images.astype(np.float32) / 255), np.float64)
     expected = softmax(scores) if last is None else scores
     assert expected.max() - expected.min() > 0.3
-    there = MediaPipeRunner(path.read_bytes()).outputs(images)["probabilities"]
-    np.testing.assert_allclose(there, expected, atol=1e-3)
-    assert report.verified_by.startswith("MediaPipe's ImageClassifier") and report.parity.snr_db > 50
+    runner, name = TARGETS["mediapipe"].open(path.read_bytes())
+    np.testing.assert_allclose(runner.outputs(images)["probabilities"], expected, atol=1e-3)
+    assert name.startswith("MediaPipe's ImageClassifier")
+    assert report.verified_by == name and report.parity.snr_db > 50
     assert verify(model, path, images, pixels="0..1").snr_db > 50
 
 
@@ -175,7 +174,8 @@ def test_the_activation_that_is_added_gives_probabilities(kind, twelve_numbers):
 def test_a_file_gives_probabilities_and_is_given_no_second_activation(answer, activation, added, twelve_numbers):
     unsaid = dict.fromkeys(field.name for field in fields(Metadata))
     said = {"outputs": (), "labels": LABELS, "preprocessing": Preprocessing((2, 2)), "answers": (answer,)}
-    finish = Finish(Metadata(**unsaid | said), True, "")
+    said |= {"version": "3.1", "config": {"mode": "float32"}}
+    finish = Finish(Metadata(**unsaid | said), TARGETS["mediapipe"], "")
     graph = Graph(finish(twelve_numbers, verified_by="a test"))
     assert [graph.kind(operator) for operator in graph.operators] == ["RESHAPE", *added]
     assert finish.answers == (Answer("probabilities", answer.task, activation),)

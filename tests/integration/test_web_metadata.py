@@ -12,6 +12,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin.export.tflite.errors import InvalidModelFile
 from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
 from keras_vit_plugin.export.tflite.metadata import guessed_answer, read_metadata
+from keras_vit_plugin.export.tflite.metadata_types import MOST_OPTIONS
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
 REFUSED = "refused"
@@ -119,7 +120,7 @@ def changed(content, key, value):
 ABSENT = object()
 NAMES = kinds.NAMES
 WRONG = [
-    *(("schema", value) for value in (None, "2", 3, 99, -1, 1.5, True, [2], 1 << 40)),
+    *(("schema", value) for value in (None, "2", "3", 4, 99, -1, 1.5, True, [2], 1 << 40)),
     *(("keras_vit_plugin", value) for value in (7, None, ["1"], {})),
     *(("labels", value) for value in ({"0": "ant"}, dict(enumerate(NAMES)), "abcd", [], NAMES[:3], [*NAMES, "eel"])),
     *(("labels", value) for value in ([1, 2, 3, 4], [*NAMES[:3], None], [[name] for name in NAMES], 4, ABSENT, False)),
@@ -144,8 +145,13 @@ WRONG = [
     ("parity.others", [1]),
     ("parity.others", [{"others": [{"agreement": 1}], "images": 1}]),
     ("parity.snr_db", None),
-    *((key, 5) for key in ("mode", "target", "verified_on", "verified_by", "prefer", "weights_sha256", "rejected")),
+    *((key, 5) for key in ("mode", "target", "verified_on", "verified_by", "weights_sha256", "rejected")),
     *((key, ABSENT) for key in ("mode", "target", "verified_on", "weights_sha256")),
+    ("mode", "int8"),  # another than in `config`
+    *(("config", value) for value in (None, ABSENT, [], {}, "float32", 5, [["mode", "float32"]])),
+    *(("config.mode", value) for value in ("int8", None, ABSENT, 5, ["float32"])),
+    *(("config.option", value) for value in ([], {}, [1], {"a": 1})),
+    ("config", {"mode": "float32", **{f"option_{i}": i for i in range(MOST_OPTIONS)}}),
     ("held_out", -1),
     ("calibrated_for", None),
 ]
@@ -160,10 +166,26 @@ RIGHT = [
     ("parity", {}),
     *(("parity.agreement", value) for value in (None, ABSENT, 0, 1, 0.5)),
     ("parity.others", []),
-    *((key, ABSENT) for key in ("verified_by", "prefer", "rejected", "held_out", "calibrated_for")),
+    *((key, ABSENT) for key in ("verified_by", "rejected", "held_out", "calibrated_for")),
     ("something_new", {"a": [1, None]}),
+    *(("config.option", value) for value in (None, "a", "", 1, -1.5, 1e308, True, False)),
+    ("config", {"mode": "float32", **{f"option_{i}": i for i in range(MOST_OPTIONS - 1)}}),
+    ("target", "moon"),  # where it matters it is looked up
+    ("prefer", 5),  # of older ones
+    ("schema", 2),
     ("schema", 1),
     ("schema", ABSENT),
+]
+# Of a file of schema 2, which had `mode` and `prefer`.
+WRONG_IN_2 = [
+    *(("prefer", value) for value in (5, None, [], ["speed"], {}, True)),
+    *(("mode", value) for value in (5, None, ABSENT, [], ["float32"])),
+    ("answers", ABSENT),
+]
+RIGHT_IN_2 = [
+    *(("prefer", value) for value in (ABSENT, "speed", "accuracy", "?")),
+    *(("mode", value) for value in ("int8", "?")),
+    *(("config", value) for value in (5, None, {"mode": "int4"})),  # of newer ones
 ]
 
 
@@ -180,6 +202,28 @@ def test_what_python_refuses_the_page_refuses(change, page, good):
 @pytest.mark.parametrize("change", RIGHT, ids=_called)
 def test_what_python_reads_the_page_reads(change, page, good):
     check_same(page, changed(good, *change), "read")
+
+
+@pytest.fixture(scope="module")
+def second(good):
+    """The file as schema 2 had it."""
+    return changed(changed(changed(good, "schema", 2), "config", ABSENT), "prefer", "speed")
+
+
+def test_a_file_of_schema_2_is_read(page, second):
+    stored = get_metadata(read(second))
+    assert stored["schema"] == 2 and "config" not in stored and stored["mode"] == "float32"
+    check_same(page, second, "read")
+
+
+@pytest.mark.parametrize("change", WRONG_IN_2, ids=_called)
+def test_what_python_refuses_of_schema_2_the_page_refuses(change, page, second):
+    check_same(page, changed(second, *change), REFUSED)
+
+
+@pytest.mark.parametrize("change", RIGHT_IN_2, ids=_called)
+def test_what_python_reads_of_schema_2_the_page_reads(change, page, second):
+    check_same(page, changed(second, *change), "read")
 
 
 HASH = b'"content_sha256": "' + b"0" * 64 + b'"'

@@ -63,4 +63,4 @@ def rounded(content, images):
     content = prepared(content)
     if images is None:
         return content
-    return with_kernels(content, rounded_kernels(Graph(content), observe(content, images).entering))
+    return with_kernels(content, rounded_kernels(Graph(content), observe(content, images, ()).entering))

@@ -60,8 +60,8 @@ class Int4(Mode):
         return MixedInt4(content, setting.images, self.block_size, setting.answers)
 
     def __str__(self):
-        usual = self.extra_size == type(self).extra_size
-        return self.name if usual else f"{self.name}, {self.extra_size:.0%} in 8 bits"
+        usual = type(self)(self.block_size)
+        return self.name if self == usual else f"{self.name}, {self.extra_size:.0%} in 8 bits"
 
     @property
     def budget(self):

@@ -22,14 +22,21 @@ from ..quantizer import NotQuantizable, Quantizer, dynamic, float16_weights, rul
 from ..steps.calibration import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from ..steps.correct_biases import corrected_biases
 from ..steps.levels import FIXED, FLOAT, ON_THE_FLY, int8_levels
+from ..steps.operator_noise import estimated_noises
 from ..steps.prepare import prepared
-from ..steps.ranges import int8_ranges
+from ..steps.ranges import int8_ranges, quantized_tensors
 from ..steps.round_weights import rounded_kernels, with_kernels
+from ..steps.sensitivity import has_derivatives
 from ..tolerance import Tolerance
 from .dynamic import with_int8_weights
 
 # Signal-to-noise ratio of the answers in dB, by the sum of the noises of the operators, for each preference.
 SNR_DB = {"speed": 18.0, "accuracy": 29.5}
+# Multiply-accumulates that measuring every operator may take; above that their noises are estimated.
+MOST_MEASURED_WORK = 1e11
+# The noise of a file over the sum of its operators' estimated noises, above which they are measured after all: errors
+# of several operators agree at times, and gradients know small errors only.
+TRUSTED = 2.0
 
 
 @dataclass(frozen=True)
@@ -96,7 +103,7 @@ class MixedInt8:
     def __init__(self, content, images, prefer, answers=(LOGITS,), cpu=DEFAULT_CPU):
         self.content, self.images, self.answers = prepared(content), images, answers
         content, self.graph = self.content, Graph(self.content)
-        calibration = observe(content, images)
+        calibration = observe(content, images, quantized_tensors(self.graph))
         self.ranges = int8_ranges(self.graph, calibration.observations)
         self.kernels = rounded_kernels(self.graph, calibration.entering)
         del calibration  # its products are as large as the model
@@ -113,6 +120,32 @@ class MixedInt8:
             list(int8_levels(self.graph, operator, prefer, COSTS[cpu]).items()) for operator in self.operators
         ]
         self.noises = {}  # of (number of the operator, level)
+        self.estimated = self._measuring_work() > MOST_MEASURED_WORK and has_derivatives(self.graph)
+        if self.estimated:
+            self._estimate()
+        else:
+            self._measure()
+
+    def _measuring_work(self):
+        """How many multiply-accumulates it takes to measure every operator."""
+        work = sum(self.graph.multiplications(operator) for operator in self.operators)
+        return work * len(self.measured_images) * len(self.operators)
+
+    def _estimate(self):
+        """Finds the noise of each operator on each level by gradients."""
+        numbers = {id(operator): number for number, operator in enumerate(self.graph.operators)}
+        places = {
+            (numbers[id(operator)], level): (i, level)
+            for i, operator in enumerate(self.operators)
+            for level, _ in self.levels[i]
+            if level != FLOAT
+        }
+        found = estimated_noises(self.rounded, self.images, self.answers, list(places), self.ranges)
+        self.noises = {places[place]: noise for place, noise in found.items()}
+
+    def _measure(self):
+        """Measures the noise of each operator on its fastest level, and leaves out the levels that do not run."""
+        self.noises, self.estimated = {}, False
         for i in track(range(len(self.operators)), "Measuring int8"):
             if self._noise(i, self.levels[i][0][0]) == UNUSABLE:
                 usable = [(level, time) for level, time in self.levels[i] if self._noise(i, level) < UNUSABLE]
@@ -124,13 +157,24 @@ class MixedInt8:
 
     def within(self, snr_db):
         """The file, as bytes, whose operators' noises add up to this signal-to-noise ratio of the answers, in dB."""
-        plan = self._plan(10 ** (-snr_db / 10))
+        plan, noise = self._plan(10 ** (-snr_db / 10))
+        if self.estimated and self._planned_noise(plan) > max(TRUSTED * noise, self.rounding_noise):
+            self._measure()
+            plan, _ = self._plan(10 ** (-snr_db / 10))
         in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
         kernels = {tensor: kernel for tensor, kernel in self.kernels.items() if tensor not in in_float}
         content = with_kernels(self.content, kernels)
         dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
         content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, self.images))
         return _quantize(Quantizer(content), self.graph, self.quantizer_ranges, plan)
+
+    def _planned_noise(self, plan):
+        """What a plan's file, its weights rounded in float operators too, adds to the noise; `UNUSABLE` if it fails."""
+        try:
+            file = _quantize(self.quantizer, self.graph, self.quantizer_ranges, plan)
+            return mean_noise(self.answers, self.rounded_outputs, all_outputs(file, self.measured_images))
+        except (InvalidModelFile, NotQuantizable):
+            return UNUSABLE
 
     def _noise(self, i, level):
         """What operator `i` on a level, alone, adds to the noise of the outputs."""
@@ -147,7 +191,10 @@ class MixedInt8:
         return self.noises[i, level]
 
     def _plan(self, budget):
-        """Which operators run how, `{FIXED | ON_THE_FLY | FLOAT: operators}`, with at most this noise in all."""
+        """`({FIXED | ON_THE_FLY | FLOAT: operators}, noise)`: which operators run how, with at most this noise in all.
+
+        The noise is that of the operators, without that of the rounded weights.
+        """
         left = [list(levels) for levels in self.levels]
         noises = [self._noise(i, levels[0][0]) for i, levels in enumerate(left)]
         while self.rounding_noise + sum(noises) > budget:
@@ -169,7 +216,7 @@ class MixedInt8:
         plan = {FIXED: [], ON_THE_FLY: [], FLOAT: []}
         for operator, levels in zip(self.operators, left):
             plan[levels[0][0]].append(operator)
-        return plan
+        return plan, sum(noises)
 
 
 def _quantize(quantizer, graph, ranges, plan):

@@ -9,7 +9,7 @@ from keras_vit_plugin.progress import track
 from ...tflite.graph import MOVES, Graph
 from ...tflite.runner import Runner, computed_tensors
 
-SAMPLES, SAMPLES_PER_CALL = 2**17, 2048  # values of a tensor at most, in all and of a call
+SAMPLES, SAMPLES_PER_CALL = 2**15, 2048  # values of a tensor at most, in all and of a call
 # |error| ** 2.4 weighs large errors a little more than the mean square (Nagel et al. 2021, arXiv:2106.08295, 3.1).
 ERROR_POWER = 2.4
 CLIP_CANDIDATES = np.linspace(0.2, 1.0, 33).tolist()
@@ -89,19 +89,24 @@ class Calibration:
     entering: dict
 
 
-def observe(content, images):
-    """Runs a float file on images and notes what every activation was.
+def observe(content, images, tensors=None):
+    """Runs a float file on images and notes what activations were.
 
     Args:
         content: bytes of the float file.
         images: raw pixels 0..255, `(N, H, W, C)`.
+        tensors: indices of the activations to note; None is all, besides what enters the dense layers.
 
     Returns:
         A `Calibration`, without observations of results that nothing reads or that are empty: they have no values.
     """
     graph = Graph(content)
     generator = np.random.default_rng(0)
-    notes = {index: ([], [], [], []) for index in graph.producer if is_observed(graph, index)}
+    wanted = graph.producer if tensors is None else tensors
+    # What only moves the values of another tensor is noted as that one: `{tensor: the one whose values it has}`.
+    wanted = [index for index in wanted if index in graph.producer and is_observed(graph, index)]
+    origins = {index: graph.origin(index) if graph.factor(index) is None else index for index in wanted}
+    notes = {index: ([], [], [], []) for index in dict.fromkeys(origins.values()) if is_observed(graph, index)}
     factors = {index: graph.factor(index) for index in notes}
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     inputs = {int(dense.inputs[0]): graph.width(dense.inputs[1]) for dense in dense_layers}
@@ -134,7 +139,8 @@ def observe(content, images):
     same = dict.fromkeys(pixel_tensors(graph), pixels)
     both = {index: Entering(products[index], rows[index]) for index in inputs}
     entering = summed((int(dense.inputs[1]), both[int(dense.inputs[0])]) for dense in dense_layers)
-    return Calibration({**observations, **same}, entering)
+    moved = {index: observations[origin] for index, origin in origins.items() if origin in observations}
+    return Calibration({**moved, **same}, entering)
 
 
 def is_observed(graph, tensor):

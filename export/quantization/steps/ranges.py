@@ -16,12 +16,13 @@ def int8_ranges(graph, observations):
     of keys and values, nor of queries and scores that softmax reads, where the largest decide everything. The range of
     a matmul's right-hand side is also made to have zero point 0.
     """
-    ranges = {
-        tensor: observations[tensor].least_error(READERS.get(graph.only_reader(tensor)))
-        for tensor in track(
-            [tensor for tensor in _quantized_tensors(graph) if tensor in observations], "Choosing ranges"
-        )
-    }
+    observed, found = [tensor for tensor in quantized_tensors(graph) if tensor in observations], {}
+    ranges = {}
+    for tensor in track(observed, "Choosing ranges"):
+        seen, reader = observations[tensor], READERS.get(graph.only_reader(tensor))
+        if (id(seen), reader) not in found:  # values that are moved are the same
+            found[id(seen), reader] = seen.least_error(reader)
+        ranges[tensor] = found[id(seen), reader]
     for dense in graph.of_kind("FULLY_CONNECTED"):
         if graph.rows(dense.outputs[0]) >= FEW_ROWS:
             entering = int(dense.inputs[0])
@@ -41,7 +42,7 @@ def int8_ranges(graph, observations):
     return ranges
 
 
-def _quantized_tensors(graph):
+def quantized_tensors(graph):
     """What enters and leaves the operators that may be quantized, and the operators that move its values."""
     tensors = set()
     for operator in graph.of_kind(*DENSE, "BATCH_MATMUL"):

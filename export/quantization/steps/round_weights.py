@@ -34,13 +34,22 @@ def rounded_kernels(graph, entering, bits=8, block_size=None):
         block_size: inputs per scale of an output channel, where they divide the layer's inputs; None for all.
     """
     kernels = {}
-    for dense in track(graph.of_kind("FULLY_CONNECTED"), "Rounding weights"):
-        tensor = int(dense.inputs[1])
-        kernel = graph.constant(tensor)
-        if kernel is not None:
-            blocks = number_of_blocks(kernel.shape[1], block_size)
-            kernels[tensor] = rounded_kernel(kernel, entering[tensor], bits, blocks)
+    for tensors in track(_sharing_inputs(graph, entering), "Rounding weights"):
+        given = [graph.constant(tensor) for tensor in tensors]
+        blocks = number_of_blocks(given[0].shape[1], block_size)
+        rounded = rounded_kernel(np.concatenate(given), entering[tensors[0]], bits, blocks)
+        kernels |= zip(tensors, np.split(rounded, np.cumsum([len(kernel) for kernel in given])[:-1]))
     return kernels
+
+
+def _sharing_inputs(graph, entering):
+    """The kernels that are constants, in groups that the same values enter: their outputs are rounded independently."""
+    groups = {}
+    for dense in graph.of_kind("FULLY_CONNECTED"):
+        tensor = int(dense.inputs[1])
+        if graph.constant(tensor) is not None:
+            groups.setdefault(id(entering[tensor]), []).append(tensor)
+    return [list(dict.fromkeys(tensors)) for tensors in groups.values()]
 
 
 def number_of_blocks(inputs, block_size):

@@ -71,7 +71,7 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
 
     graph = Graph(content)
     if not has_derivatives(graph):
-        return observe(content, images).entering
+        return observe(content, images, ()).entering
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     shape, weights = graph.subgraph.tensors[graph.image].shape, weights_of(graph)
 
@@ -81,7 +81,7 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
         with tf.GradientTape() as tape:
             tape.watch(tensors[graph.image])
             run_graph(graph, tensors)
-            moved = _moved(graph, tensors, probes)
+            moved = moved_by(graph, tensors, probes)
         leaving = [tensors[int(dense.outputs[0])] for dense in dense_layers]
         gradients = tape.gradient(moved, leaving, unconnected_gradients=tf.UnconnectedGradients.ZERO)
         results = []
@@ -100,7 +100,7 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
     sums = [[0.0, 0.0, 0.0] for _ in dense_layers]
     scales = output_scales(content, measured_images(graph, images), answers)
     for number, image in enumerate(track(images, "Weighing activations")):
-        probes = _probes(graph, answers, scales, generator)
+        probes = random_probes(graph, answers, scales, generator)
         moved, found = weighted_products(image.astype(np.float32), probes)
         check_finite([moved], number)
         for total, results in zip(sums, found):
@@ -159,7 +159,7 @@ class LogitGradients:
         """
         images, gradients = np.asarray(images, np.float32), []
         for _ in range(PROBES):
-            computed, found = self.compiled(images, _probes(self.graph, self.answers, self.scales, generator))
+            computed, found = self.compiled(images, random_probes(self.graph, self.answers, self.scales, generator))
             gradients.append([np.ravel(gradient) for gradient in found])
         return {index: np.ravel(values) for index, values in zip(self.indices, computed)}, {
             index: np.stack(each) for index, *each in zip(self.indices, *gradients)
@@ -172,7 +172,7 @@ class LogitGradients:
         with tf.GradientTape() as tape:
             tape.watch(images)
             run_graph(self.graph, tensors)
-            moved = _moved(self.graph, tensors, probes)
+            moved = moved_by(self.graph, tensors, probes)
         computed = [tensors[index] for index in self.indices]
         return computed, tape.gradient(moved, computed, unconnected_gradients=tf.UnconnectedGradients.ZERO)
 
@@ -181,7 +181,7 @@ def _has_gradient(graph, tensor):
     return tensor in graph.producer and graph.dtype(tensor) == "FLOAT32"
 
 
-def _probes(graph, answers, scales, generator):
+def random_probes(graph, answers, scales, generator):
     """Random signs for each output; where an answer ignores offsets, directions without one, of one length."""
     probes = []
     for index, answer, scale in zip(map(int, graph.subgraph.outputs), answers, scales):
@@ -196,7 +196,7 @@ def _probes(graph, answers, scales, generator):
     return probes
 
 
-def _moved(graph, tensors, probes):
+def moved_by(graph, tensors, probes):
     """The sum of the outputs times their probes."""
     import tensorflow as tf
 
