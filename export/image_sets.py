@@ -1,6 +1,5 @@
 """Which images are calibrated on, and which others the file is judged on: never the same."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ from keras_vit_plugin.images.gather import (
     gather_labelled,
 )
 from keras_vit_plugin.images.synthetic import synthetic_images
+from keras_vit_plugin.warn import warn
 
 HELD_OUT_IMAGES = 128  # at most, to verify on
 
@@ -66,10 +66,7 @@ def without_repeats(images, labels):
     kept = list(first.values())
     if len(kept) == len(images):
         return images, labels
-    warnings.warn(
-        f"`calibration`: {len(kept)} of the {len(images)} images taken are distinct; repeats are left out.",
-        stacklevel=3,
-    )
+    warn(f"`calibration`: {len(kept)} of the {len(images)} images taken are distinct; repeats are left out.")
     return images[kept], None if labels is None else np.asarray(labels)[kept]
 
 
@@ -88,7 +85,7 @@ def without_calibration(images, labels, calibration):
         )
     if not others.all():
         count = len(images) - others.sum()
-        warnings.warn(f"`verification`: {count} of {len(images)} images are calibrated on and left out.", stacklevel=3)
+        warn(f"`verification`: {count} of {len(images)} images are calibrated on and left out.")
     return images[others], None if labels is None else np.asarray(labels)[others]
 
 

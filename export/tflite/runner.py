@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 
 from keras_vit_plugin.files import read_file
+from keras_vit_plugin.warn import warn
 
 from .errors import InvalidModelFile
 from .flatbuffer import check_file
@@ -45,7 +46,7 @@ def interpreter_class():
                 broken.append(f"{package} is installed but cannot be used: {error}. ")
             continue
         for reason in broken:
-            warnings.warn(f"{reason}Taking {package}.", stacklevel=3)
+            warn(f"{reason}Taking {package}.")
         return found
     raise ImportError(f"No TFLite interpreter can be imported. {''.join(broken)}Try: pip install ai-edge-litert")
 

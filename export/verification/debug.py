@@ -15,10 +15,11 @@ from keras_vit_plugin.progress import track
 
 from ..float_files import FloatFiles
 from ..image_sets import gather_calibration
-from ..quantization.modes import MODES, mode_of
+from ..quantization.modes import MODES
 from ..quantization.steps.sensitivity import LogitGradients, has_derivatives, output_scales
 from ..spec.errors import UnsupportedTopology
 from ..spec.readers.own_models import from_keras
+from ..tflite.errors import InvalidModelFile
 from ..tflite.execute import run_operator
 from ..tflite.flatbuffer import naming, read
 from ..tflite.foreign_runner import check_runs
@@ -115,7 +116,7 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     with naming(tflite):
         made = read_metadata(read(content))
         check_runs(content)
-        mode = None if made is None else mode_of_file(made)
+        mode, target = (None, None) if made is None else (mode_of_file(made), target_of_file(made))
     if made is None:
         raise ValueError(f"{str(tflite)!r} was not made by this package: there is no float file to compare it with.")
     check_model(model)
@@ -142,7 +143,7 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     file = Graph(content)
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
     outputs = made.outputs[len(made.answers) :]
-    files = FloatFiles(keras_model, calibration, target_of_file(made), batch_size, outputs=outputs)
+    files = FloatFiles(keras_model, calibration, target, batch_size, outputs=outputs)
     lowered = files.lowered(mode)
     twin = Graph(lowered)
     if not has_derivatives(twin):
@@ -156,7 +157,10 @@ def _calibration(source, preprocessing, made, tflite):
         return None
     if source is None:
         raise ValueError(f"{str(tflite)!r} was calibrated: `calibration` must be what it was calibrated on.")
-    images, *_ = gather_calibration(source, preprocessing, mode_of(made.calibrated_for), made.held_out)
+    asked = MODES.get(made.calibrated_for)
+    if asked is None:
+        raise InvalidModelFile(f"{tflite}: its metadata is wrong: no mode is called {made.calibrated_for!s:.50}")
+    images, *_ = gather_calibration(source, preprocessing, asked(), made.held_out)
     if fingerprint(images) == made.calibration_sha256:
         return images
     raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")

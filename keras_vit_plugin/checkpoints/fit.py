@@ -1,13 +1,13 @@
 """Do these tensors fit this model? One error that lists every tensor that does not."""
 
 import math
-import warnings
 
 import numpy as np
 
 from keras_vit_plugin.checkpoints.limits import named
 from keras_vit_plugin.checkpoints.positions import resize_positions
 from keras_vit_plugin.checkpoints.stored_tensor import StoredTensor, is_float, is_integer
+from keras_vit_plugin.warn import warn
 
 SHOWN = 10  # problems of one file
 LONGEST_NAME = 200  # characters
@@ -51,7 +51,7 @@ def read_fitting(expected, tensors, source, head_names):
     if problems:
         raise ValueError(f"{source} does not fit the model, {_listed(problems, head_names)}")
     if rounded:
-        warnings.warn(f"{source}: {len(rounded)} float64 tensors are rounded to float32.", stacklevel=2)
+        warn(f"{source}: {len(rounded)} float64 tensors are rounded to float32.")
     return arrays
 
 

@@ -1,6 +1,5 @@
 """One door for every weight file: `load_weights(model, path)`."""
 
-import warnings
 from pathlib import Path
 
 from keras_vit_plugin.checkpoints.keras_files import assign_keras_tensors, open_keras_tensors
@@ -8,6 +7,7 @@ from keras_vit_plugin.checkpoints.limits import RefusedFile
 from keras_vit_plugin.checkpoints.plain_keras import UNSAID, is_of_plain_keras, same_answers
 from keras_vit_plugin.checkpoints.tensor_files import open_tensor_file
 from keras_vit_plugin.checkpoints.timm import assign_timm_tensors
+from keras_vit_plugin.warn import warn
 
 
 def load_weights(model, path, new_head=False):
@@ -68,7 +68,7 @@ def _compare_with_own_code(model, path, new_head):
         except Exception:  # whatever Keras says of classes that are not at hand
             same = None
     if same is None:
-        warnings.warn(f"{path} holds weights {UNSAID}. Compare its answers with your model's.", stacklevel=4)
+        warn(f"{path} holds weights {UNSAID}. Compare its answers with your model's.")
     elif not same:
         raise ValueError(
             f"weights={str(path)!r} is of a model that has the layers of a SimpleViT and gives other answers: its "

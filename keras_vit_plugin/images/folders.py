@@ -3,10 +3,10 @@
 import csv
 import os
 import re
-import warnings
 from pathlib import Path
 
 from keras_vit_plugin.files import not_a_file
+from keras_vit_plugin.warn import warn
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 NO_CLASSES = ("__MACOSX",)  # what archives of macOS leave beside the folders
@@ -43,10 +43,7 @@ def image_files(folder):
     if not found:
         return beside, None, None
     if beside:
-        warnings.warn(
-            f"{str(folder)!r} has a sub-folder per class: the {len(beside)} image(s) beside them are left out.",
-            stacklevel=3,
-        )
+        warn(f"{str(folder)!r} has a sub-folder per class: the {len(beside)} image(s) beside them are left out.")
     return [path for path, _ in found], [name for _, name in found], names
 
 
@@ -128,7 +125,7 @@ def _folder_classes(used, folders, indices, count):
     if indices and not strangers:
         for name in used:
             if places and places[name] != indices[name]:
-                _say(
+                warn(
                     f"Sub-folders are taken as class names: {name!r} is class {indices[name]}. By their sorted order, "
                     f"as in Keras's image_dataset_from_directory, it would be {places[name]}."
                 )
@@ -142,9 +139,9 @@ def _folder_classes(used, folders, indices, count):
     order = "by their sorted order, as in Keras's image_dataset_from_directory"
     if all(name.isdecimal() for name in folders) and sorted(folders, key=int) != folders:
         name = next(name for name, other in zip(folders, sorted(folders, key=int)) if name != other)
-        _say(f"Sub-folders are counted {order}: {name!r} is class {places[name]}. For numbers write a labels.csv.")
+        warn(f"Sub-folders are counted {order}: {name!r} is class {places[name]}. For numbers write a labels.csv.")
     elif indices:
-        _say(
+        warn(
             f"No sub-folder is called as a class, so they are counted {order}: {used[0]!r} is class {places[used[0]]}."
         )
     return places
@@ -160,7 +157,7 @@ def _listed_classes(used, indices, count):
         return numbers
     for label in sorted(used & indices.keys() & numbers.keys()):
         if indices[label] != numbers[label]:
-            _say(f"labels.csv: {label!r} is taken as the name of class {indices[label]}, not as an index.")
+            warn(f"labels.csv: {label!r} is taken as the name of class {indices[label]}, not as an index.")
             break
     if indices:
         if others:
@@ -170,7 +167,7 @@ def _listed_classes(used, indices, count):
         return _unsure("labels.csv has numbers beside names, and no class names are known")
     if len(used) != count:
         return _unsure(f"labels.csv has {len(used)} names, not all of the {count} classes, whose names are unknown")
-    _say(
+    warn(
         f"labels.csv: no class names are known, so its names are counted by their sorted order: {others[0]!r} is class "
         "0. For another order write indices."
     )
@@ -184,11 +181,7 @@ def _as_index(label):
 
 
 def _unsure(reason):
-    _say(f"No accuracy is computed: {reason}.")
-
-
-def _say(sentence):
-    warnings.warn(sentence, stacklevel=5)
+    warn(f"No accuracy is computed: {reason}.")
 
 
 def check_channels(preprocessing, argument):
@@ -243,4 +236,4 @@ def readable_images(paths, preprocessing, description):
         raise ValueError(f"None of {len(paths)} image(s) can be read. {reasons[0]}")
     if unread:
         more = f"; and {unread - NAMED} more" if unread > NAMED else ""
-        warnings.warn(f"{unread} of {len(paths)} images are left out: {'; '.join(reasons)}{more}.", stacklevel=3)
+        warn(f"{unread} of {len(paths)} images are left out: {'; '.join(reasons)}{more}.")

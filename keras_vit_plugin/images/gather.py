@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from keras_vit_plugin.images.folders import check_channels, class_indices, image
 from keras_vit_plugin.images.streams import as_class_indices, read_stream, refuse_given_labels, spread_files
 from keras_vit_plugin.images.streams import spread as spread
 from keras_vit_plugin.progress import track
+from keras_vit_plugin.warn import warn
 
 CALIBRATION_IMAGES = 64
 MORE_CALIBRATION_IMAGES = 256  # for weights of 4 bits, whose rounding and gains are learned from them
@@ -84,10 +84,9 @@ def gather_labelled(source, labels, preprocessing, class_names, num_classes, arg
             refuse_given_labels(source, argument)
         indices = as_class_indices(found, num_classes)
         if found is not None and indices is None:
-            warnings.warn(
+            warn(
                 f"No accuracy is computed: the labels of `{argument}` are neither class indices "
-                f"0..{max(2, num_classes) - 1} nor one-hot.",
-                stacklevel=3,
+                f"0..{max(2, num_classes) - 1} nor one-hot."
             )
         return images, indices
     return images, _checked_indices(labels, len(images), max(2, num_classes) - 1)
@@ -171,10 +170,9 @@ def check_calibration(images, narrow_range=False):
             "narrow_range=True (--narrow-range)."
         )
     if flat.any():
-        warnings.warn(f"`calibration`: {flat.sum()} of {len(images)} images are of one colour each.", stacklevel=3)
+        warn(f"`calibration`: {flat.sum()} of {len(images)} images are of one colour each.")
     if len(images) < FEW_IMAGES:
-        warnings.warn(
+        warn(
             f"`calibration` holds {len(images)} image(s): ranges measured on fewer than {FEW_IMAGES} may not fit "
-            "others.",
-            stacklevel=3,
+            "others."
         )

@@ -1,10 +1,9 @@
 """How raw pixels become a model's input, and who says so."""
 
-import warnings
-
 import numpy as np
 
 from keras_vit_plugin.images.model_pixels import pixels_of_first_layers
+from keras_vit_plugin.warn import warn
 
 # What a model takes -> scale and offset of pixels 0..255.
 RANGES = {"0..1": (1 / 255, 0.0), "-1..1": (1 / 127.5, -1.0), "0..255": (1.0, 0.0)}
@@ -35,14 +34,11 @@ def pixel_normalization(model, channels, mean=None, std=None, pixels=None):
     scale, offset, words = _normalization(model, channels, mean, std, pixels)
     told = _told_by_model(model, channels)[0] if mean is not None or pixels is not None else None
     if told is not None and not (np.allclose(scale, told[0], rtol=1e-3) and np.allclose(offset, told[1], atol=1e-2)):
-        warnings.warn(
-            f"{words[0].upper()}{words[1:]} are taken, though the model says otherwise: {told[2]}.", stacklevel=3
-        )
+        warn(f"{words[0].upper()}{words[1:]} are taken, though the model says otherwise: {told[2]}.")
     elif words.startswith("pixels 0..1 (") and "Normalization" in words:
-        warnings.warn(
+        warn(
             "The model begins with Normalization: by its mean it takes pixels of 0..1. Bright images of -1..1 have "
-            "such a mean too: if it was trained on those, pass `pixels` (--pixels).",
-            stacklevel=3,
+            "such a mean too: if it was trained on those, pass `pixels` (--pixels)."
         )
     return scale, offset
 

@@ -10,6 +10,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from keras_vit_plugin.files import not_a_file
 from keras_vit_plugin.image_model.image_model import image_shape_of
 from keras_vit_plugin.images.normalization import RANGES, image_converter, pixel_normalization, pixel_words, two_lines
+from keras_vit_plugin.warn import warn
 
 __all__ = [
     "RANGES",
@@ -244,7 +245,7 @@ def preprocessing_of(model, resize=None, interpolation=None, image_shape=None):
     own = Preprocessing(size, channels, resized, converter.interpolation, rule)
     made = replace(own, rule=resize or rule, interpolation=interpolation or own.interpolation)
     if made != own:
-        warnings.warn(f"Photos: {made.words}, though the model says otherwise: {own.words}.", stacklevel=3)
+        warn(f"Photos: {made.words}, though the model says otherwise: {own.words}.")
     return made
 
 

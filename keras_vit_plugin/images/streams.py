@@ -2,13 +2,13 @@
 
 import itertools
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from keras_vit_plugin.images.folders import check_channels, load_images
+from keras_vit_plugin.warn import warn
 
 MOST_STREAMED = 1024  # images of a source that has no end, or does not say how long it is
 MOST_BYTES = 1 << 30  # of pixels that are held
@@ -35,7 +35,7 @@ def spread_files(items, limit, image_shape, argument):
     """As `spread`, and never more than memory should hold: a warning says so."""
     most = _most_held(image_shape)
     if limit is None and len(items) > most:
-        warnings.warn(f"`{argument}`: {most} of its {len(items)} images are taken, evenly spread.", stacklevel=4)
+        warn(f"`{argument}`: {most} of its {len(items)} images are taken, evenly spread.")
         limit = most
     return spread(items, limit)
 
@@ -82,7 +82,7 @@ def read_stream(source, preprocessing, argument, limit=None):
     alike = len({None if answers is None else answers.shape[1:] for answers in labels}) == 1
     labels = np.concatenate(labels) if alike and labels[0] is not None else None
     if labels is not None and len(labels) == limit and limit >= ENOUGH_FOR_CLASSES and (labels == labels[:1]).all():
-        warnings.warn(f"The {limit} images taken of `{argument}` are all of one class: shuffle it.", stacklevel=3)
+        warn(f"The {limit} images taken of `{argument}` are all of one class: shuffle it.")
     return np.concatenate(images), labels
 
 
@@ -124,10 +124,9 @@ def _taken(source, preprocessing, argument, limit):
 
 
 def _say_cap(argument, most, which):
-    warnings.warn(
+    warn(
         f"`{argument}`: {most} images are taken, {which}; it has more, or no end. Give a folder, an array or a list of "
-        "files for others.",
-        stacklevel=5,
+        "files for others."
     )
 
 
