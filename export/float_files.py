@@ -1,5 +1,7 @@
 """The float `.tflite` that a mode is quantized from, of one Keras model."""
 
+import numpy as np
+
 from keras_vit_plugin.images.gather import spread
 from keras_vit_plugin.images.synthetic import synthetic_images
 from keras_vit_plugin.progress import stage
@@ -67,7 +69,7 @@ class FloatFiles:
         return add_missing_biases(content)
 
     def _extremes(self):
-        score, mean_square = self._spec.extremes(spread(self._calibration, EXTREMES_IMAGES))
+        score, mean_square = self._spec.astype(np.float32).extremes(spread(self._calibration, EXTREMES_IMAGES))
         return Extremes(score, mean_square, max((norm.epsilon for norm in self._spec.norms()), default=0.0))
 
     def streams(self, images):

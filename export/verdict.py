@@ -12,7 +12,7 @@ from keras_vit_plugin.images.gather import spread
 from .quantization.tolerance import HALF_SUMS_DB, USUAL, Tolerance
 from .request import rejected_path
 from .tflite.errors import InvalidModelFile, UnsupportedByTarget
-from .tflite.flatbuffer import read
+from .tflite.graph import Graph
 from .tflite.runner import Runner
 from .verification.distribution_shift import shift_reports, shifted_too_far
 from .verification.half_precision import half_precision_outputs
@@ -87,7 +87,8 @@ def verdict_of(job, oracle, made, finished, finish, debuggable):
         ValueError: the model has no finite answer on the synthetic images that it is verified on.
     """
     request, images, target = job.request, job.images, job.request.target
-    target.check(finished, read(finished), request.runtime_python)
+    graph = Graph(finished)
+    target.check(finished, graph.model, request.runtime_python)
 
     def reference_of(pixels):
         return as_file_gives(job.keras_model(pixels), job.answers, finish.answers)
@@ -110,15 +111,16 @@ def verdict_of(job, oracle, made, finished, finish, debuggable):
     shifts, ranges = (), None
     if images.calibration is not None and made.mode.quantizes:
         quick = runner if isinstance(runner, Runner) else Runner(finished)  # others start a process for each call
-        ranges = range_use(finished, made.float_content, spread(images.verification, RANGE_IMAGES))
+        float_graph = Graph(made.float_content)
+        ranges = range_use(graph, float_graph, spread(images.verification, RANGE_IMAGES))
         shifts = shift_reports(
             images.verification,
             finish.answers,
             references,
             reference_of,
             lambda pixels: outputs_of(quick, pixels, finish.answers),
-            finished,
-            made.float_content,
+            graph,
+            float_graph,
         )
     parity = replace(compare_all(references, computed, images.labels, finish.answers), gpu=gpu)
     others = _others_snr_db(finished, oracle, few, finish.answers, target.half_precision)

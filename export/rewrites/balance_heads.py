@@ -34,47 +34,48 @@ def balance_heads(spec, images):
     if refuse(spec):
         return spec
     images = images[np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int)]
-    x, blocks = spec.embed(images), []
-    for block in spec.blocks:
+    measured = spec.astype(np.float32)  # the factors need not be exact, what they are divided out of is
+    x, blocks = measured.embed(images), []
+    for block, quick in zip(spec.blocks, measured.blocks):
+        y = None
         if not has_absorbed(block):
-            tokens = block.attention_input(x)
-            attention = _scaled(_centred(block.attention, tokens), tokens, block.kept_tokens)
+            y, attention = _balanced(block.attention, quick.attention, quick.attention_input(x), block.kept_tokens)
             block = replace(block, attention=attention)
         blocks.append(block)
-        x = blocks[-1](x)
+        x = quick(x, y)
     return replace(spec, blocks=tuple(blocks))
 
 
-def _centred(attention, tokens):
-    def centred(dense):
-        mean = dense(tokens).mean((0, 1))
-        return Dense(dense.kernel, dense.bias - mean), mean
+def _balanced(attention, quick, tokens, queries):
+    """What the attention gives of tokens, and the balanced attention.
 
-    key, _ = centred(attention.key)
-    value, mean = centred(attention.value)
-    output = Dense(attention.output.kernel, attention.output.bias + mean @ attention.output.kernel)
-    return replace(attention, key=key, value=value, output=output)
+    Args:
+        attention: the `Attention`.
+        quick: the same in float32, to measure with.
+        tokens: what it reads, `(B, T, D)`.
+        queries: how many leading tokens ask; None is all.
+    """
+    query, key, value = (quick.heads(dense, tokens) for dense in (quick.query, quick.key, quick.value))
+    scores = query[:, :, :queries] @ key.transpose(0, 1, 3, 2) * quick.score_scale
+    mixture = softmax(scores) @ value  # (B, heads, T, d)
+    key_mean, value_mean = (values.mean((0, 2), keepdims=True, dtype=np.float64) for values in (key, value))
 
-
-def _scaled(attention, tokens, queries):
-    def largest(values):  # of (B, heads, T, d), per channel: (heads * d,)
+    def largest(values):  # per channel: (heads * d,)
         return np.maximum(np.abs(values).max((0, 2)).ravel(), 1e-6)
-
-    def heads(dense):
-        return attention.heads(dense, tokens)
-
-    between = np.sqrt(largest(heads(attention.key)) / largest(heads(attention.query)))
-    mixture = softmax(attention.scores(tokens, queries)) @ heads(attention.value)
 
     def root_mean_square(values, axis):
         return np.maximum(np.sqrt(np.square(values).mean(axis)).ravel(), 1e-9)
 
-    behind = np.sqrt(root_mean_square(mixture, (0, 2)) / root_mean_square(attention.output.kernel, 1))
-    output = Dense(attention.output.kernel * behind[:, None], attention.output.bias)
-    return replace(
+    between = np.sqrt(largest(key - key_mean) / largest(query))
+    unevenness = root_mean_square(mixture - value_mean, (0, 2)), root_mean_square(attention.output.kernel, 1)
+    behind = np.sqrt(unevenness[0] / unevenness[1])
+    mean = value_mean.ravel()
+    output = Dense(attention.output.kernel * behind[:, None], attention.output.bias + mean @ attention.output.kernel)
+    balanced = replace(
         attention,
         query=attention.query.scaled(between),
-        key=attention.key.scaled(1 / between),
-        value=attention.value.scaled(1 / behind),
+        key=Dense(attention.key.kernel, attention.key.bias - key_mean.ravel()).scaled(1 / between),
+        value=Dense(attention.value.kernel, attention.value.bias - mean).scaled(1 / behind),
         output=output,
     )
+    return quick.joined(mixture), balanced

@@ -26,9 +26,13 @@ class Graph:
     """The first subgraph of a file with its producers and consumers.
 
     Tensors are indices; `name` gives what litert-quantizer calls them.
+
+    Args:
+        content: bytes of the file.
     """
 
     def __init__(self, content):
+        self.content = content
         self.model = read(content)
         self.subgraph = self.model.subgraphs[0]
         self.operators = self.subgraph.operators

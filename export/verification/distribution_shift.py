@@ -47,7 +47,7 @@ class ShiftReport:
         return f"{self.snr_db:.1f} dB" + (f" ({left_out})" if self.unanswered else "")
 
 
-def shift_reports(images, answers, references, reference_of, outputs_of, content, float_content):
+def shift_reports(images, answers, references, reference_of, outputs_of, file, float_file):
     """The `ShiftReport`s of a file.
 
     Args:
@@ -55,8 +55,8 @@ def shift_reports(images, answers, references, reference_of, outputs_of, content
         answers: the `Answer`s of the file's outputs.
         references: the model's outputs for `images`, one for each answer.
         reference_of, outputs_of: functions from images to the outputs of the model and of the file.
-        content: bytes of the file.
-        float_content: bytes of the float file that it was made of.
+        file: the `Graph` of the file.
+        float_file: the `Graph` of the float file that it was made of.
     """
     powers = [answer.power(reference) for answer, reference in zip(answers, references)]
     made = {
@@ -76,7 +76,7 @@ def shift_reports(images, answers, references, reference_of, outputs_of, content
             answer.noise(reference, given, np.maximum(power, answer.power(reference)))
             for answer, reference, given, power in zip(answers, wanted, outputs_of(shifted), powers)
         )
-        ranges = range_use(content, float_content, shifted)
+        ranges = range_use(file, float_file, shifted)
         reports.append(ShiftReport(kind, len(shifted), unanswered, as_db(noise), ranges))
     return tuple(reports)
 

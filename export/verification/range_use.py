@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..quantization.steps.calibration import is_observed
-from ..tflite.graph import Graph
 from ..tflite.runner import computed_tensors
 
 SUFFIX = "_quantized"  # which the quantizer adds to the name of a tensor that it puts beside the float one
@@ -26,22 +25,22 @@ class RangeUse:
     tensor: str = ""
 
 
-def range_use(content, float_content, images):
+def range_use(file, float_file, images):
     """The `RangeUse` of images, by what the float file computes; None where the file holds no ranges.
 
     Args:
-        content: bytes of the quantized file.
-        float_content: bytes of the float file that it was made of.
+        file: the `Graph` of the quantized file.
+        float_file: the `Graph` of the float file that it was made of.
         images: raw pixels 0..255, `(N, H, W, C)`.
     """
-    ranges, graph = activation_ranges(content), Graph(float_content)
+    ranges, graph = activation_ranges(file), float_file
     tensors = {graph.name(index): index for index in graph.producer if is_observed(graph, index)}
     held = {tensors[name]: limits for name, limits in ranges.items() if name in tensors}
     if not held:
         return None
     outside = total = 0
     worst = RangeUse(0.0, 0.0)
-    for tensor in computed_tensors(float_content, images):
+    for tensor in computed_tensors(graph.content, images):
         for index, (low, high) in held.items():
             values = tensor(index)
             total += values.size
@@ -52,12 +51,12 @@ def range_use(content, float_content, images):
     return RangeUse(outside / max(total, 1), worst.excess, worst.tensor)
 
 
-def activation_ranges(content):
-    """`{name of a tensor: (low, high)}` of the activations that a file holds in int8 or int16.
+def activation_ranges(graph):
+    """`{name of a tensor: (low, high)}` of the activations that a file, a `Graph`, holds in int8 or int16.
 
     Half a step more at each end: what rounds to the ends is not outside.
     """
-    graph, ranges = Graph(content), {}
+    ranges = {}
     for index in graph.producer:
         kept = graph.subgraph.tensors[index].quantization
         if graph.dtype(index) not in ("INT8", "INT16") or kept is None or kept.scale is None or len(kept.scale) != 1:

@@ -32,7 +32,7 @@ def test_the_files_logits_lose_their_mean_error(hidden_level):
     )
     hidden = graph.source(int(graph.source(int(output.inputs[0])).inputs[0]))
     # Four times too wide for GELU's small values: its grid rounds them all one way.
-    ranges = {tensor: seen.full() for tensor, seen in observe(content, images).observations.items()}
+    ranges = {tensor: seen.full() for tensor, seen in observe(Graph(content), images).observations.items()}
     ranges[int(output.inputs[0])] = tuple(4 * end for end in ranges[int(output.inputs[0])])
     plan = {FIXED: [output], ON_THE_FLY: []}
     plan[hidden_level].append(hidden)

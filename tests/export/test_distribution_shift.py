@@ -9,6 +9,7 @@ from PIL import Image
 
 from keras_vit_plugin.cli import main
 from keras_vit_plugin.export import ParityError, Tolerance, export_tflite
+from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.verification.distribution_shift import contrast_stretched, shift_reports, shifted_too_far
 from keras_vit_plugin.export.verification.range_use import activation_ranges, range_use
 from keras_vit_plugin.image_model.answers import LOGITS
@@ -147,8 +148,9 @@ def test_values_are_counted_that_lie_outside_of_the_ranges(network, tmp_path):
     )
     content = (tmp_path / "m.tflite").read_bytes()
     bright = np.random.default_rng(1).integers(0, 2, (20, *SIZE)).astype(np.uint8) * 255
-    used = range_use(content, float_content, bright)
-    ranges = activation_ranges(content)
+    file, float_file = Graph(content), Graph(float_content)
+    used = range_use(file, float_file, bright)
+    ranges = activation_ranges(file)
     hidden = np.asarray(network.layers[2](np.asarray(bright.reshape(20, -1) / 127.5 - 1, np.float32)))
     logits = np.asarray(network.layers[3](hidden))
     excess = []
@@ -157,9 +159,9 @@ def test_values_are_counted_that_lie_outside_of_the_ranges(network, tmp_path):
         low, high = limits[from_zero]
         excess.append(max(low - values.min(), values.max() - high) / (high - low))
     assert used.excess == pytest.approx(max(excess), rel=0.02) and 0.01 < used.share < 0.9 and used.tensor
-    inside = range_use(content, float_content, np.full((4, *SIZE), 128, np.uint8))
+    inside = range_use(file, float_file, np.full((4, *SIZE), 128, np.uint8))
     assert (inside.share, inside.excess, inside.tensor) == (0, 0, "")
-    assert range_use(float_content, float_content, bright) is None
+    assert range_use(float_file, float_file, bright) is None
 
 
 def test_images_that_the_model_has_no_answer_for_are_left_out():
@@ -208,7 +210,7 @@ def files():
     with tempfile.TemporaryDirectory() as folder:
         export_tflite(model, Path(folder, "m.tflite"), pixels="0..1", task="classes")
         content = Path(folder, "m.tflite").read_bytes()
-    return {"content": content, "float_content": content}
+    return {"file": Graph(content), "float_file": Graph(content)}
 
 
 def test_discs_are_as_smooth_down_as_across():

@@ -135,7 +135,7 @@ def test_pixels_that_a_convolution_reads_are_not_what_it_gives():
     content = lowered(model, 1 / 255, 0.0, "float32")
     graph = Graph(content)
     images = pixels(SHAPE, 8)
-    observations = observe(content, images).observations
+    observations = observe(Graph(content), images).observations
     assert observations[graph.image].full() == (0, 255)
     entered = next(operator for operator in graph.operators if graph.image in operator.inputs)
     result = int(entered.outputs[0])
@@ -194,7 +194,7 @@ def test_tied_kernels_stay_tied(mode):
     (kernel,) = {int(operator.inputs[1]) for operator in tied}
     rows = [all_tensors(content, image, int(operator.inputs[0])) for image in images for operator in tied]
     expected = sum(x.T @ x for x in rows)
-    entering = observe(content, images).entering[kernel]
+    entering = observe(Graph(content), images).entering[kernel]
     np.testing.assert_allclose(entering.products, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     assert entering.rows == sum(map(len, rows))
     file = quantized(lowered(model), mode, images)

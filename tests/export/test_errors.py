@@ -154,6 +154,8 @@ def test_an_operator_that_is_refused_in_float_too_is_named(monkeypatch):
         tries.append(list(left_in_float))
         return content
 
-    with pytest.raises(ValueError, match=r"does not run this model .*: operator 0 \(CAST\) .*Take a mode that computes in float"):
+    with pytest.raises(
+        ValueError, match=r"does not run this model .*: operator 0 \(CAST\) .*Take a mode that computes in float"
+    ):
         loadable.loadable(quantized, graph)
     assert tries == [[], [first]]

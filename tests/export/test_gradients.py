@@ -56,7 +56,7 @@ def test_the_chosen_range_moves_the_oracles_logits_least(tiny_model, weights):
 def test_a_graph_without_derivatives_keeps_its_ranges(tiny_model, monkeypatch):
     images = pixels(tiny_model.image_shape, 2)
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
-    ranges = {tensor: seen.full() for tensor, seen in observe(content, images).observations.items()}
+    ranges = {tensor: seen.full() for tensor, seen in observe(Graph(content), images).observations.items()}
     assert scaled_ranges(content, ranges, images) != ranges
     known = execute._operations()
     monkeypatch.setattr(execute, "_operations", lambda: {"ADD": known["ADD"]})
@@ -70,7 +70,7 @@ def test_rows_count_as_much_as_they_move_the_oracles_logits(tiny_model, batch_si
     spec, _ = apply_passes(from_keras(tiny_model, *pixel_normalization(tiny_model, 3)), images)
     content = add_missing_biases(lower(spec, batch_size=batch_size))
     graph = Graph(content)
-    entering, all_rows = sensitive_entering(content, images), observe(content, images).entering
+    entering, all_rows = sensitive_entering(content, images), observe(Graph(content), images).entering
     assert set(entering) == set(all_rows)
     # The head reads one row per image, and its answers are the logits: each counts the same.
     head = int(graph.of_kind("FULLY_CONNECTED")[-1].inputs[1])
@@ -128,7 +128,7 @@ def test_every_row_counts_once_without_derivatives(tiny_model, monkeypatch):
     content = add_missing_biases(lower(from_keras(tiny_model, *pixel_normalization(tiny_model, 3))))
     known = execute._operations()
     monkeypatch.setattr(execute, "_operations", lambda: {"ADD": known["ADD"]})
-    entering, all_rows = sensitive_entering(content, images), observe(content, images).entering
+    entering, all_rows = sensitive_entering(content, images), observe(Graph(content), images).entering
     assert set(entering) == set(all_rows)
     for tensor, seen in all_rows.items():
         np.testing.assert_array_equal(entering[tensor].products, seen.products)

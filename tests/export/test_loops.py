@@ -111,7 +111,7 @@ def test_results_that_nothing_reads_have_no_range(unroll, kind):
     graph = Graph(content)
     given = {int(index) for operator in graph.of_kind(kind) for index in operator.outputs}
     unread = {index for index in given if graph.dtype(index) == "FLOAT32" and not graph.is_read(index)}
-    observed = observe(content, pixels(SHAPE, 4)).observations.keys()
+    observed = observe(Graph(content), pixels(SHAPE, 4)).observations.keys()
     assert unread and not unread & observed
     assert {index for index in graph.producer if graph.dtype(index) == "FLOAT32"} - unread <= observed
 

@@ -226,7 +226,7 @@ def test_observed_extremes_are_those_of_the_oracle():
     content = add_missing_biases(lower(spec))
     images = pixels(model.image_shape, 5)
     graph = Graph(content)
-    observations = observe(content, images).observations
+    observations = observe(Graph(content), images).observations
     logits = observations[int(graph.subgraph.outputs[0])]
     expected = spec.forward(images)
     np.testing.assert_allclose(logits.smallest, expected.min(1), rtol=1e-4, atol=1e-5)

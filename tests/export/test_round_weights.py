@@ -66,7 +66,7 @@ def test_the_products_are_those_of_what_enters_each_dense_layer():
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
     content = add_missing_biases(lower(spec))
     images = pixels(model.image_shape, 5)
-    graph, calibration = Graph(content), observe(content, images)
+    graph, calibration = Graph(content), observe(Graph(content), images)
     first = calibration.entering[int(graph.of_kind("FULLY_CONNECTED")[0].inputs[1])]
     assert first.rows == len(images) * len(spec.positions)
     # The patch layer reads the pixels themselves.
@@ -103,7 +103,7 @@ def test_products_of_a_very_wide_layer_are_their_diagonal(sensitive, monkeypatch
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
     content = add_missing_biases(lower(spec))
     images = pixels(model.image_shape, 5)
-    of = sensitive_entering if sensitive else lambda *given: observe(*given).entering
+    of = sensitive_entering if sensitive else lambda content, images: observe(Graph(content), images).entering
     whole = of(content, images)
     for module in (calibration, sensitivity):
         monkeypatch.setattr(module, "WIDEST", 0)
@@ -117,7 +117,7 @@ def test_a_file_takes_other_kernels_and_nothing_else_changes():
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
     content = add_missing_biases(lower(spec))
     graph = Graph(content)
-    kernels = rounded_kernels(graph, observe(content, pixels(model.image_shape, 5)).entering)
+    kernels = rounded_kernels(graph, observe(Graph(content), pixels(model.image_shape, 5)).entering)
     assert len(kernels) == len(graph.of_kind("FULLY_CONNECTED"))
     changed = Graph(with_kernels(content, kernels))
     for tensor in range(len(graph.subgraph.tensors)):

@@ -28,7 +28,12 @@ def rounded(request):
     model = kv.build("vit_digits", weights="pretrained")
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 1)), x_train[:64])
     content = add_missing_biases(lower(spec, batch_size=request.param))
-    return content, rounded_kernels(Graph(content), observe(content, x_train[:64]).entering, bits=4), x_train, x_test
+    return (
+        content,
+        rounded_kernels(Graph(content), observe(Graph(content), x_train[:64]).entering, bits=4),
+        x_train,
+        x_test,
+    )
 
 
 def test_crops_are_parts_of_the_images():

@@ -63,4 +63,5 @@ def rounded(content, images):
     content = prepared(content)
     if images is None:
         return content
-    return with_kernels(content, rounded_kernels(Graph(content), observe(content, images, ()).entering))
+    graph = Graph(content)
+    return with_kernels(content, rounded_kernels(graph, observe(graph, images, ()).entering))

@@ -6,9 +6,11 @@ on what is fastest. Its noise in the answers is measured alone, the noises add u
 to float, where that saves the most noise for the time it costs, until the sum is within the budget.
 """
 
+import functools
 from dataclasses import dataclass
 
 from keras_vit_plugin.image_model.answers import LOGITS
+from keras_vit_plugin.images.gather import spread
 from keras_vit_plugin.progress import track
 
 from ...tflite.capabilities import Capability
@@ -37,6 +39,7 @@ MOST_MEASURED_WORK = 1e11
 # The noise of a file over the sum of its operators' estimated noises, above which they are measured after all: errors
 # of several operators agree at times, and gradients know small errors only.
 TRUSTED = 2.0
+BIAS_IMAGES = 24  # that the mean errors of inputs are taken over: each has hundreds of rows
 
 
 @dataclass(frozen=True)
@@ -103,13 +106,12 @@ class MixedInt8:
     def __init__(self, content, images, prefer, answers=(LOGITS,), cpu=DEFAULT_CPU):
         self.content, self.images, self.answers = prepared(content), images, answers
         content, self.graph = self.content, Graph(self.content)
-        calibration = observe(content, images, quantized_tensors(self.graph))
+        calibration = observe(self.graph, images, quantized_tensors(self.graph))
         self.ranges = int8_ranges(self.graph, calibration.observations)
         self.kernels = rounded_kernels(self.graph, calibration.entering)
         del calibration  # its products are as large as the model
         self.quantizer_ranges = quantizer_ranges(self.graph, self.ranges)
         self.rounded = with_kernels(content, self.kernels)
-        self.quantizer = Quantizer(self.rounded)
         self.measured_images = measured_images(self.graph, images)
         self.outputs = all_outputs(content, self.measured_images)
         self.rounded_outputs = all_outputs(self.rounded, self.measured_images)
@@ -126,6 +128,11 @@ class MixedInt8:
         else:
             self._measure()
 
+    @functools.cached_property
+    def quantizer(self):
+        """The `Quantizer` that operators are measured with."""
+        return Quantizer(self.rounded)
+
     def _measuring_work(self):
         """How many multiply-accumulates it takes to measure every operator."""
         work = sum(self.graph.multiplications(operator) for operator in self.operators)
@@ -140,7 +147,7 @@ class MixedInt8:
             for level, _ in self.levels[i]
             if level != FLOAT
         }
-        found = estimated_noises(self.rounded, self.images, self.answers, list(places), self.ranges)
+        found = estimated_noises(self.graph, self.kernels, self.images, self.answers, list(places), self.ranges)
         self.noises = {places[place]: noise for place, noise in found.items()}
 
     def _measure(self):
@@ -157,24 +164,29 @@ class MixedInt8:
 
     def within(self, snr_db):
         """The file, as bytes, whose operators' noises add up to this signal-to-noise ratio of the answers, in dB."""
-        plan, noise = self._plan(10 ** (-snr_db / 10))
-        if self.estimated and self._planned_noise(plan) > max(TRUSTED * noise, self.rounding_noise):
+        budget = 10 ** (-snr_db / 10)
+        plan, noise = self._plan(budget)
+        if self.estimated:
+            try:
+                file = self._planned(plan)
+                found = mean_noise(self.answers, self.outputs, all_outputs(file, self.measured_images))
+            except (InvalidModelFile, NotQuantizable):
+                found = UNUSABLE
+            if found <= TRUSTED * (noise + self.rounding_noise):
+                return file
             self._measure()
-            plan, _ = self._plan(10 ** (-snr_db / 10))
+            plan, _ = self._plan(budget)
+        return self._planned(plan)
+
+    def _planned(self, plan):
+        """The file of a plan, as bytes."""
         in_float = {int(operator.inputs[1]) for operator in plan[FLOAT]}
         kernels = {tensor: kernel for tensor, kernel in self.kernels.items() if tensor not in in_float}
-        content = with_kernels(self.content, kernels)
+        content = with_kernels(self.content, kernels) if in_float & self.kernels.keys() else self.rounded
         dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
-        content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, self.images))
+        images = spread(self.images, BIAS_IMAGES)
+        content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, images))
         return _quantize(Quantizer(content), self.graph, self.quantizer_ranges, plan)
-
-    def _planned_noise(self, plan):
-        """What a plan's file, its weights rounded in float operators too, adds to the noise; `UNUSABLE` if it fails."""
-        try:
-            file = _quantize(self.quantizer, self.graph, self.quantizer_ranges, plan)
-            return mean_noise(self.answers, self.rounded_outputs, all_outputs(file, self.measured_images))
-        except (InvalidModelFile, NotQuantizable):
-            return UNUSABLE
 
     def _noise(self, i, level):
         """What operator `i` on a level, alone, adds to the noise of the outputs."""

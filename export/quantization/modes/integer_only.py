@@ -107,7 +107,7 @@ def quantize_integer_only(content, images, activation_bits, input_dtype, output_
     """
     content = prepared(content)
     graph = Graph(content)
-    calibration = observe(content, images)
+    calibration = observe(graph, images)
     ranges = _ranges(graph, content, calibration.observations, images, activation_bits, answers)
     content = with_kernels(content, rounded_kernels(graph, calibration.entering))
 

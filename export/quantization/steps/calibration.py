@@ -6,7 +6,7 @@ import numpy as np
 
 from keras_vit_plugin.progress import track
 
-from ...tflite.graph import MOVES, Graph
+from ...tflite.graph import MOVES
 from ...tflite.runner import Runner, computed_tensors
 
 SAMPLES, SAMPLES_PER_CALL = 2**15, 2048  # values of a tensor at most, in all and of a call
@@ -89,18 +89,17 @@ class Calibration:
     entering: dict
 
 
-def observe(content, images, tensors=None):
+def observe(graph, images, tensors=None):
     """Runs a float file on images and notes what activations were.
 
     Args:
-        content: bytes of the float file.
+        graph: the `Graph` of the float file.
         images: raw pixels 0..255, `(N, H, W, C)`.
         tensors: indices of the activations to note; None is all, besides what enters the dense layers.
 
     Returns:
         A `Calibration`, without observations of results that nothing reads or that are empty: they have no values.
     """
-    graph = Graph(content)
     generator = np.random.default_rng(0)
     wanted = graph.producer if tensors is None else tensors
     # What only moves the values of another tensor is noted as that one: `{tensor: the one whose values it has}`.
@@ -114,7 +113,7 @@ def observe(content, images, tensors=None):
     batches = -(-len(images) // int(graph.subgraph.tensors[graph.image].shape[0]))
     samples = min(SAMPLES_PER_CALL, max(SAMPLES // batches, 1))
     outputs = [int(index) for index in graph.subgraph.outputs]
-    for batch, tensor in enumerate(track(computed_tensors(content, images), "Calibrating", total=batches)):
+    for batch, tensor in enumerate(track(computed_tensors(graph.content, images), "Calibrating", total=batches)):
         check_finite([tensor(index) for index in outputs], batch * int(graph.subgraph.tensors[graph.image].shape[0]))
         for index, (smallest, largest, sample, weights) in notes.items():
             values = tensor(index)

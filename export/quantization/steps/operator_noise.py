@@ -10,19 +10,19 @@ import numpy as np
 from keras_vit_plugin.progress import track
 
 from ...tflite.execute import run_graph, run_outputs, weights_of
-from ...tflite.graph import Graph
 from .levels import FIXED
 from .sensitivity import moved_by, output_scales, random_probes
 
-RUNS = 48  # gradients, of one image and one probe each
+RUNS = 32  # gradients, of one image and one probe each
 FEWEST_STEPS = 1e-12  # a step of the grid of values that are all zero
 
 
-def estimated_noises(content, images, answers, levels, ranges):
+def estimated_noises(graph, kernels, images, answers, levels, ranges):
     """The noise that each operator alone adds to the answers on each level.
 
     Args:
-        content: bytes of a float file whose dense kernels are on the grid of int8, and that has derivatives.
+        graph: the `Graph` of a float file that has derivatives.
+        kernels: `{tensor: float32 kernel}` of its dense layers on the grid of int8.
         images: raw pixels 0..255, `(N, H, W, C)`.
         answers: what the outputs of the file are, in their order.
         levels: `[(operator's number in the graph, level)]`, a level `FIXED` or `ON_THE_FLY`.
@@ -33,8 +33,8 @@ def estimated_noises(content, images, answers, levels, ranges):
     """
     import tensorflow as tf
 
-    graph = Graph(content)
     shape, weights = graph.shape(graph.image), weights_of(graph)
+    weights |= {tensor: tf.constant(kernel) for tensor, kernel in kernels.items()}
     outputs = {number: int(graph.operators[number].outputs[0]) for number, _ in levels}
 
     @tf.function(autograph=False)
@@ -56,7 +56,7 @@ def estimated_noises(content, images, answers, levels, ranges):
         return tf.stack(found)
 
     generator = np.random.default_rng(0)
-    scales = output_scales(content, images, answers)
+    scales = output_scales(graph.content, images, answers)
     chosen = images[np.linspace(0, len(images) - 1, RUNS).round().astype(int)]
     total = np.zeros(len(levels))
     for image in track(chosen, "Estimating int8"):

@@ -71,7 +71,7 @@ def sensitive_entering(content, images, answers=(LOGITS,)):
 
     graph = Graph(content)
     if not has_derivatives(graph):
-        return observe(content, images, ()).entering
+        return observe(graph, images, ()).entering
     dense_layers = graph.of_kind("FULLY_CONNECTED")
     shape, weights = graph.subgraph.tensors[graph.image].shape, weights_of(graph)
 
