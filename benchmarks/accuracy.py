@@ -49,7 +49,7 @@ MODES = {
 IN_WORDS = {
     "dynamic": "`dynamic` (int8 weights)",
     "int8": "`int8` (dense layers and attention matmuls in integer)",
-    "int8, accuracy": '`int8`, `prefer="accuracy"`',
+    "int8, accuracy": '`Int8(prefer="accuracy")`',
     "int8-full": "`int8-full` (every tensor integer)",
     "int16x8": "`int16x8` (every tensor integer, activations in 16 bits)",
     "int4": "`int4` (weights mostly in 4 bits)",

@@ -17,9 +17,10 @@ from ...tflite.surgery import float16_constants
 from ..mode import Mode, check_choice, check_number
 from ..quantizer import Quantizer, dynamic, rule_for
 from ..steps.calibration import all_outputs, mean_noise, measured_images
+from ..steps.operator_noise import estimated_noises, with_kernel
 from ..steps.prepare import prepared
 from ..steps.round_weights import number_of_blocks, rounded_kernels, with_kernels
-from ..steps.sensitivity import sensitive_entering
+from ..steps.sensitivity import has_derivatives, sensitive_entering
 from ..steps.tune_gains import tuned_gains
 from ..tolerance import Tolerance
 
@@ -86,10 +87,23 @@ class MixedInt4:
         self.four = rounded_kernels(self.graph, entering, 4, block_size)
         self.eight = rounded_kernels(self.graph, entering, 8)
         del entering  # its products are as large as the model
-        images = measured_images(self.graph, images)
-        outputs = all_outputs(content, images)
-        self.noises = {
-            tensor: mean_noise(answers, outputs, all_outputs(with_kernels(content, {tensor: kernel}), images))
+        self.noises = self._estimated() if has_derivatives(self.graph) else self._measured()
+
+    def _estimated(self):
+        """The noise of each kernel in 4 bits, by gradients."""
+        changes = {tensor: [] for tensor in self.four}
+        for dense in self.graph.of_kind("FULLY_CONNECTED"):
+            tensor = int(dense.inputs[1])
+            if tensor in self.four:
+                changes[tensor].append((dense, with_kernel(self.graph, dense, self.four[tensor])))
+        return estimated_noises(self.graph, self.images, self.answers, changes)
+
+    def _measured(self):
+        """The noise of each kernel in 4 bits, by a file with that kernel."""
+        images = measured_images(self.graph, self.images)
+        outputs = all_outputs(self.content, images)
+        return {
+            tensor: mean_noise(self.answers, outputs, all_outputs(with_kernels(self.content, {tensor: kernel}), images))
             for tensor, kernel in track(self.four.items(), "Measuring int4")
         }
 

@@ -24,7 +24,7 @@ from ..quantizer import NotQuantizable, Quantizer, dynamic, float16_weights, rul
 from ..steps.calibration import UNUSABLE, all_outputs, mean_noise, measured_images, observe, quantizer_ranges
 from ..steps.correct_biases import corrected_biases
 from ..steps.levels import FIXED, FLOAT, ON_THE_FLY, int8_levels
-from ..steps.operator_noise import estimated_noises
+from ..steps.operator_noise import estimated_noises, on_level
 from ..steps.prepare import prepared
 from ..steps.ranges import int8_ranges, quantized_tensors
 from ..steps.round_weights import rounded_kernels, with_kernels
@@ -140,15 +140,13 @@ class MixedInt8:
 
     def _estimate(self):
         """Finds the noise of each operator on each level by gradients."""
-        numbers = {id(operator): number for number, operator in enumerate(self.graph.operators)}
-        places = {
-            (numbers[id(operator)], level): (i, level)
+        changes = {
+            (i, level): [(operator, on_level(self.graph, operator, level, self.ranges))]
             for i, operator in enumerate(self.operators)
             for level, _ in self.levels[i]
             if level != FLOAT
         }
-        found = estimated_noises(self.graph, self.kernels, self.images, self.answers, list(places), self.ranges)
-        self.noises = {places[place]: noise for place, noise in found.items()}
+        self.noises = estimated_noises(self.graph, self.images, self.answers, changes, self.kernels)
 
     def _measure(self):
         """Measures the noise of each operator on its fastest level, and leaves out the levels that do not run."""
