@@ -29,7 +29,8 @@ from judged_models import MODELS, needed
 from readme import README, with_part
 
 from keras_vit_plugin.export import Auto, Int8, ParityError, export_tflite
-from keras_vit_plugin.export.verification.verify import compare, keras_logits, tflite_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits, tflite_logits
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.files import write_atomically
 from keras_vit_plugin.image_model.answers import LOGITS
 from keras_vit_plugin.images.gather import gather_labelled, spread

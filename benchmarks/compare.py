@@ -124,7 +124,7 @@ def parsed():
 
 def photos(model, data, count):
     """`{set: (uint8 images, labels, the Keras model's logits)}`."""
-    from keras_vit_plugin.export.verification.verify import keras_logits
+    from keras_vit_plugin.export.verification.outputs import keras_logits
     from keras_vit_plugin.images.gather import gather_labelled
     from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 
@@ -167,7 +167,7 @@ def make(model, weights, arguments, folder):
 
 def judge(candidates, sets):
     """`{set: {agreement, snr_db, top1}}` of each candidate; two are judged at a time, on a thread each."""
-    from keras_vit_plugin.export.verification.verify import compare
+    from keras_vit_plugin.export.verification.parity import compare
     from keras_vit_plugin.progress import track
 
     def judged(candidate, name):

@@ -21,7 +21,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.checkpoints import load_weights
-from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.images.gather import gather_labelled
 from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.models import (

@@ -26,7 +26,8 @@ from runtimes import PROBABILITIES, Arm, all_runtimes
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.quantization.modes import MODES as ALL_MODES
 from keras_vit_plugin.export.targets import TARGETS
-from keras_vit_plugin.export.verification.verify import compare, keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.files import write_atomically
 from keras_vit_plugin.image_model.answers import LOGITS
 from keras_vit_plugin.images.gather import gather_images, gather_labelled, spread

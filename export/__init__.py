@@ -12,8 +12,11 @@ from .targets import TARGETS
 from .tflite.errors import InvalidModelFile, UnsupportedByTarget
 from .tflite.inspect import FileReport, inspect
 from .tflite.runner import Runner
-from .verification.debug import DebugReport, OpError, advice, debug
-from .verification.verify import ParityError, ParityReport, tolerance_of, verify, wanted_of
+from .verification.debug import DebugReport, debug
+from .verification.named import made_like
+from .verification.op_error import OpError, advice
+from .verification.parity import ParityError, ParityReport
+from .verification.verify import tolerance_of, verify, wanted_of
 
 __all__ = [
     "Answer",
@@ -43,6 +46,7 @@ __all__ = [
     "debug",
     "export_tflite",
     "inspect",
+    "made_like",
     "mode_of",
     "tolerance_of",
     "verify",

@@ -6,7 +6,7 @@ from .quantization.mode import Mode
 from .quantization.modes.auto.auto import without_budget
 from .quantization.modes.auto.search import Candidate, explanation, search
 from .tflite.runner import Runner
-from .verification.verify import outputs_of
+from .verification.outputs import outputs_of
 
 
 @dataclass(frozen=True)

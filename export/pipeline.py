@@ -21,7 +21,7 @@ from .tflite.inspect import inspect
 from .tflite.metadata import Metadata
 from .tflite.stored_metadata import check_same_but_metadata
 from .verdict import oracle_of, verdict_of
-from .verification.verify import ParityError
+from .verification.parity import ParityError
 
 
 def export_tflite(

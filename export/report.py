@@ -9,8 +9,8 @@ from keras_vit_plugin.image_model.answers import BINARY, CLASSES, LOGITS, Answer
 from .quantization.modes.auto.search import Candidate
 from .tflite.inspect import FileReport
 from .verification.distribution_shift import ShiftReport
+from .verification.parity import ParityReport
 from .verification.range_use import RangeUse
-from .verification.verify import ParityReport
 
 FIRST_NAMES = 5
 VERIFIED_ON = {

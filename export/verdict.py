@@ -15,10 +15,12 @@ from .tflite.errors import InvalidModelFile, UnsupportedByTarget
 from .tflite.graph import Graph
 from .tflite.runner import Runner
 from .verification.distribution_shift import shift_reports, shifted_too_far
+from .verification.gpu_parity import gpu_report
 from .verification.half_precision import half_precision_outputs
+from .verification.outputs import as_file_gives, outputs_of
+from .verification.parity import ParityReport, compare, compare_all
 from .verification.range_use import range_use
 from .verification.snr_per_block import snr_per_block
-from .verification.verify import ParityReport, as_file_gives, compare, compare_all, gpu_report, outputs_of
 
 STREAMED_IMAGES = 8
 RANGE_IMAGES = 12
@@ -203,8 +205,8 @@ def _how_far(job, made, parity, wanted: Tolerance, too_far, left):
     calibrate = "calibrate on more typical images, " if job.images.calibration is not None else ""
     return (
         f"The {made.mode.name} file is too far from the Keras model: {', '.join(measured)}.{besides}{undecided} "
-        f"{left} Use another mode, {calibrate}or ask for less (`tolerance`, on the command line --min-agreement; "
-        "--min-snr but for auto)."
+        f"{left} Use another mode, {calibrate}or ask for less (`tolerance`, on the command line --min-agreement "
+        "or --min-snr)."
     )
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 from conftest import real_data
 
-from keras_vit_plugin.export.verification.verify import compare, keras_logits, tflite_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits, tflite_logits
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.images.gather import gather_labelled, spread
 from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 

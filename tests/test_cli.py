@@ -289,3 +289,18 @@ def test_the_image_shape_of_a_model_with_open_sides(tmp_path):
     verify = ["verify", str(model), str(file), "--images", str(folder), "--pixels", "0..255"]
     assert CliRunner().invoke(main, [*verify, "--image-shape", "9x7x3"]).exit_code == 0
     assert CliRunner().invoke(main, verify).exit_code == 1
+
+
+def test_a_file_is_made_like_another(digits, tmp_path):
+    """The mode with the options that a search chose, and the target."""
+    options = ("--calibration", digits / "train", "--max-size", 0.9, "--prefer", "size")
+    chosen = keras_vit_json("export", "vit_digits", tmp_path / "a.tflite", "--quantize", "auto", *options)
+    assert chosen["config"]["mode"] != "auto" and chosen["config"] == chosen["file"]["metadata"]["config"]
+    again = keras_vit_json(
+        *("export", "vit_digits", tmp_path / "b.tflite", "--like", tmp_path / "a.tflite"),
+        *("--calibration", digits / "train"),
+    )
+    assert (again["config"], again["target"]) == (chosen["config"], "litert")
+    refused = keras_vit("export", "vit_digits", "m.tflite", "--like", tmp_path / "a.tflite", "--quantize", "8", code=1)
+    assert "--quantize does not go with --like" in refused.stderr
+    assert "No file: 'no.tflite'" in keras_vit("export", "vit_digits", "m.tflite", "--like", "no.tflite", code=1).stderr

@@ -25,8 +25,9 @@ from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.inspect import FileReport
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
-from keras_vit_plugin.export.verification.debug import DebugReport, OpError
-from keras_vit_plugin.export.verification.verify import ParityReport
+from keras_vit_plugin.export.verification.debug import DebugReport
+from keras_vit_plugin.export.verification.op_error import OpError
+from keras_vit_plugin.export.verification.parity import ParityReport
 
 MARKUP = "[unknown] [red] :smile: "  # each is text
 ORDERS = "\x1b[2J\x1b]52;c;aGk=\x07\x08\x7f\x9b2J\r\u202e\u2066\u2028"  # a terminal obeys these, or shows other text

@@ -84,13 +84,21 @@ class Gpu(Target):
         return gpu_problems(model)
 
 
-INTEGERS = "GPUs compute in float and would only unpack them"
+INTEGERS = (
+    Capability.INTEGERS,
+    Capability.INT16_ACTIVATIONS,
+    Capability.INT4_WEIGHTS,
+    Capability.FAST_INTEGER_DENSE,
+)
 GPU = Gpu(
     name="gpu",
     runtime="the GPU delegates of LiteRT",
     version="2.21",
     has=frozenset({Capability.FLOAT16_WEIGHTS}),
-    lacks=dict.fromkeys(Capability, INTEGERS) | {Capability.FLOAT32: "GPUs compute in half precision"},
+    lacks={
+        Capability.FLOAT32: "GPUs compute in half precision",
+        **dict.fromkeys(INTEGERS, "GPUs compute in float and would only unpack integers"),
+    },
     input_dtypes=("float32",),
     form=GraphForm(gelu="float16", batch_axis=True),
     rewrites=("scale_stream",),

@@ -26,42 +26,11 @@ from ..tflite.foreign_runner import check_runs
 from ..tflite.graph import MOVES, Graph
 from ..tflite.metadata import read_metadata
 from ..tflite.runner import computed_tensors
-from ..tflite.tensor_names import EMBEDDING, stream_name
-from .verify import mode_of_file, target_of_file
+from .error_sums import ErrorSums, dequantized, grid_of, limits_of, places_of
+from .named import mode_of_file, target_of_file
+from .op_error import OpError
 
 DEBUGGED_IMAGES = 8
-CLIPPING, ROUNDING, INSIDE = "clipping", "rounding", "inside"
-
-
-@dataclass(frozen=True)
-class OpError:
-    """One operator of the file against the same operator of the float file that it was quantized from.
-
-    Attributes:
-        name: of its output in the file.
-        kind: such as `"FULLY_CONNECTED"`.
-        place: `"embedding"`, `"block 3"` (from 1, as in the report and in `explain`) or `"head"`.
-        dtype: of its output in the file.
-        snr_db: signal-to-noise ratio of its output against Keras, all errors before it included; of the model's answer
-            as `Answer.noise` takes it.
-        noise: noise in the model's answer (`Answer.noise`) that its own error causes, to first order: that of rounding
-            its weights and its output, given the inputs that it has in the file.
-        low, high: the range that its output can hold, or held where it is float.
-        clipped: share of its output's values that lie outside its integer range, by more than half a step.
-        cause: what most of `noise` comes from: `"clipping"` or `"rounding"` of its output, or `"inside"`: its weights,
-            inputs rounded on the fly, or its kernel's arithmetic.
-    """
-
-    name: str
-    kind: str
-    place: str
-    dtype: str
-    snr_db: float
-    noise: float
-    low: float
-    high: float
-    clipped: float
-    cause: str
 
 
 @dataclass(frozen=True)
@@ -173,13 +142,13 @@ def _report(lowered, twin, file, content, images, mode, answer):
         tensor: indices.get(f"{twin.name(tensor)}_quantized", indices.get(twin.name(tensor)))
         for tensor in twin.producer
     }
-    places = _places(twin)
+    places = places_of(twin)
     compared = [
         operator
         for operator in twin.operators
         if twin.kind(operator) not in (*MOVES, "CAST") and same[int(operator.outputs[0])] is not None
     ]
-    sums = {id(operator): _Sums() for operator in compared}
+    sums = {id(operator): ErrorSums() for operator in compared}
     logits, outputs, computed_outputs = int(twin.subgraph.outputs[0]), [], []
     scales = output_scales(lowered, images, (answer,))
     generator, logit_gradients = np.random.default_rng(0), LogitGradients(twin, (answer,), scales)
@@ -193,7 +162,7 @@ def _report(lowered, twin, file, content, images, mode, answer):
         for operator in twin.operators:
             index = int(operator.outputs[0])
             if same[index] is not None:
-                held[index] = _dequantized(tensor(same[index]), *_grid(file, same[index])).reshape(
+                held[index] = dequantized(tensor(same[index]), *grid_of(file, same[index])).reshape(
                     twin.subgraph.tensors[index].shape
                 )
         held[twin.image] = batch.astype(np.float32)
@@ -207,8 +176,8 @@ def _report(lowered, twin, file, content, images, mode, answer):
                 exact=np.ravel(run_operator(twin, operator, held)),
                 got=held[index].ravel(),
                 gradient=gradients[index],
-                grid=_grid(file, same[index]),
-                limits=_limits(file, same[index]),
+                grid=grid_of(file, same[index]),
+                limits=limits_of(file, same[index]),
             )
         for array, found in ((values, outputs), (held, computed_outputs)):
             found.append(np.reshape(array[logits], twin.shape(logits))[:1])
@@ -228,103 +197,3 @@ def _report(lowered, twin, file, content, images, mode, answer):
         for op, operator in zip(ops, compared)
     ]
     return DebugReport(mode, len(images), logits_snr_db, tuple(ops))
-
-
-class _Sums:
-    """What is added up over images for one operator."""
-
-    def __init__(self):
-        self.signal = self.error = self.clipped = self.count = 0.0
-        self.low, self.high = np.inf, -np.inf
-        self.noise = 0.0
-        self.causes = dict.fromkeys((CLIPPING, ROUNDING, INSIDE), 0.0)
-
-    def add(self, wanted, exact, got, gradient, grid, limits):
-        scale, zero_point = grid
-        clipped = rounded = exact
-        if limits is not None:
-            self.low, self.high = ((limits - zero_point) * scale).tolist()
-            clipped = np.clip(exact, self.low, self.high)
-            rounded = (np.clip(np.round(exact / scale) + zero_point, *limits) - zero_point) * scale
-            self.clipped += np.count_nonzero(np.abs(clipped - exact) > scale / 2)
-        else:
-            self.low, self.high = min(self.low, float(got.min())), max(self.high, float(got.max()))
-        self.count += got.size
-        self.signal += np.square(wanted).sum()
-        self.error += np.square(got - wanted).sum()
-        self.noise += np.square(gradient @ (got - exact)).mean()
-        for cause, part in zip(self.causes, (clipped - exact, rounded - clipped, got - rounded)):
-            self.causes[cause] += np.square(gradient @ part).mean()
-
-    def result(self, name, kind, place, dtype, images):
-        return OpError(
-            name=name,
-            kind=kind,
-            place=place,
-            dtype=dtype,
-            snr_db=_db(self.signal, self.error),
-            noise=float(self.noise / images),
-            low=self.low,
-            high=self.high,
-            clipped=self.clipped / self.count,
-            cause=max(self.causes, key=self.causes.get),
-        )
-
-
-def _places(graph):
-    """`{tensor: where in the model}`."""
-    streams = {stream_name(i): i for i in range(len(graph.operators))}
-    blocks = sum(graph.name(tensor).split(";")[0] in streams for tensor in graph.producer)
-    has_embedding = any(graph.name(tensor) == EMBEDDING for tensor in graph.producer)
-    places, place = {}, "embedding" if has_embedding else "block 1"
-    for operator in graph.operators:
-        tensor = int(operator.outputs[0])
-        name = graph.name(tensor).split(";")[0]
-        places[tensor] = place
-        if name == EMBEDDING:
-            place = "block 1"
-        elif name in streams:
-            place = f"block {streams[name] + 2}" if streams[name] + 1 < blocks else "head"
-    return places
-
-
-def _grid(graph, tensor):
-    """Scale and zero point of a tensor, `(1, 0)` where it is float."""
-    quantization = graph.subgraph.tensors[tensor].quantization
-    if quantization is None or quantization.scale is None or len(quantization.scale) == 0:
-        return np.float32(1), np.float32(0)
-    return np.float32(quantization.scale[0]), np.float32(quantization.zeroPoint[0])
-
-
-def _limits(graph, tensor):
-    """The smallest and largest integer of a tensor's type, or None where it is float."""
-    dtype = graph.dtype(tensor)
-    if dtype not in ("INT8", "UINT8", "INT16"):
-        return None
-    limits = np.iinfo(dtype.lower())
-    return np.array([limits.min, limits.max], np.float32)
-
-
-def _dequantized(values, scale, zero_point):
-    return (values.astype(np.float32) - zero_point) * scale
-
-
-def _db(power, error):
-    return float(10 * np.log10(max(power, 1e-30) / max(error, 1e-30)))
-
-
-def advice(op, mode):
-    """What to try against an operator's error, in a sentence."""
-    known = MODES.get(mode)
-    milder = known.advice if known and known.advice else "another mode"
-    if op.cause == CLIPPING:
-        return (
-            f"{op.clipped:.2%} of its values are outside {op.low:.3g}..{op.high:.3g}: calibrate on more images, "
-            f"and more like these; else {milder}."
-        )
-    if op.cause == ROUNDING:
-        step = (op.high - op.low) / (65535 if op.dtype == "int16" else 255)
-        return f"One scale for all its values makes steps of {step:.3g} in {op.low:.3g}..{op.high:.3g}: {milder}."
-    if op.kind == "FULLY_CONNECTED":
-        return f"Its weights, or its inputs as it rounds them itself, lose too much: {milder}."
-    return f"Its integer kernel loses too much: {milder}."

@@ -8,7 +8,7 @@ from keras_vit_plugin.export.tflite.errors import InvalidModelFile
 from keras_vit_plugin.export.tflite.flatbuffer import naming, read
 from keras_vit_plugin.export.tflite.foreign_runner import guarded_runner
 from keras_vit_plugin.export.tflite.metadata import guessed_answer, read_metadata
-from keras_vit_plugin.export.verification.verify import outputs_of
+from keras_vit_plugin.export.verification.outputs import outputs_of
 from keras_vit_plugin.files import read_file
 from keras_vit_plugin.image_model.answers import BINARY, EMBEDDING, FEATURES, REGRESSION
 from keras_vit_plugin.image_model.labels import class_names

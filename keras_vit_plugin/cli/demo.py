@@ -13,7 +13,8 @@ from keras_vit_plugin.cli.errors import readable_errors
 from keras_vit_plugin.cli.options import json_option
 from keras_vit_plugin.cli.terminal import print_json, print_line, print_table, say
 from keras_vit_plugin.export import ParityReport, Runner, export_tflite
-from keras_vit_plugin.export.verification.verify import compare, keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.files import check_writable, make_folder, read_file, write_atomically
 from keras_vit_plugin.temporary import temporary_folder
 

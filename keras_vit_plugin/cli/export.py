@@ -36,17 +36,11 @@ OF_MODES = ("prefer", "block_size", "cpu", "max_top1_drop", "max_relative_error"
 @click.argument("out", type=click.Path(dir_okay=False))
 @click.option(
     "--quantize",
-    default="float32",
-    show_default=True,
-    help="float32, float16, dynamic, int8, int8-full, int16x8, int4; or auto: the cheapest that is good enough.",
+    help="float32 (usual), float16, dynamic, int8, int8-full, int16x8, int4 or auto: the cheapest that is good enough.",
 )
+@click.option("--like", metavar="FILE", help="Take the mode, all its options and the target of this .tflite.")
 @click.option("--prefer", help="For int8: speed (usual) or accuracy. For auto: speed (usual) or size.")
-@click.option(
-    "--target",
-    default="litert",
-    show_default=True,
-    help="The runtime the file is for: litert, tflite-runtime, gpu, mediapipe.",
-)
+@click.option("--target", help="The runtime the file is for: litert (usual), tflite-runtime, gpu, mediapipe.")
 @click.option("--cpu", help="For int8 and auto, whose costs count: x86-vnni (usual), x86-avx2, arm-dotprod, arm.")
 @weights_option
 @import_option
@@ -87,6 +81,7 @@ def export_command(
     model,
     out,
     quantize,
+    like,
     target,
     weights,
     modules,
@@ -110,7 +105,11 @@ def export_command(
 
     MODEL is a preset name (with --weights), a .keras or .h5 file, or the folder of a preset, KerasHub's too.
     """
-    mode = _mode(quantize, min_agreement, max_size, {name: others.pop(name) for name in OF_MODES})
+    options = {name: others.pop(name) for name in OF_MODES}
+    if like is not None:
+        quantize, made_for = _like(like, quantize)
+        target = target or made_for
+    mode, target = _mode(quantize or "float32", min_agreement, max_size, options), target or "litert"
     wanted = {
         "calibration": calibration,
         "tolerance": _tolerance(mode, min_agreement, min_snr),
@@ -146,8 +145,15 @@ def export_command(
         print_line(f"Report: {report}")
 
 
+def _like(file, quantize):
+    """The mode and the target of a file."""
+    if quantize is not None:
+        raise ValueError(f"--quantize does not go with --like, which names a mode; got {quantize} and {file}.")
+    return kv.export.made_like(file)
+
+
 def _mode(name, min_agreement, max_size, options):
-    """The mode of a name with its options; what none of them takes is an error."""
+    """The mode of a name, or the mode itself, with its options; what it does not take is an error."""
     options |= {"max_size": None if max_size is None else max_size * 1e6}
     mode = kv.export.mode_of(name, **options)
     return kv.export.mode_of(name, **options, min_agreement=min_agreement) if mode.chooses else mode

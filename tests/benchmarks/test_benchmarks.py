@@ -31,7 +31,7 @@ def test_the_kerashub_model_has_the_same_function(roads_and_compare):
 @pytest.mark.long
 def test_our_files_are_judged_and_timed_in_every_mode(roads_and_compare, dense_digits, tmp_path):
     roads, compare = roads_and_compare
-    from keras_vit_plugin.export.verification.verify import keras_logits
+    from keras_vit_plugin.export.verification.outputs import keras_logits
     from keras_vit_plugin.presets.digits import load_digits_split
 
     (x_train, _), (x_test, y_test) = load_digits_split()

@@ -10,7 +10,7 @@ import pytest
 from conftest import REPOSITORY, pixels, randomize
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.presets.digits import load_digits_split
 
 

@@ -19,7 +19,8 @@ from keras_vit_plugin import explain
 from keras_vit_plugin.explain import panels
 from keras_vit_plugin.explain.render import photo_with
 from keras_vit_plugin.export.verification import debug_picture
-from keras_vit_plugin.export.verification.debug import DebugReport, OpError
+from keras_vit_plugin.export.verification.debug import DebugReport
+from keras_vit_plugin.export.verification.op_error import OpError
 from keras_vit_plugin.plot_style import LIGHT
 
 

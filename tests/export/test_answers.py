@@ -8,7 +8,7 @@ import pytest
 
 from keras_vit_plugin.export.quantization.tolerance import Tolerance
 from keras_vit_plugin.export.report import changed_answers
-from keras_vit_plugin.export.verification.verify import compare, compare_all
+from keras_vit_plugin.export.verification.parity import compare, compare_all
 from keras_vit_plugin.image_model.answers import TASKS, Answer
 
 LOGITS, PROBABILITIES = Answer("logits", "classes"), Answer("probabilities", "classes", "softmax")

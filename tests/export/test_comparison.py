@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_vit_plugin.export import export_tflite, verify
 from keras_vit_plugin.export.verification.comparison import NEIGHBOURS, Comparison
-from keras_vit_plugin.export.verification.verify import compare
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.image_model.answers import SIGMOID, Answer
 
 ANSWERS = {

@@ -13,8 +13,9 @@ from keras_vit_plugin.export import Tolerance, advice, debug, export_tflite
 from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.verification import debug_picture
-from keras_vit_plugin.export.verification.debug import DebugReport, OpError
+from keras_vit_plugin.export.verification.debug import DebugReport
 from keras_vit_plugin.export.verification.debug_picture import draw
+from keras_vit_plugin.export.verification.op_error import OpError
 from keras_vit_plugin.presets.digits import load_digits_split
 
 MODES = ["dynamic", "int8", "int8-full", "int16x8", "int4"]

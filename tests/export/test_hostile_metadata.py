@@ -15,7 +15,7 @@ from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.metadata import read_metadata
 from keras_vit_plugin.export.tflite.metadata_types import MOST_OPTIONS
 from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
-from keras_vit_plugin.export.verification.verify import mode_of_file, target_of_file
+from keras_vit_plugin.export.verification.named import mode_of_file, target_of_file
 
 PREPROCESSING = {"size": [2, 2], "channels": 1, "resize": None, "interpolation": "bicubic", "rule": "cover"}
 ANSWER = {"name": "probabilities", "task": "classes", "activation": "softmax"}

@@ -11,7 +11,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.images.folders import class_indices, image_files
-from keras_vit_plugin.images.gather import gather_images, gather_labelled
+from keras_vit_plugin.images.gather import gather_images, gather_labelled, labelled_batches
 from keras_vit_plugin.images.preprocessing import Preprocessing, _excess
 
 SIZE = (8, 8)
@@ -340,3 +340,46 @@ def test_the_example_reads_folders_alike(tmp_path):
 @pytest.mark.parametrize("width, height, times", [(8000, 6000, 6), (3000, 6000, 3), (20_000, 850, 1), (5000, 3000, 1)])
 def test_a_large_photo_is_shrunk_to_no_less_than_four_times_the_sides_wanted(width, height, times):
     assert _excess(SimpleNamespace(width=width, height=height, size=(width, height)), (224, 200)) == times
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+@pytest.mark.parametrize("labelled", [False, True])
+def test_images_batch_by_batch_are_those_of_the_whole(labelled, as_array, tmp_path):
+    folder = folder_of(tmp_path, ["a", "b"], 4) if labelled else tmp_path
+    for number in range(0 if labelled else 8):
+        grey(folder / f"{number}.png", number)
+    next(folder.rglob("2.png")).write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="1 of 8 images are left out"):
+        expected, classes = gather_labelled(folder, None, Preprocessing(SIZE), (), 2)
+    assert len(expected) == 7 and (classes is None) == (not labelled)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        source, labels = (expected, classes) if as_array else (folder, None)
+        batches = list(labelled_batches(source, labels, Preprocessing(SIZE), (), 2, 3))
+    assert [len(images) for images, _ in batches] == [3, 3, 1]
+    np.testing.assert_array_equal(np.concatenate([images for images, _ in batches]), expected)
+    if labelled:
+        np.testing.assert_array_equal(np.concatenate([found for _, found in batches]), classes)
+    else:
+        assert all(found is None for _, found in batches)
+    assert as_array or any("1 of 8 images are left out" in str(warning.message) for warning in said)
+
+
+def test_what_a_folder_cannot_be_is_said_by_the_name_of_the_argument(tmp_path):
+    grey(tmp_path / "a.png", 1)
+    channels = Preprocessing(SIZE, 4)
+
+    def batches(source, labels=None):
+        return list(labelled_batches(source, labels, channels, (), 2, 3))
+
+    for gather, argument in (
+        (lambda folder: gather_images(folder, channels, "calibration"), "calibration"),
+        (lambda folder: gather_labelled(folder, None, channels, (), 2, "verification"), "verification"),
+        (batches, "images"),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"^`{argument}` has image files, .* takes 4\. Pass an array \(N, 8, 8, 4\)"
+        ):
+            gather(tmp_path)
+    with pytest.raises(ValueError, match="^`labels` is for an array of images; a folder brings its own"):
+        batches(tmp_path, [0])

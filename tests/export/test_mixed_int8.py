@@ -25,7 +25,7 @@ from keras_vit_plugin.export.tflite.graph_form import LARGEST_UNIT_SCORE, Extrem
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
 from keras_vit_plugin.export.tflite.xnnpack import COSTS
-from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.image_model.image_model import ImageModel
 from keras_vit_plugin.images.preprocessing import pixel_normalization

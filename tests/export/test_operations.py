@@ -1,5 +1,6 @@
 """The operators of float files in TensorFlow: values as the runtime's, derivatives as of the Keras model."""
 
+import hostile_tflite
 import keras
 import numpy as np
 import pytest
@@ -91,14 +92,20 @@ def lowered(model):
     return lower_keras(ImageModel(model, 1 / 64, -2.0), input_dtype="float32")
 
 
-def interpreted(content, image):
-    """Every tensor of the file, by the runtime's own kernels."""
+def opened(content):
+    """An interpreter of the runtime's own kernels, whose tensors can all be read."""
     interpreter = Interpreter(
         model_content=content,
         experimental_preserve_all_tensors=True,
         experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
     )
     interpreter.allocate_tensors()
+    return interpreter
+
+
+def interpreted(content, image):
+    """Every tensor of the file, by the runtime's own kernels."""
+    interpreter = opened(content)
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
     interpreter.invoke()
     return interpreter.get_tensor
@@ -212,3 +219,152 @@ def test_constants_of_every_type_have_their_own_values():
 def test_options_without_effect_are_options_of_the_schema():
     classes = [each for name, each in vars(schema).items() if name.endswith("OptionsT")]
     assert set(NO_EFFECT) <= {option for each in classes for option in vars(each())}
+
+
+def ints(*values):
+    return np.array(values, np.int32)
+
+
+def floats(*shape):
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+MAPS, ROWS = (1, 6, 5, 4), (2, 3)
+ACTIVATION, PADDING = schema.ActivationFunctionType, schema.Padding
+WINDOW = {"padding": PADDING.SAME, "strideW": 2, "strideH": 2}
+POOLED = ("Pool2DOptions", {**WINDOW, "filterWidth": 3, "filterHeight": 2})
+CONVOLVED = {**WINDOW, "strideW": 1, "strideH": 1, "dilationWFactor": 1, "dilationHFactor": 1}
+# `(kind, inputs, options, number of outputs)`; an input is its shape, or the array of a constant.
+SINGLE = [
+    ("ADD", [ROWS, ROWS], ("AddOptions", {"fusedActivationFunction": ACTIVATION.RELU})),
+    ("ADD", [ROWS, floats(3)], ("AddOptions", {"fusedActivationFunction": ACTIVATION.RELU6})),
+    ("SUB", [ROWS, ROWS], ("SubOptions", {"fusedActivationFunction": ACTIVATION.RELU_N1_TO_1})),
+    ("MUL", [ROWS, floats(2, 1)], ("MulOptions", {})),
+    ("DIV", [ROWS, ROWS], ("DivOptions", {})),
+    *((kind, [ROWS, ROWS], ("MaximumMinimumOptions", {})) for kind in ("MINIMUM", "MAXIMUM")),
+    ("SQUARED_DIFFERENCE", [ROWS, ROWS], ("SquaredDifferenceOptions", {})),
+    ("POW", [ROWS, np.full((1, 1), 3, np.float32)], ("PowOptions", {})),
+    *((kind, [ROWS], None) for kind in ("RELU", "RELU6", "RELU_N1_TO_1", "RELU_0_TO_1", "ELU", "TANH", "LOGISTIC")),
+    *(
+        (kind, [ROWS], None)
+        for kind in ("HARD_SWISH", "EXP", "LOG", "SQRT", "RSQRT", "SQUARE", "NEG", "ABS", "SIN", "COS")
+    ),
+    ("LEAKY_RELU", [ROWS], ("LeakyReluOptions", {"alpha": 0.3})),
+    ("PRELU", [MAPS, floats(1, 1, 4)], None),
+    *(("GELU", [ROWS], ("GeluOptions", {"approximate": approximate})) for approximate in (False, True)),
+    ("SOFTMAX", [ROWS], ("SoftmaxOptions", {"beta": 0.5})),
+    ("LOG_SOFTMAX", [ROWS], ("LogSoftmaxOptions", {})),
+    *((kind, [MAPS, ints(1, 2)], ("ReducerOptions", {"keepDims": True})) for kind in ("MEAN", "SUM", "REDUCE_MAX")),
+    ("REDUCE_MIN", [MAPS, ints(-1)], ("ReducerOptions", {"keepDims": False})),
+    ("RESHAPE", [ROWS, ints(3, 2)], ("ReshapeOptions", {"newShape": [3, 2]})),
+    ("SQUEEZE", [(2, 1, 3)], ("SqueezeOptions", {"squeezeDims": [1]})),
+    ("EXPAND_DIMS", [ROWS, ints(1)], ("ExpandDimsOptions", {})),
+    ("TRANSPOSE", [ROWS, ints(1, 0)], ("TransposeOptions", {})),
+    ("PAD", [ROWS, ints([0, 1], [2, 0])], ("PadOptions", {})),
+    ("SLICE", [ROWS, ints(1, 0), ints(1, 2)], ("SliceOptions", {})),
+    (
+        "STRIDED_SLICE",
+        [MAPS, ints(0, 1, 2, 1), ints(1, 2, 9, 2), ints(1, 2, 1, 1)],
+        ("StridedSliceOptions", {"beginMask": 4, "endMask": 2, "shrinkAxisMask": 8}),
+    ),
+    ("GATHER", [MAPS, ints(4, 0)], ("GatherOptions", {"axis": 2})),
+    ("GATHER", [ROWS, ints([2], [0])], ("GatherOptions", {"axis": 1, "batchDims": 1})),
+    ("CONCATENATION", [ROWS, (2, 1)], ("ConcatenationOptions", {"axis": 1})),
+    ("PACK", [ROWS, ROWS], ("PackOptions", {"axis": 1, "valuesCount": 2})),
+    ("UNPACK", [ROWS], ("UnpackOptions", {"axis": 1, "num": 3}), 3),
+    ("SPLIT", [ints(3), MAPS], ("SplitOptions", {"numSplits": 2}), 2),
+    ("TILE", [ROWS, ints(2, 3)], ("TileOptions", {})),
+    ("BROADCAST_TO", [ROWS, ints(4, 2, 3)], None),
+    ("CONV_2D", [MAPS, floats(3, 2, 2, 4), floats(3)], ("Conv2DOptions", CONVOLVED)),
+    (
+        "CONV_2D",
+        [MAPS, floats(4, 2, 3, 2), floats(4)],  # of two groups
+        ("Conv2DOptions", {**CONVOLVED, "dilationWFactor": 2, "strideH": 2}),
+    ),
+    (
+        "DEPTHWISE_CONV_2D",
+        [MAPS, floats(1, 3, 2, 8), floats(8)],
+        ("DepthwiseConv2DOptions", {**CONVOLVED, "padding": PADDING.VALID, "depthMultiplier": 2, "dilationHFactor": 2}),
+    ),
+    *((kind, [MAPS], POOLED) for kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D")),
+    *(
+        (f"RESIZE_{how}", [MAPS, ints(9, 7)], (options, {name: True}))
+        for how, options in (
+            ("BILINEAR", "ResizeBilinearOptions"),
+            ("NEAREST_NEIGHBOR", "ResizeNearestNeighborOptions"),
+        )
+        for name in ("alignCorners", "halfPixelCenters")
+    ),
+    ("FULLY_CONNECTED", [(2, 2, 3), floats(4, 3), floats(4)], ("FullyConnectedOptions", {"keepNumDims": True})),
+    ("BATCH_MATMUL", [(2, 3, 4), (2, 5, 3)], ("BatchMatMulOptions", {"adjX": True, "adjY": True})),
+    ("DEQUANTIZE", [floats(2, 3).astype(np.float16)], None),
+    ("CAST", [ints(4, -2)], ("CastOptions", {"inDataType": hostile_tflite.INT, "outDataType": hostile_tflite.FLOAT})),
+]
+POSITIVE = ("LOG", "SQRT", "RSQRT", "DIV")
+
+
+def of_one_operator(kind, inputs, options=None, outputs=1):
+    """The bytes of a file of one operator, with the shapes that the runtime finds."""
+    types = {"f": hostile_tflite.FLOAT, "i": hostile_tflite.INT, "e": schema.TensorType.FLOAT16}
+    constants = [each for each in inputs if isinstance(each, np.ndarray)]
+    tensors, entering = [], []
+    for each in inputs:
+        if isinstance(each, np.ndarray):
+            buffer = 1 + next(place for place, constant in enumerate(constants) if constant is each)
+            tensors.append(hostile_tflite.tensor(f"constant {buffer}", each.shape, types[each.dtype.char], buffer))
+        else:
+            entering.append(len(tensors))
+            tensors.append(hostile_tflite.tensor(f"input {len(tensors)}", each))
+    leaving = range(len(inputs), len(inputs) + outputs)
+    tensors += [hostile_tflite.tensor(f"output {number}", ()) for number in leaving]
+    name, values = options or ("NONE", {})
+    made = hostile_tflite.operator(0, range(len(inputs)), leaving, name, **values)
+    if not entering:  # an interpreter needs one
+        entering.append(len(tensors))
+        tensors.append(hostile_tflite.tensor("input", (1,)))
+    graph = schema.SubGraphT(tensors=tensors, inputs=entering, outputs=list(leaving), operators=[made])
+    tree = hostile_tflite.model((kind,), [graph], constants)
+    tree.operatorCodes[0].version = 2 if kind == "BROADCAST_TO" else 1  # which has no first
+    interpreter = opened(write(tree))
+    interpreter.invoke()
+    for index in leaving:
+        graph.tensors[index].shape = list(interpreter.get_tensor(index).shape)
+    return write(tree)
+
+
+@pytest.mark.parametrize("case", SINGLE, ids=lambda case: case[0])
+def test_an_operator_alone_computes_what_the_runtime_does(case):
+    graph = Graph(of_one_operator(*case))
+    assert without_derivatives(graph) == []
+    interpreter = opened(graph.content)
+    generator, values = np.random.default_rng(1), {}
+    for index in map(int, graph.subgraph.inputs):
+        values[index] = generator.normal(size=graph.shape(index)).astype(np.float32)
+        if case[0] in POSITIVE:
+            values[index] = np.abs(values[index]) + np.float32(0.1)
+        interpreter.set_tensor(index, values[index])
+    interpreter.invoke()
+    (operator,) = graph.operators
+    found = run_outputs(graph, operator, values)
+    assert list(found) == list(map(int, graph.subgraph.outputs))
+    for index, result in found.items():
+        np.testing.assert_allclose(result, interpreter.get_tensor(index), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "grid, understood",
+    [(None, True), ((1.0, 0), True), ((0.5, 0), False), ((1.0, 1), False)],
+)
+def test_pixels_are_floats_where_their_scale_is_one(grid, understood):
+    tensors = [hostile_tflite.tensor("images", (1, 2, 2, 1), schema.TensorType.UINT8)]
+    tensors.append(hostile_tflite.tensor("numbers", (1, 2, 2, 1)))
+    if grid is not None:
+        tensors[0].quantization = schema.QuantizationParametersT(scale=[grid[0]], zeroPoint=[grid[1]])
+    graph = schema.SubGraphT(
+        tensors=tensors, inputs=[0], outputs=[1], operators=[hostile_tflite.operator(0, (0,), (1,))]
+    )
+    graph = Graph(write(hostile_tflite.model(("DEQUANTIZE",), [graph])))
+    assert without_derivatives(graph) == ([] if understood else ["DEQUANTIZE (numbers)"])
+    if understood:
+        image = np.arange(4, dtype=np.uint8).reshape(1, 2, 2, 1)
+        np.testing.assert_array_equal(run_operator(graph, graph.operators[0], {0: image}), image.astype(np.float32))

@@ -9,7 +9,7 @@ from keras_vit_plugin.export import Auto, ParityError, Tolerance, export_tflite,
 from keras_vit_plugin.export.image_sets import gather_calibration
 from keras_vit_plugin.export.quantization.modes.auto.auto import MOST_CANDIDATES
 from keras_vit_plugin.export.quantization.modes.auto.constraints import Constraints
-from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split
 

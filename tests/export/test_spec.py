@@ -8,7 +8,7 @@ from conftest import pixels, real_data
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.spec.errors import UnsupportedTopology
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
-from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.images.preprocessing import pixel_normalization
 
 

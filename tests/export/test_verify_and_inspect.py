@@ -10,7 +10,7 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import MODES, InvalidModelFile, Tolerance, export_tflite, inspect, verify
-from keras_vit_plugin.export.verification.verify import compare
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.images.folders import image_files
 from keras_vit_plugin.images.gather import gather_images, gather_labelled
 from keras_vit_plugin.images.preprocessing import Preprocessing, pixel_normalization, preprocessing_of

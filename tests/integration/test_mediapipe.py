@@ -18,7 +18,7 @@ from keras_vit_plugin.export.targets.mediapipe_metadata import with_activation, 
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.metadata import Metadata
-from keras_vit_plugin.export.verification.verify import keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.image_model.answers import Answer
 from keras_vit_plugin.images.gather import gather_images
 from keras_vit_plugin.images.preprocessing import Preprocessing, pixel_normalization, preprocessing_of

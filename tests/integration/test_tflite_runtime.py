@@ -10,7 +10,8 @@ from conftest import DEIT, REPOSITORY, pixels, real_data
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export.verification.verify import compare, keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.images.gather import gather_labelled
 from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split

@@ -20,7 +20,8 @@ import keras_vit_plugin as kv
 from keras_vit_plugin.export import Runner
 from keras_vit_plugin.export.tflite.flatbuffer import read
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
-from keras_vit_plugin.export.verification.verify import compare, keras_logits
+from keras_vit_plugin.export.verification.outputs import keras_logits
+from keras_vit_plugin.export.verification.parity import compare
 from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.images.folders import image_files
 from keras_vit_plugin.images.gather import gather_labelled

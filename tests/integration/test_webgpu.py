@@ -11,7 +11,8 @@ from conftest import pixels, randomize
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Tolerance, export_tflite
 from keras_vit_plugin.export.tflite.webgpu import gpu_runner
-from keras_vit_plugin.export.verification.verify import gpu_report, keras_logits
+from keras_vit_plugin.export.verification.gpu_parity import gpu_report
+from keras_vit_plugin.export.verification.outputs import keras_logits
 from keras_vit_plugin.image_model.answers import LOGITS
 from keras_vit_plugin.presets.digits import load_digits_split
 

@@ -12,7 +12,7 @@ class Float32(Mode):
     """The model's own arithmetic."""
 
     name = "float32"
-    aliases = ("32", "fp32", "f32", "float", "none", "w32a32")
+    aliases = ("32", "fp32", "f32", "float", "w32a32")
     summary = "the model's own arithmetic"
     advice = ""
     needs = frozenset({Capability.FLOAT32})
