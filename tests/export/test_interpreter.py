@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from keras_vit_plugin.export.tflite.runner import computed_tensors, open_interpr
 
 def test_no_other_file_opens_an_interpreter():
     opens = re.compile(r"\bInterpreter\(|interpreter_class\(\)")
-    elsewhere = ("interpreter.py", "serve_interpreter.py")  # that one runs in another Python
+    elsewhere = ("runner.py", "serve_interpreter.py")  # that one runs in another Python
     sources = Path(REPOSITORY, "export").rglob("*.py")
     assert [path.name for path in sources if path.name not in elsewhere and opens.search(path.read_text())] == []
 
@@ -43,6 +44,44 @@ def test_a_runtime_that_is_absent_is_passed_over_and_one_that_is_broken_is_told(
     monkeypatch.setattr(runner, "RUNTIMES", (absent,))
     with pytest.raises(ImportError, match="^No TFLite interpreter can be imported. Try: pip install ai-edge-litert$"):
         runner.interpreter_class()
+
+
+class Without:
+    """A finder of modules that hides packages."""
+
+    def __init__(self, *packages):
+        self.packages = packages
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in self.packages:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.fixture
+def no_trace():
+    """Forgets the modules of a runtime that a test makes."""
+    yield
+    for name in ("tflite_runtime", "tflite_runtime.interpreter"):
+        sys.modules.pop(name, None)
+
+
+def test_the_runtimes_at_hand_are_taken_in_their_order(tmp_path, monkeypatch, no_trace):
+    import ai_edge_litert.interpreter
+    import tensorflow as tf
+
+    assert runner.interpreter_class() is ai_edge_litert.interpreter.Interpreter
+    for name in [name for name in sys.modules if name.split(".")[0] == "ai_edge_litert"]:
+        monkeypatch.delitem(sys.modules, name)
+    with warnings.catch_warnings(action="error"):
+        monkeypatch.setattr(sys, "meta_path", [Without("ai_edge_litert", "tflite_runtime"), *sys.meta_path])
+        assert runner.interpreter_class() is tf.lite.Interpreter
+        sys.meta_path[0] = Without("ai_edge_litert")
+        (tmp_path / "tflite_runtime").mkdir()
+        (tmp_path / "tflite_runtime" / "interpreter.py").write_text("class Interpreter: pass")
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(np, "__version__", "1.26.4")  # which that runtime is built for
+        assert runner.interpreter_module() == "tflite_runtime.interpreter"
+        assert runner.interpreter_class() is sys.modules["tflite_runtime.interpreter"].Interpreter
 
 
 @pytest.fixture(scope="module")

@@ -94,6 +94,22 @@ def test_what_simple_vit_does_not_have_is_refused(add, said, tmp_path):
         kv.build("simple_vit_cifar10", weights=path)
 
 
+@pytest.mark.parametrize("num_classes, heads", [(10, "no"), (128, "2")])
+def test_a_layer_as_wide_as_the_mlp_is_a_head_of_a_model_of_as_many_classes_alone(num_classes, heads, tmp_path):
+    """Nothing tells the two layers of a file apart, so it is refused; the sentence says what each may be."""
+
+    class WideHead(NotebookViT):
+        def __init__(self, extract=False):
+            super().__init__(extract)
+            self.head = layers.Dense(128)
+
+    path = tmp_path / "wide.weights.h5"
+    notebook_model(model_class=WideHead).save_weights(path)
+    said = f"it has 2 layers that can be mlp/hidden; {heads} layers that can be layers/dense; "
+    with pytest.raises(ValueError, match=said):
+        kv.build("simple_vit_cifar10", num_classes=num_classes, weights=path, new_head=True)
+
+
 class OnlyAClassToken(layers.Layer):
     """Patches as the notebook's, with a class token and without positions."""
 

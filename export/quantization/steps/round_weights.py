@@ -15,7 +15,7 @@ from ...tflite.flatbuffer import read, write
 
 LARGEST = {8: 127, 4: 7}  # by the number of bits
 DAMPING = 0.01  # of the mean diagonal of H, added to it; more where there are few rows to tell it from
-COLUMNS = 128  # rounded before the rest of the matrix is updated
+COLUMNS = 32  # rounded before the rest of the matrix is updated, which is a product and quick
 CLIP_CANDIDATES = np.linspace(1.0, 0.4, 25)  # shares of the range, by H's diagonal
 CLIP_FACTORS = np.array([1.0, 0.9, 0.8, 1.1])  # of the best of those, by all of H
 DESCENTS = 3
@@ -124,16 +124,24 @@ def _clipped(parts, scale, diagonal, largest):
 
 def _descended(rounded, step, kernel, products, largest):
     """Every weight but the largest of each block rounded anew, one input after the other."""
-    fixed = _is_peak(kernel, step.shape[1])
-    step = _per_weight(step.astype(np.float64), kernel)
-    rounded = rounded.astype(np.float64)
-    gradient = (rounded * step - kernel) @ products
-    for i in np.argsort(-np.diag(products)):
-        best = np.round(rounded[:, i] - gradient[:, i] / (products[i, i] * step[:, i]))
-        best = np.where(fixed[:, i], rounded[:, i], np.clip(best, -largest, largest))
-        gradient += np.outer((best - rounded[:, i]) * step[:, i], products[i])
-        rounded[:, i] = best
-    return rounded
+    order = np.argsort(-np.diag(products))
+    fixed = _is_peak(kernel, step.shape[1])[:, order]
+    step = _per_weight(step.astype(np.float64), kernel)[:, order]
+    rounded, products = rounded.astype(np.float64)[:, order], products[np.ix_(order, order)]
+    gradient = (rounded * step - kernel[:, order]) @ products
+    for start in range(0, len(order), COLUMNS):
+        stop = min(start + COLUMNS, len(order))
+        before = rounded[:, start:stop].copy()
+        for i in range(start, stop):
+            best = np.round(rounded[:, i] - gradient[:, i] / (products[i, i] * step[:, i]))
+            best = np.where(fixed[:, i], rounded[:, i], np.clip(best, -largest, largest))
+            gradient[:, i:stop] += np.outer((best - rounded[:, i]) * step[:, i], products[i, i:stop])
+            rounded[:, i] = best
+        change = (rounded[:, start:stop] - before) * step[:, start:stop]
+        gradient[:, stop:] += change @ products[start:stop, stop:]
+    result = np.empty_like(rounded)
+    result[:, order] = rounded
+    return result
 
 
 def with_kernels(content, kernels):
@@ -168,11 +176,12 @@ def gptq(kernel, step, products, largest=LARGEST[8]):
     order = np.argsort(-np.diag(products))  # the inputs that matter most first: theirs is the least error to take up
     weights, peaks = weights[:, order], peaks[:, order]
     # Row i of the upper Cholesky factor of H^-1 says how the error of input i is spread over those after it.
-    spread = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T
+    spread = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T.astype(np.float32)
+    weights = weights.astype(np.float32)  # of a size of some hundred steps: rounding to a step is exact enough
     rounded = np.empty_like(weights)
     for start in range(0, weights.shape[1], COLUMNS):
         stop = min(start + COLUMNS, weights.shape[1])
-        errors = np.empty((len(weights), stop - start))
+        errors = np.empty((len(weights), stop - start), np.float32)
         for i in range(start, stop):
             rounded[:, i] = np.clip(np.round(weights[:, i]), -largest, largest)
             rounded[:, i] = np.where(peaks[:, i] == 0, rounded[:, i], peaks[:, i])

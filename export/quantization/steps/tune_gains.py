@@ -18,7 +18,7 @@ from .calibration import measured_images
 from .sensitivity import has_derivatives, output_scales
 
 STEPS = (25, 100)  # at least and at most, by the model's size
-TUNED_WORK = 4e12  # multiply-accumulates
+TUNED_WORK = 2e12  # multiply-accumulates
 CROPS_PER_STEP = 8
 SMALLEST_CROP = 0.7  # of an image's sides
 LEARNING_RATE = 5e-4
