@@ -259,6 +259,23 @@ def test_layers_are_numbered_from_the_first():
         assert panels.range_words(layer.mean(0)) in words
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_page_shows_layers_one_by_one_where_there_are_several(count):
+    """One layer is the last of the overview."""
+    shown = distinct()
+    page = explain.explanation_page(replace(shown, heads=shown.heads[:count]), "made up")
+    captions = re.findall(r"<figcaption>layer (\d+): ", page)
+    assert captions == (["1", "2"] if count == 2 else []) and ("<h2>Layer by layer</h2>" in page) == (count == 2)
+    sections = re.findall("<h2>([^<]+)</h2>", page)
+    assert [name for name in sections if name != "Layer by layer"] == [
+        "What the model says",
+        "What the answer draws on",
+        "Every layer and head",
+        "Position embeddings",
+        "Patch filters",
+    ]
+
+
 def drawn_by_title(figure):
     """`{first line of the title: what is drawn}` of a figure's images."""
     return {axis.get_title().split("\n")[0]: axis.get_images()[0] for axis in figure.axes if axis.get_images()}

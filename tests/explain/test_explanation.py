@@ -252,6 +252,33 @@ def test_a_crop_in_front_of_a_model_in_a_model_and_in_a_subclassed_one_is_told_t
         assert any(f"{WRONG_PLACE}CenterCrop" in note for note in notes)
 
 
+class Cutting(Own):
+    """A subclassed model that makes another image of a photo in its own code, which no layer tells of."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.cut = cut
+
+    def call(self, x):
+        return super().call(self.cut(x))
+
+
+@pytest.mark.parametrize(
+    "cut, told",
+    [
+        (lambda x: x[:, 4:20, 4:20], True),
+        (lambda x: keras.ops.pad(x, ((0, 0), (2, 2), (0, 0), (0, 0))), True),
+        (lambda x: x / 255, False),
+    ],
+)
+def test_what_a_subclassed_model_does_itself_is_seen_by_the_size_of_what_it_cuts(cut, told):
+    model = Cutting(cut)
+    model(np.zeros((1, 32, 32, 3), np.float32))
+    notes = explain.explanation_of(model, pixels((32, 32, 3), 1)[0], 1 / 255, 0.0).notes
+    said = [note for note in notes if WRONG_PLACE in note]
+    assert len(said) == told and all(f"{WRONG_PLACE}what it does itself, which may crop" in note for note in said)
+
+
 def test_presets_are_shown_in_their_places(tiny_model):
     assert not [note for note in of(tiny_model).notes if WRONG_PLACE in note]
 

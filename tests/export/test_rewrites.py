@@ -174,6 +174,30 @@ def test_key_and_value_are_absorbed_by_a_deep_model_of_up_to_three_heads(tokens,
     assert pays(spec, spec.blocks[-1]) == applies
 
 
+@pytest.mark.parametrize("tokens, applies", [(15, False), (16, True), (17, True)])
+def test_weights_may_grow_by_no_more_than_the_share_that_is_saved(tokens, applies):
+    """With 16 tokens the two shares are the same, 32 of 67."""
+
+    def dense(inputs, outputs):
+        return Dense(np.zeros((inputs, outputs)), np.zeros(outputs))
+
+    norm = Norm(np.ones(16), np.zeros(16), 1e-6)
+    attention = Attention(4, *(dense(16, 16) for _ in range(4)), 1.0)
+    spec = replace(
+        small_spec(),
+        patch=dense(4, 16),
+        prefix=np.zeros((1, 16)),
+        positions=np.zeros((tokens - 1, 16)),
+        blocks=(Block(norm, attention, None, None, norm, dense(16, 32), dense(32, 16), None, kept_tokens=1),),
+        heads=(Head(0, dense(16, 2)),),
+    )
+    saved, grown = shares(spec)
+    assert grown == pytest.approx(32 / 67) and (saved == grown) == (tokens == 16)
+    words = f"the weights would grow by 47.8% to save {saved:.1%} of the multiplications"
+    assert refuse(spec) == ("" if applies else words)
+    assert pays(spec, spec.blocks[-1]) == applies
+
+
 @pytest.mark.parametrize("heads, applies", [(2, True), (4, False)])
 def test_a_block_with_few_heads_absorbs_and_one_with_many_does_not(heads, applies):
     spec = rewrites.keep_pooled_tokens(small_spec(heads))

@@ -3,14 +3,28 @@
 import json
 import re
 
+import hostile_tflite
 import numpy as np
 import pytest
 from conftest import functional_model, pixels, randomize
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import MODES, InvalidModelFile, Tolerance, export_tflite, inspect, verify
+from keras_vit_plugin.export import (
+    MODES,
+    InvalidModelFile,
+    ParityReport,
+    Tolerance,
+    export_tflite,
+    inspect,
+    verify,
+    wanted_of,
+)
+from keras_vit_plugin.export.tflite.flatbuffer import write
+from keras_vit_plugin.export.tflite.runner import Runner
+from keras_vit_plugin.export.verification.outputs import outputs_of, tflite_logits
 from keras_vit_plugin.export.verification.parity import compare
+from keras_vit_plugin.image_model.answers import Answer
 from keras_vit_plugin.images.folders import image_files
 from keras_vit_plugin.images.gather import gather_images, gather_labelled
 from keras_vit_plugin.images.preprocessing import Preprocessing, pixel_normalization, preprocessing_of
@@ -82,6 +96,46 @@ def test_what_a_tolerance_does_not_name_is_the_modes_own():
     assert Tolerance(None, 1).filled(usual) == Tolerance(None, 1)
     with pytest.raises(ValueError, match="leaves a part to the mode: use its `filled"):
         Tolerance(min_agreement=0.9).holds(compare(np.eye(4), np.eye(4)))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 7])
+def test_every_image_has_its_own_row_whatever_the_batch(batch_size):
+    tree = hostile_tflite.classifier()
+    for tensor, shape in ((0, (2, 2, 1)), (2, (4,)), (3, (4,))):
+        tree.subgraphs[0].tensors[tensor].shape = [batch_size, *shape]
+    tree.buffers[1].data = np.array([batch_size, 4], np.int32).view(np.uint8)
+    content, images = write(tree), pixels((2, 2, 1), 7)
+
+    def softmax(values):
+        exponentials = np.exp(values - values.max(1, keepdims=True))
+        return exponentials / exponentials.sum(1, keepdims=True)
+
+    expected = softmax(images.reshape(7, 4).astype(float))
+    np.testing.assert_allclose(tflite_logits(content, images), expected, atol=1e-6)
+    answers, runner = (Answer("probabilities", "classes", "softmax"),), Runner(content)
+    (found,) = outputs_of(runner, images, answers)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    (found,) = outputs_of(runner, images, answers, given=(1 / 64, -2.0))
+    np.testing.assert_allclose(found, softmax(images.reshape(7, 4) / 64 - 2.0), atol=1e-6)
+    assert found.dtype == np.float32
+
+
+@pytest.mark.parametrize("stored, mode", [("FLOAT32", "float16"), ("FLOAT16", "float16"), ("INT8", "int8")])
+def test_another_programs_file_is_to_keep_what_its_weights_can(stored, mode, tmp_path):
+    tree, path = hostile_tflite.classifier(), tmp_path / "m.tflite"
+    types = hostile_tflite.schema.TensorType
+    tree.subgraphs[0].tensors.append(hostile_tflite.tensor("weights", (4,), getattr(types, stored)))
+    path.write_bytes(write(tree))
+    usual = MODES[mode].tolerance
+    for images in (8, 128):
+        parity = ParityReport(images=images, agreement=1.0, snr_db=99.0, max_abs_error=0.0)
+        assert wanted_of(path, parity) == wanted_of(path.read_bytes(), parity) == usual.on(images)
+        assert wanted_of(path, parity, 0.5) == Tolerance(0.5, usual.min_snr_db)
+        assert wanted_of(path, parity, min_snr_db=3) == Tolerance(usual.on(images).min_agreement, 3)
+    numbers = ParityReport(images=8, agreement=None, snr_db=99.0, max_abs_error=0.0, task="regression")
+    assert wanted_of(path, numbers) == Tolerance(None, usual.min_snr_db)
+    with pytest.raises(ValueError, match="this one gives regression; got min_agreement=0.5"):
+        wanted_of(path, numbers, 0.5)
 
 
 def test_verify_of_another_models_file(tmp_path):

@@ -182,21 +182,31 @@ def test_a_file_gives_probabilities_and_is_given_no_second_activation(answer, ac
 
 
 def test_the_metadata_say_what_goes_in_and_what_comes_out(twelve_numbers):
-    from mediapipe.tasks.metadata.metadata_schema_py_generated import ModelMetadataT
+    from mediapipe.tasks.metadata import metadata_schema_py_generated as schema
 
     content = with_tflite_metadata(twelve_numbers, LABELS, "twelve numbers", "3.1")
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {name: archive.read(name).decode().split() for name in archive.namelist()} == {"labels.txt": LABELS}
     model = read(content)
     (place,) = (entry.buffer for entry in model.metadata if entry.name == b"TFLITE_METADATA")
-    stored = ModelMetadataT.InitFromPackedBuf(bytes(model.buffers[place].data))
+    packed = bytes(model.buffers[place].data)
+    assert schema.ModelMetadata.ModelMetadataBufferHasIdentifier(packed, 0)
+    stored = schema.ModelMetadataT.InitFromPackedBuf(packed)
     assert (stored.description, stored.version) == (b"twelve numbers", b"3.1")
+    assert (stored.name, stored.minParserVersion) == (b"ImageClassifier", b"1.0.0")
     (graph,) = stored.subgraphMetadata
     (images,), (scores,) = graph.inputTensorMetadata, graph.outputTensorMetadata
     assert [(part.stats.min, part.stats.max) for part in (images, scores)] == [([0.0], [255.0]), ([0.0], [1.0])]
+    assert [part.name for part in (images, scores)] == [b"images", b"probabilities"]
+    kinds = [part.content.contentPropertiesType for part in (images, scores)]
+    assert kinds == [schema.ContentProperties.ImageProperties, schema.ContentProperties.FeatureProperties]
+    assert images.content.contentProperties.colorSpace == schema.ColorSpaceType.RGB
     (normalization,) = images.processUnits
+    assert normalization.optionsType == schema.ProcessUnitOptions.NormalizationOptions
     assert (normalization.options.mean, normalization.options.std) == ([0.0], [1.0])
-    assert [part.name for part in scores.associatedFiles] == [b"labels.txt"]
+    (names,) = scores.associatedFiles
+    assert (names.name, names.description) == (b"labels.txt", b"class names")
+    assert names.type == schema.AssociatedFileType.TENSOR_AXIS_LABELS and images.associatedFiles is None
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,12 @@ def test_stochastic_depth_drops_whole_samples_and_keeps_the_mean():
     np.testing.assert_array_equal(layer(np.ones((4, 2, 3), "float32"), training=False), 1)
 
 
+@pytest.mark.parametrize("layer", [layers.TokenPooling, layers.MeanPooling, layers.StochasticDepth])
+def test_a_layer_without_weights_need_not_be_built(layer):
+    made = layer()
+    assert made.built and made.count_params() == 0  # which Keras refuses to count of a layer to be built
+
+
 def test_pooling_leaves_out_what_it_should():
     x = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")
     np.testing.assert_array_equal(layers.TokenPooling(1)(x), x[:, 1])

@@ -186,7 +186,8 @@ def _ranges(graph, content, observations, images, bits, answers):
     full = {tensor: seen.full() for tensor, seen in observations.items()}
     wide = {tensor: (HEADROOM[bits] * low, HEADROOM[bits] * high) for tensor, (low, high) in full.items()}
     if bits == 8:
-        ranges = {tensor: seen.least_error() for tensor, seen in observations.items()}
+        found = {id(seen): seen.least_error() for seen in {id(seen): seen for seen in observations.values()}.values()}
+        ranges = {tensor: found[id(seen)] for tensor, seen in observations.items()}
         ranges = scaled_ranges(content, ranges, images, answers)
         ranges |= {tensor: wide[tensor] for tensor in _answers(graph) & wide.keys()}
     else:
