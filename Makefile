@@ -7,7 +7,7 @@ WORKERS ?= 2
 NPM := $(shell command -v npm)
 LITERT_JS = examples/web/node_modules/installed
 
-.PHONY: demo web test test-long fuzz fuzz-files mutate mutate-record notebook lint benchmark accuracy costs matrix pictures web-pictures hashes clean
+.PHONY: demo web test test-long exported-bytes fuzz fuzz-files mutate mutate-record notebook lint benchmark accuracy costs matrix pictures web-pictures hashes clean
 
 demo: .venv/installed
 	.venv/bin/keras-vit demo
@@ -50,6 +50,10 @@ mutate: .venv/installed
 	.venv/bin/python tests/mutation/mutate.py --named --workers $(WORKERS)
 	.venv/bin/python tests/mutation/mutate.py --count $(N) --seed $(or $(SEED),0) --workers $(WORKERS) \
 		$(if $(JSON),--json $(JSON))
+
+# Whether this tree exports the same bytes as another commit: `make exported-bytes BASE=main`; after a move of code.
+exported-bytes: .venv/installed
+	.venv/bin/python tests/exported_bytes/exported_bytes.py --base $(or $(BASE),HEAD)
 
 # Random models through every mode and target for so many minutes; `make fuzz SEED=12` is one case again.
 MINUTES ?= 5
@@ -105,6 +109,7 @@ matrix: .venv/installed .venv-device/installed $(LITERT_JS)
 # The pictures of README and docs but those of the benchmark, in light and dark.
 pictures: .venv/installed
 	.venv/bin/python docs/draw_pictures.py
+	.venv/bin/python docs/draw_architecture.py
 
 # Those of the web page; needs chromium and the real data (KERAS_VIT_DATA).
 web-pictures: .venv/installed $(LITERT_JS)

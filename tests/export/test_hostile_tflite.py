@@ -110,6 +110,29 @@ def test_what_tables_refer_to_is_there(said):
             take(content)
 
 
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+def test_from_two_on_an_offset_is_a_place_in_the_file(offset):
+    """0 and 1 are offsets of values in the table itself, whose size is not told."""
+
+    def refusal(*sizes):
+        own = np.array([1, 4], np.int32).view(np.uint8) if offset < 2 else None
+        buffers = [hostile_tflite.schema.BufferT(data=own, offset=offset, size=size) for size in sizes]
+        content = changed(lambda tree, graph: tree.buffers.__setitem__(slice(1, None), buffers))
+        try:
+            read(content)
+        except InvalidModelFile as error:
+            return str(error)
+        return ""
+
+    assert refusal(8) == ""
+    if offset < 2:
+        assert refusal(4) == refusal(1 << 40) == refusal(8, *[400] * 9) == ""
+        return
+    assert refusal(4).endswith("tensor 1 of the shape [2] takes 8 bytes, its buffer holds 4")
+    assert refusal(1 << 40).endswith("buffer 1 ends behind the file")
+    assert refusal(8, *[400] * 9).endswith("its buffers hold more bytes than the file")
+
+
 def test_the_file_that_the_others_come_from_is_whole():
     content = changed(lambda tree, graph: None)
     np.testing.assert_allclose(guarded_runner(content)(IMAGES), Runner(content)(IMAGES))

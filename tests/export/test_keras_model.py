@@ -501,6 +501,38 @@ def test_this_packages_models_of_half_precision_are_judged_in_float32(tmp_path):
     assert export_tflite(model, tmp_path / "m.tflite").parity.snr_db > 80
 
 
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_only_layers_that_compute_in_another_precision_do_so_in_float32():
+    """A layer that Keras quantized computes in float32, by a policy of its own that its integer weights need."""
+    images = keras.Input((SIDE, SIDE, 3))
+    half = layers.Dense(6, dtype="mixed_bfloat16", kernel_initializer="he_normal")
+    quantized, whole = dense(5), dense(3)
+    x = half(layers.Flatten()(images))
+    model = keras.Model(images, whole(quantized(layers.Activation("gelu", dtype="float32")(x))))
+    quantized.quantize("int8")
+    before = [layer.dtype_policy for layer in model.layers]
+    photos = pixels((SIDE, SIDE, 3), 4)
+
+    def exact(values):
+        return values @ np.asarray(half.kernel) + np.asarray(half.bias)
+
+    def rest(values):
+        return np.asarray(whole(quantized(keras.activations.gelu(values))))
+
+    x = photos.reshape(4, -1) / 255
+    (found,) = ImageModel(model, 1 / 255, 0.0)(photos)
+    np.testing.assert_allclose(found, rest(exact(x).astype(np.float32)), rtol=1e-3, atol=1e-3)
+    policies = []
+    with image_model.computing_in_float32(model):
+        policies += [layer.dtype_policy for layer in model.layers]
+    assert half.dtype_policy.name == "mixed_bfloat16"
+    changed = [layer for layer, old, new in zip(model.layers, before, policies, strict=True) if new is not old]
+    assert changed == [half]
+    with pytest.raises(RuntimeError, match="of a test"), image_model.computing_in_float32(model):
+        raise RuntimeError("of a test")
+    assert all(layer.dtype_policy is old for layer, old in zip(model.layers, before, strict=True))
+
+
 def test_a_model_of_a_fixed_batch_is_exported_with_it(tmp_path):
     images = keras.Input((SIDE, SIDE, 3), batch_size=3)
     x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(images)))
