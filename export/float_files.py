@@ -28,6 +28,7 @@ class FloatFiles:
         target: the `Target` that they are for.
         batch_size, input_dtype: as for `lower`.
         outputs: of `OUTPUTS`, those that the files give besides the logits.
+        validating: as for `apply_passes`.
 
     Attributes:
         road: `"spec"`, or `"generic"` where the model is lowered as Keras emits it.
@@ -36,7 +37,7 @@ class FloatFiles:
         reasons: `{pass: why it changed nothing}`, in words, empty where it changed something.
     """
 
-    def __init__(self, model, calibration, target, batch_size=1, input_dtype="uint8", outputs=()):
+    def __init__(self, model, calibration, target, batch_size=1, input_dtype="uint8", outputs=(), validating=False):
         self.target = target
         self.road, self.road_reason, outcomes = "spec", "", {}
         self._calibration, self._form = calibration, (batch_size, input_dtype)
@@ -45,11 +46,11 @@ class FloatFiles:
         try:
             original = from_keras(model.model, model.scale, model.offset, "embedding" in outputs)
             with stage("Rewriting the graph"):
-                self._spec, outcomes = apply_passes(original, calibration)
+                self._spec, outcomes = apply_passes(original, calibration, validating=validating)
             if target.rewrites:
                 images = synthetic_images(model.image_shape) if calibration is None else calibration
                 wanted = [each for each in EXTRA_PASSES if each.__name__ in target.rewrites]
-                self._spec, more = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), wanted)
+                self._spec, more = apply_passes(self._spec, spread(images, EXTREMES_IMAGES), wanted, validating)
                 outcomes |= more
             self._original = original if outputs else None
         except UnsupportedTopology as reason:

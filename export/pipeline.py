@@ -94,6 +94,8 @@ def export_tflite(
             Every output must keep it.
         report: where to write the report as a page, ending in `.html`; it needs matplotlib. It is written even where
             the file is too far from the model to be.
+        debug_passes: whether the model is computed after every rewrite, in float64: an error names the one that changed
+            it. It takes seconds a rewrite.
         keep_rejected: whether a file that is too far from the model is kept as `NAME.rejected.tflite`, to be looked at
             with `debug` and `verify`.
         runtime_python: for `"tflite-runtime"`: path of a Python that has it; the file is verified there.
@@ -134,6 +136,7 @@ def export_tflite(
         request.batch_size,
         request.float_input,
         request.outputs,
+        request.debug_passes,
     )
     oracle = oracle_of(job, files)
     finish = finish_of(job)

@@ -31,6 +31,7 @@ class Options(TypedDict, total=False):
     output_dtype: str
     batch_size: int
     keep_rejected: bool
+    debug_passes: bool
     runtime_python: str | None
     narrow_range: bool
 
@@ -68,6 +69,7 @@ class Request:
     output_dtype: str = "float32"
     batch_size: int = 1
     keep_rejected: bool = False
+    debug_passes: bool = False
     runtime_python: str | None = None
     narrow_range: bool = False
 

@@ -11,7 +11,8 @@ from keras_vit_plugin.export import MODES, TARGETS, Tolerance, UnsupportedByTarg
 from keras_vit_plugin.export import rewrites as rewrites_module
 from keras_vit_plugin.export.quantization.mode import Mode, Whole
 from keras_vit_plugin.export.quantization.modes.dynamic import with_int8_weights
-from keras_vit_plugin.export.spec.model import Dense
+from keras_vit_plugin.export.rewrites.stream import with_layers
+from keras_vit_plugin.export.spec.layers import Dense
 from keras_vit_plugin.export.targets.target import Target
 from keras_vit_plugin.export.tflite.capabilities import Capability
 from keras_vit_plugin.export.tflite.graph_form import GraphForm
@@ -94,27 +95,20 @@ def refuse(spec):
     return "" if spec.blocks else "there are no blocks"
 
 
-def negate_mlp(spec):
-    """The MLP's output with another sign, and a scale of -1 that gives it back."""
+def negate_writers(spec):
+    """What is added to the stream with another sign, and a scale of -1 that gives it back."""
 
-    def negated(dense):
-        return Dense(-dense.kernel, -dense.bias)
+    def negated(residual):
+        writers = {name: Dense(-dense.kernel, -dense.bias) for name, dense in residual.body.writers().items()}
+        ones = np.ones(spec.width) if residual.scale is None else residual.scale
+        return replace(with_layers(residual, writers), scale=-ones)
 
-    return replace(
-        spec,
-        blocks=tuple(
-            replace(block, mlp_output=negated(block.mlp_output), mlp_scale=-_ones(block)) for block in spec.blocks
-        ),
-    )
-
-
-def _ones(block):
-    return np.ones(block.mlp_output.bias.shape) if block.mlp_scale is None else block.mlp_scale
+    return spec.with_residuals(negated)
 
 
 def test_a_rewrite_is_its_file_and_a_line_in_the_order(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(rewrites_module, "PASSES", (negate_mlp, *rewrites_module.PASSES))
+    monkeypatch.setattr(rewrites_module, "PASSES", (negate_writers, *rewrites_module.PASSES))
     report = export_tflite(model, tmp_path / "m.tflite")
-    assert report.rewrites["negate_mlp"] and "mlp_output.kernel" in report.changes["negate_mlp"]
+    assert report.rewrites["negate_writers"] and "mlp.output.kernel" in report.changes["negate_writers"]
     assert report.rewrites["fold_layer_scale"]  # which takes it back
     assert report.parity.snr_db > 100

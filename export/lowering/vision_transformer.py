@@ -1,5 +1,7 @@
 """A `ViTSpec` as a float32 `.tflite` with static shapes."""
 
+from ..spec.attention import Attention
+from ..spec.mlp import Mlp
 from ..tflite.graph_form import USUAL_FORM
 from ..tflite.surgery import outputs_in_order
 from ..tflite.tensor_names import stream_name
@@ -7,8 +9,8 @@ from .attention import lower_attention
 from .context import Context
 from .convert import convert
 from .embedding import lower_embedding
-from .gelu_forms import lower_gelu
 from .head import lower_attention_map, lower_head
+from .mlp import lower_mlp
 from .norm import lower_norm
 
 
@@ -52,9 +54,32 @@ def lower(spec, batch_size=1, input_dtype="uint8", form=USUAL_FORM, attention_ma
 
 def lower_block(x, block, name, context):
     """A `Block` over the tokens x; what leaves it has this name in the file."""
+    for residual in block.residuals[:-1]:
+        x = lower_residual(x, residual, None, context)
+    return lower_residual(x, block.residuals[-1], name, context)
+
+
+def lower_residual(x, residual, name, context):
+    """A `Residual` over the tokens x; what it gives has this name in the file, or any."""
     import tensorflow as tf
 
-    y = lower_attention(lower_norm(x, block.attention_norm, context), block.attention, block.kept_tokens, context)
-    x = lower_norm(context.first_rows(x, block.kept_tokens) + y, block.post_attention_norm, context)
-    hidden = lower_gelu(context.dense(lower_norm(x, block.mlp_norm, context), block.mlp_hidden), context)
-    return tf.add(x, context.dense(hidden, block.mlp_output), name=name)
+    entering = lower_norm(x, residual.norm, context)
+    y = lower_component(entering, residual.body, residual.kept_tokens, context)
+    x = context.first_rows(x, residual.kept_tokens)
+    x = x + y if name is None else tf.add(x, y, name=name)
+    return lower_norm(x, residual.post_norm, context)
+
+
+def lower_component(x, component, queries, context):
+    """What a `Component` gives of the tokens x for the first `queries` of each image; None is all.
+
+    Raises:
+        NotImplementedError: there is no lowering for its class.
+    """
+    if type(component) not in COMPONENTS:
+        raise NotImplementedError(f"export/lowering has nothing for {type(component).__name__}")
+    return COMPONENTS[type(component)](x, component, queries, context)
+
+
+# Class of a component -> function(tokens, component, queries or None, context).
+COMPONENTS = {Attention: lower_attention, Mlp: lower_mlp}

@@ -3,6 +3,8 @@
 import sys
 from dataclasses import dataclass
 
+import numpy as np
+
 from .absorb_key_value import absorb_key_value
 from .balance_heads import balance_heads
 from .centre_writers import centre_writers
@@ -33,6 +35,8 @@ MEASURED_PASSES = (balance_heads, scale_stream)  # they take images too
 EXTRA_PASSES = (scale_stream,)  # those that a target may want besides
 
 
+VALIDATION_IMAGES = 2
+LARGEST_ERROR = 1e-9  # of the logits, as a share of the largest, or of 1 where all are smaller
 CHANGED, HELD, REFUSED = "changed", "held already", "does not apply"
 
 
@@ -55,18 +59,23 @@ class Outcome:
         return f"{self.status}: {self.words}"
 
 
-def apply_passes(spec, images=None, passes=None):
+def apply_passes(spec, images=None, passes=None, validating=False):
     """Runs the passes.
 
     Args:
         spec: a `ViTSpec`.
         images: raw pixels 0..255, `(N, H, W, C)`, for the passes that measure; None leaves those out.
         passes: which, in their order; None is `PASSES`.
+        validating: whether the oracle's logits are compared after every pass that changes something.
 
     Returns:
         The new spec and `{pass name: Outcome}`.
+
+    Raises:
+        RuntimeError: a pass changed the function; names it.
     """
     outcomes = {}
+    validate = Validation(spec, images) if validating else None
     for rewrite in PASSES if passes is None else passes:
         reason = refusal(rewrite, spec, images)
         if reason:
@@ -76,7 +85,30 @@ def apply_passes(spec, images=None, passes=None):
         words = describe_change(spec, rewritten)
         outcomes[rewrite.__name__] = Outcome(CHANGED, words) if words else Outcome(HELD, "nothing was left to change")
         spec = rewritten
+        if validate is not None and words:
+            validate(spec, rewrite.__name__)
     return spec, outcomes
+
+
+class Validation:
+    """Compares the oracle's logits with those before the passes.
+
+    Args:
+        spec: the `ViTSpec` before them.
+        images: raw pixels 0..255, of which `VALIDATION_IMAGES` are taken; None takes noise.
+    """
+
+    def __init__(self, spec, images=None):
+        noise = np.random.default_rng(0).integers(0, 256, (VALIDATION_IMAGES, *spec.image_shape))
+        self._images = noise if images is None else images[:VALIDATION_IMAGES]
+        self._expected = spec.forward(self._images)
+
+    def __call__(self, spec, name):
+        """Raises `RuntimeError` where the logits of the spec behind the pass of this name are others."""
+        largest = max(1.0, np.abs(self._expected).max())
+        error = np.abs(spec.forward(self._images) - self._expected).max()
+        if not error <= LARGEST_ERROR * largest:
+            raise RuntimeError(f"The rewrite {name} changes the model: its logits differ by {error:.3g}.")
 
 
 def refusal(rewrite, spec, images=None):

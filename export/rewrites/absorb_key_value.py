@@ -13,15 +13,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spec.model import Dense
-from .stream import ABSORBED, NO_BLOCKS, has_absorbed
+from ..spec.layers import Dense
+from ..spec.promises import Promise
+from .stream import ABSORBED, NO_BLOCKS
+
+NEEDED = {Promise.KEYS_MAY_SHIFT, Promise.VALUES_ARE_AVERAGED, Promise.ROW_BY_ROW}
 
 
 def refuse(spec):
-    if not spec.blocks:
+    if not spec.attentions():
         return NO_BLOCKS
-    block = spec.blocks[-1]
-    if has_absorbed(block):
+    block, attention = spec.blocks[-1], spec.blocks[-1].attention
+    if attention is None or not attention.promises >= NEEDED:
         return ABSORBED
     if block.kept_tokens is None:
         return "the last block computes all tokens"
@@ -33,9 +36,9 @@ def refuse(spec):
 
 def shares(spec):
     """What it would save of all dense layers' multiply-accumulates, and what it would add to all their weights."""
-    block = spec.blocks[-1]
-    tokens, asking, heads = spec.num_tokens, block.kept_tokens, block.attention.num_heads
-    width, inner = block.attention.key.kernel.shape
+    block, attention = spec.blocks[-1], spec.blocks[-1].attention
+    tokens, asking, heads = spec.num_tokens, block.kept_tokens, attention.num_heads
+    width, inner = attention.key.kernel.shape
     before = 2 * tokens * width * inner + 2 * asking * (width + tokens) * inner
     after = 2 * asking * heads * (width + tokens) * width
     more = 2 * heads * width**2 - 4 * width * inner
@@ -46,18 +49,20 @@ def _multiplications(spec):
     """Multiply-accumulates of all dense layers."""
     count = len(spec.positions) * spec.patch.kernel.size + sum(head.dense.kernel.size for head in spec.heads)
     for block in spec.blocks:
-        attention, asking = block.attention, block.kept_tokens or spec.num_tokens
-        of_asking = (attention.query, attention.output, block.mlp_hidden, block.mlp_output)
-        count += asking * sum(layer.kernel.size for layer in of_asking)
-        count += spec.num_tokens * (attention.key.kernel.size + attention.value.kernel.size)
+        asking = block.kept_tokens or spec.num_tokens
+        count += sum(residual.body.multiplications(spec.num_tokens, asking) for residual in block.residuals)
     return count
 
 
 def absorb_key_value(spec):
     if refuse(spec):
         return spec
-    block = spec.blocks[-1]
-    return replace(spec, blocks=(*spec.blocks[:-1], replace(block, attention=merged(block.attention))))
+    last = spec.blocks[-1]
+    residuals = [
+        replace(residual, body=merged(residual.body)) if residual.body is last.attention else residual
+        for residual in last.residuals
+    ]
+    return replace(spec, blocks=(*spec.blocks[:-1], replace(last, residuals=tuple(residuals))))
 
 
 def merged(attention):

@@ -18,16 +18,18 @@ from dataclasses import replace
 import numpy as np
 
 from ..spec.functions import softmax
-from ..spec.model import Dense
-from .stream import ABSORBED, NO_BLOCKS, has_absorbed
+from ..spec.layers import Dense
+from ..spec.promises import Promise
+from .stream import ABSORBED, NO_BLOCKS
 
 IMAGES = 16
+NEEDED = {Promise.KEYS_MAY_SHIFT, Promise.QUERY_KEY_DIAGONAL, Promise.VALUES_ARE_AVERAGED}
 
 
 def refuse(spec):
-    if not spec.blocks:
+    if not spec.attentions():
         return NO_BLOCKS
-    return ABSORBED if all(map(has_absorbed, spec.blocks)) else ""
+    return "" if any(attention.promises >= NEEDED for attention in spec.attentions()) else ABSORBED
 
 
 def balance_heads(spec, images):
@@ -35,15 +37,16 @@ def balance_heads(spec, images):
         return spec
     images = images[np.linspace(0, len(images) - 1, min(IMAGES, len(images))).astype(int)]
     measured = spec.astype(np.float32)  # the factors need not be exact, what they are divided out of is
-    x, blocks = measured.embed(images), []
-    for block, quick in zip(spec.blocks, measured.blocks):
+    x, balanced = measured.embed(images), []
+    for residual, quick in zip(spec.residuals(), measured.residuals()):
         y = None
-        if not has_absorbed(block):
-            y, attention = _balanced(block.attention, quick.attention, quick.attention_input(x), block.kept_tokens)
-            block = replace(block, attention=attention)
-        blocks.append(block)
+        if residual.body.promises >= NEEDED:
+            y, body = _balanced(residual.body, quick.body, quick.entering(x), residual.kept_tokens)
+            residual = replace(residual, body=body)
+        balanced.append(residual)
         x = quick(x, y)
-    return replace(spec, blocks=tuple(blocks))
+    balanced = iter(balanced)
+    return spec.with_residuals(lambda residual: next(balanced))
 
 
 def _balanced(attention, quick, tokens, queries):

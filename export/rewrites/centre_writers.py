@@ -24,12 +24,7 @@ def centre_writers(spec):
         return spec
     spec = map_writers(spec, np.eye(spec.width) - 1 / spec.width)
 
-    def without_mean(block):
-        return replace(
-            block,
-            attention_norm=replace(block.attention_norm, subtract_mean=False),
-            mlp_norm=replace(block.mlp_norm, subtract_mean=False),
-        )
+    def without_mean(residual):
+        return replace(residual, norm=replace(residual.norm, subtract_mean=False))
 
-    norm = replace(spec.norm, subtract_mean=False)
-    return replace(spec, blocks=tuple(map(without_mean, spec.blocks)), norm=norm)
+    return replace(spec.with_residuals(without_mean), norm=replace(spec.norm, subtract_mean=False))

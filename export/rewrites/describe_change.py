@@ -1,9 +1,11 @@
 """What a pass changed, in words: the arrays that differ, and the number of parameters."""
 
 from collections import Counter
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 
 import numpy as np
+
+from ..spec.residual import Block
 
 
 def describe_change(before, after):
@@ -19,7 +21,11 @@ def describe_change(before, after):
 
 def _leaves(value, path=()):
     """Every `(path, array or number)` below a dataclass or tuple."""
-    if is_dataclass(value):
+    if isinstance(value, Block):
+        for residual in value.residuals:  # "attention.query.kernel" in place of "residuals.0.body.query.kernel"
+            yield from _leaves(residual.body, named := (*path, type(residual.body).__name__.lower()))
+            yield from _leaves(replace(residual, body=()), named)
+    elif is_dataclass(value):
         for field in fields(value):
             yield from _leaves(getattr(value, field.name), (*path, field.name))
     elif isinstance(value, tuple):

@@ -5,12 +5,13 @@ to 1, so the value bias passes through attention: `(P (x Wv + bv)) Wo + bo = P (
 every spec. Source: shift invariance of softmax; distributivity.
 """
 
-from dataclasses import replace
-
 import numpy as np
 
-from ..spec.model import Dense
-from .stream import NO_BLOCKS
+from ..spec.layers import Dense
+from ..spec.promises import Promise
+from .stream import NO_BLOCKS, with_layers
+
+NEEDED = {Promise.KEYS_MAY_SHIFT, Promise.VALUES_ARE_AVERAGED}
 
 
 def refuse(spec):
@@ -18,15 +19,16 @@ def refuse(spec):
 
 
 def fold_key_value_bias(spec):
-    def fold(attention):
+    def fold(residual):
+        attention = residual.body
+        if not attention.promises >= NEEDED:  # no attention, or one that has absorbed both
+            return residual
         key, value, output = attention.key, attention.value, attention.output
-        if key is None:  # absorbed, the biases with them
-            return attention
-        return replace(
-            attention,
-            key=Dense(key.kernel, np.zeros_like(key.bias)),
-            value=Dense(value.kernel, np.zeros_like(value.bias)),
-            output=Dense(output.kernel, output.bias + value.bias @ output.kernel),
-        )
+        layers = {
+            "key": Dense(key.kernel, np.zeros_like(key.bias)),
+            "value": Dense(value.kernel, np.zeros_like(value.bias)),
+            "output": Dense(output.kernel, output.bias + value.bias @ output.kernel),
+        }
+        return with_layers(residual, layers)
 
-    return replace(spec, blocks=tuple(replace(block, attention=fold(block.attention)) for block in spec.blocks))
+    return spec.with_residuals(fold)

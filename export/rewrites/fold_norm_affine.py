@@ -6,43 +6,29 @@ head; a norm on the residual stream itself keeps its affine. Source: SliceGPT, a
 
 from dataclasses import replace
 
-from ..spec.model import Dense
-from .stream import ABSORBED, has_absorbed
+from ..spec.layers import Dense
+from .stream import ABSORBED, reads_by_layers, with_layers
 
 
 def refuse(spec):
-    affine = [block for block in spec.blocks if block.attention_norm is not None and not _is_bare(block.attention_norm)]
-    return ABSORBED if any(map(has_absorbed, affine)) else ""
+    affine = [each for each in spec.residuals() if each.norm is not None and not _is_bare(each.norm)]
+    return "" if all(map(reads_by_layers, affine)) else ABSORBED
 
 
 def fold_norm_affine(spec):
     if refuse(spec):
         return spec
 
-    def fold_block(block):
-        attention, hidden = block.attention, block.mlp_hidden
-        norm = block.attention_norm
-        if norm is not None and not _is_bare(norm):
-            attention = replace(
-                attention,
-                query=_fold(norm, attention.query),
-                key=_fold(norm, attention.key),
-                value=_fold(norm, attention.value),
-            )
-        if block.mlp_norm is not None:
-            hidden = _fold(block.mlp_norm, hidden)
-        return replace(
-            block,
-            attention_norm=_bare(norm),
-            attention=attention,
-            mlp_norm=_bare(block.mlp_norm),
-            mlp_hidden=hidden,
-        )
+    def fold(residual):
+        if residual.norm is None or _is_bare(residual.norm):
+            return residual
+        readers = {name: _fold(residual.norm, dense) for name, dense in residual.body.readers().items()}
+        return replace(with_layers(residual, readers), norm=_bare(residual.norm))
 
     heads = spec.heads
     if spec.norm is not None:
         heads = tuple(replace(head, dense=_fold(spec.norm, head.dense)) for head in heads)
-    return replace(spec, blocks=tuple(map(fold_block, spec.blocks)), norm=_bare(spec.norm), heads=heads)
+    return replace(spec.with_residuals(fold), norm=_bare(spec.norm), heads=heads)
 
 
 def _fold(norm, dense):

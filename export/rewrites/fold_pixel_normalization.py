@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..spec.model import Dense
+from ..spec.layers import Dense
 
 
 def refuse(spec):

@@ -5,6 +5,7 @@
 
 from dataclasses import replace
 
+from ..spec.attention import Attention
 from .stream import NO_BLOCKS
 
 
@@ -13,7 +14,11 @@ def refuse(spec):
 
 
 def fold_score_scale(spec):
-    def fold(attention):
-        return replace(attention, query=attention.query.scaled(attention.score_scale), score_scale=1.0)
+    def fold(residual):
+        attention = residual.body
+        if not isinstance(attention, Attention):
+            return residual
+        query = attention.query.scaled(attention.score_scale)
+        return replace(residual, body=replace(attention, query=query, score_scale=1.0))
 
-    return replace(spec, blocks=tuple(replace(block, attention=fold(block.attention)) for block in spec.blocks))
+    return spec.with_residuals(fold)

@@ -7,16 +7,21 @@ distillation) token. Applies to pre-norm and post-norm encoders whose heads read
 
 from dataclasses import replace
 
+from ..spec.promises import Promise
 from .stream import NO_BLOCKS
 
 
 def refuse(spec):
     if not spec.blocks:
         return NO_BLOCKS
+    if not all(Promise.ROW_BY_ROW in residual.body.promises for residual in spec.blocks[-1].residuals):
+        return "a component of the last block mixes tokens as no attention does"
     return "a head reads the mean of all tokens" if spec.pooled_tokens is None else ""
 
 
 def keep_pooled_tokens(spec):
     if refuse(spec):
         return spec
-    return replace(spec, blocks=(*spec.blocks[:-1], replace(spec.blocks[-1], kept_tokens=spec.pooled_tokens)))
+    first, *rest = spec.blocks[-1].residuals
+    block = replace(spec.blocks[-1], residuals=(replace(first, kept_tokens=spec.pooled_tokens), *rest))
+    return replace(spec, blocks=(*spec.blocks[:-1], block))

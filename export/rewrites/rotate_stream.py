@@ -6,7 +6,7 @@ to pre-norm encoders whose norms are RMSNorm without gamma and beta. Source: Qua
 
 import numpy as np
 
-from .stream import ABSORBED, has_absorbed, map_readers, map_writers, refuse_stream, stream_norms
+from .stream import ABSORBED, map_readers, map_writers, reads_by_layers, refuse_stream, stream_norms
 
 
 def refuse(spec):
@@ -17,7 +17,7 @@ def refuse(spec):
         return "a norm subtracts the mean, which depends on the basis"
     if any(norm.gamma is not None or norm.beta is not None for norm in stream_norms(spec)):
         return "the gamma or beta of a norm is not folded"
-    return ABSORBED if any(map(has_absorbed, spec.blocks)) else ""
+    return "" if all(map(reads_by_layers, spec.residuals())) else ABSORBED
 
 
 def rotate_stream(spec):

@@ -22,8 +22,8 @@ def scale_stream(spec, images):
     if refuse(spec):
         return spec
     tokens = [spec.embed(images)]
-    for block in spec.blocks:
-        tokens += [block.after_attention(tokens[-1]), block(tokens[-1])]
+    for residual in spec.residuals():
+        tokens.append(residual(tokens[-1]))
     longest = max(np.square(x).sum(-1).max() for x in tokens) ** 0.5
     if longest == 0:
         return spec
@@ -32,8 +32,8 @@ def scale_stream(spec, images):
     def scaled(norm):
         return replace(norm, epsilon=norm.epsilon * factor**2)
 
-    def scale_block(block):
-        return replace(block, attention_norm=scaled(block.attention_norm), mlp_norm=scaled(block.mlp_norm))
+    def scale(residual):
+        return replace(residual, norm=scaled(residual.norm))
 
-    spec = map_writers(spec, factor * np.eye(spec.width))
-    return replace(spec, blocks=tuple(map(scale_block, spec.blocks)), norm=scaled(spec.norm))
+    spec = map_writers(spec, factor * np.eye(spec.width)).with_residuals(scale)
+    return replace(spec, norm=scaled(spec.norm))

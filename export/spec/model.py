@@ -1,135 +1,19 @@
 """The model as plain float64 arrays: what every rewrite reads and returns, and an oracle that computes it.
 
-`from_keras` reads a Keras model into a `ViTSpec`; `ViTSpec.forward` runs it in float64 NumPy. The Keras model and the
-exported file are each compared with the oracle, so a disagreement names the guilty stage.
+A reader of `readers/` makes a `ViTSpec` of a Keras model; `ViTSpec.forward` runs it in float64 NumPy. The Keras model
+and the exported file are each compared with the oracle, so a disagreement names the guilty stage.
 """
 
-import itertools
 from dataclasses import dataclass, fields, is_dataclass, replace
 
 import numpy as np
 
 from keras_vit_plugin.geometry import patch_grid
 
-from .functions import gelu, softmax
-
-
-@dataclass(frozen=True, eq=False)
-class Dense:
-    """`y = x @ kernel + bias` with kernel (inputs, outputs) and bias (outputs,)."""
-
-    kernel: np.ndarray
-    bias: np.ndarray
-
-    def __call__(self, x):
-        return x @ self.kernel + self.bias
-
-    def scaled(self, factor):
-        """`y * factor`, for one factor or one per output."""
-        return Dense(self.kernel * factor, self.bias * factor)
-
-
-@dataclass(frozen=True, eq=False)
-class Norm:
-    """LayerNorm over the last axis, `(x - mean) / sqrt(mean square + epsilon) * gamma + beta`.
-
-    gamma and beta have shape (D,); None where a rewrite has folded them away. Without `subtract_mean` it is RMSNorm.
-    """
-
-    gamma: np.ndarray | None
-    beta: np.ndarray | None
-    epsilon: float
-    subtract_mean: bool = True
-
-    def __call__(self, x):
-        x = self._centred(x)
-        x = x / np.sqrt(np.square(x).mean(-1, keepdims=True) + self.epsilon)
-        x = x if self.gamma is None else x * self.gamma
-        return x if self.beta is None else x + self.beta
-
-    def smallest_mean_square(self, x):
-        """The least that epsilon is added to."""
-        return np.square(self._centred(x)).mean(-1).min()
-
-    def _centred(self, x):
-        return x - x.mean(-1, keepdims=True) if self.subtract_mean else x
-
-
-@dataclass(frozen=True, eq=False)
-class Attention:
-    """Multi-head self-attention; `score_scale` multiplies the scores before softmax.
-
-    Where a rewrite has absorbed key and value into query and output, they are None: every head reads the tokens
-    themselves.
-    """
-
-    num_heads: int
-    query: Dense
-    key: Dense | None
-    value: Dense | None
-    output: Dense
-    score_scale: float
-
-    def __call__(self, x, queries=None):
-        """Attention over the tokens of x, `(B, T, D)`, for its first `queries` tokens; None is all."""
-        return self.joined(softmax(self.scores(x, queries)) @ self.heads(self.value, x))
-
-    def joined(self, mixed):
-        """What leaves the attention, `(B, T, D)`, of the values as each head mixes them, `(B, heads, T, d)`."""
-        mixed = mixed.transpose(0, 2, 1, 3)  # (B, T, heads, d)
-        return self.output(mixed.reshape(*mixed.shape[:2], -1))
-
-    def scores(self, x, queries=None):
-        """What softmax takes, `(B, heads, T, T)`."""
-        query, key = self.heads(self.query, x[:, :queries]), self.heads(self.key, x)
-        return query @ key.transpose(0, 1, 3, 2) * self.score_scale
-
-    def heads(self, dense, x):
-        """`dense(x)` by head, `(B, heads, T, d)`; x itself, `(B, 1, T, D)`, where there is no dense."""
-        if dense is None:
-            return x[:, None]
-        y = dense(x)
-        return y.reshape(*y.shape[:2], self.num_heads, -1).transpose(0, 2, 1, 3)
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """`x += scale * attention(norm(x))`, optionally a norm, then `x += scale * mlp(norm(x))`.
-
-    None leaves a norm or a scale out. With `kept_tokens`, only so many leading tokens leave the block.
-    """
-
-    attention_norm: Norm | None
-    attention: Attention
-    attention_scale: np.ndarray | None
-    post_attention_norm: Norm | None
-    mlp_norm: Norm | None
-    mlp_hidden: Dense
-    mlp_output: Dense
-    mlp_scale: np.ndarray | None
-    kept_tokens: int | None = None
-
-    def attention_input(self, x):
-        """What attention reads of the stream x."""
-        return x if self.attention_norm is None else self.attention_norm(x)
-
-    def after_attention(self, x, y=None):
-        """The stream between the two halves, before the norm that may follow.
-
-        Args:
-            x: the stream, `(B, T, D)`.
-            y: what the attention gives of it, where that is known.
-        """
-        y = self.attention(self.attention_input(x), self.kept_tokens) if y is None else y
-        return x[:, : self.kept_tokens] + (y if self.attention_scale is None else y * self.attention_scale)
-
-    def __call__(self, x, y=None):
-        """The stream behind the block; `y` as for `after_attention`."""
-        x = self.after_attention(x, y)
-        if self.post_attention_norm is not None:
-            x = self.post_attention_norm(x)
-        y = self.mlp_output(gelu(self.mlp_hidden(x if self.mlp_norm is None else self.mlp_norm(x))))
-        return x + (y if self.mlp_scale is None else y * self.mlp_scale)
+from .attention import Attention
+from .functions import softmax
+from .layers import Dense, Norm
+from .residual import Block
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,19 +56,29 @@ class ViTSpec:
     def num_tokens(self):
         return len(self.prefix) + len(self.positions)
 
+    def residuals(self):
+        """Every `Residual`, in the order of computation."""
+        return [residual for block in self.blocks for residual in block.residuals]
+
+    def attentions(self):
+        """Every `Attention`."""
+        return [residual.body for residual in self.residuals() if isinstance(residual.body, Attention)]
+
+    def with_residuals(self, function):
+        """The same with what a function makes of every `Residual`."""
+        return replace(
+            self, blocks=tuple(replace(block, residuals=tuple(map(function, block.residuals))) for block in self.blocks)
+        )
+
     def dense_layers(self):
         """Every `Dense`, in the order of computation."""
-        layers = [self.patch]
-        for block in self.blocks:
-            attention = block.attention
-            layers += [attention.query, attention.key, attention.value, attention.output]
-            layers += [block.mlp_hidden, block.mlp_output]
-        return [layer for layer in layers if layer is not None] + [head.dense for head in self.heads]
+        inside = [layer for residual in self.residuals() for layer in residual.body.layers()]
+        return [self.patch, *inside, *(head.dense for head in self.heads)]
 
     def norms(self):
         """Every `Norm`."""
-        blocks = [(block.attention_norm, block.post_attention_norm, block.mlp_norm) for block in self.blocks]
-        return [norm for norm in [*itertools.chain(*blocks), self.norm] if norm is not None]
+        found = [norm for residual in self.residuals() for norm in (residual.norm, residual.post_norm)]
+        return [norm for norm in (*found, self.norm) if norm is not None]
 
     def forward(self, images):
         """Logits in float64.
@@ -231,16 +125,15 @@ class ViTSpec:
     def extremes(self, images):
         """The largest magnitude of an attention score, and the least mean square that a norm adds its epsilon to."""
         x, scores, squares = self.embed(images), [], []
-        for block in self.blocks:
-            tokens, attention = block.attention_input(x), block.attention
-            read = attention.scores(tokens, block.kept_tokens)
-            scores.append(np.abs(read).max())
-            norms = [(block.attention_norm, x)]
-            y = attention.joined(softmax(read) @ attention.heads(attention.value, tokens))
-            between = block.after_attention(x, y)
-            norms += [(block.post_attention_norm, between), (block.mlp_norm, between)]
+        for residual in self.residuals():
+            tokens, body, y = residual.entering(x), residual.body, None
+            if isinstance(body, Attention):
+                read = body.scores(tokens, residual.kept_tokens)
+                scores.append(np.abs(read).max())
+                y = body.joined(softmax(read) @ body.heads(body.value, tokens))
+            norms = [(residual.norm, x), (residual.post_norm, residual.added(x, y))]
             squares += [norm.smallest_mean_square(values) for norm, values in norms if norm is not None]
-            x = block(x, y)
+            x = residual(x, y)
         squares += [] if self.norm is None else [self.norm.smallest_mean_square(x)]
         return float(max(scores, default=0.0)), float(min(squares, default=np.inf))
 
@@ -262,13 +155,14 @@ class ViTSpec:
         Raises:
             ValueError: there are no blocks.
         """
-        if not self.blocks:
+        if not self.attentions():
             raise ValueError("A model without blocks has no attention to map.")
-        x = self.embed(images)
-        for block in self.blocks[:-1]:
-            x = block(x)
-        last = self.blocks[-1]
-        weights = softmax(last.attention.scores(last.attention_input(x), self.pooled_tokens))
+        x, last = self.embed(images), self.attentions()[-1]
+        for residual in self.residuals():
+            if residual.body is last:
+                break
+            x = residual(x)
+        weights = softmax(last.scores(residual.entering(x), self.pooled_tokens))
         rows, columns = patch_grid(self.image_shape, self.patch_size)
         return weights[..., len(self.prefix) :].mean((1, 2)).reshape(-1, rows, columns)
 

@@ -74,6 +74,9 @@ OF_MODES = ("prefer", "block_size", "cpu", "max_top1_drop", "max_relative_error"
     "--runtime-python", metavar="PATH", help="For tflite-runtime: a Python that has it, to verify the file there."
 )
 @click.option("--report", metavar="FILE", help="Write a page with pictures of what was kept and where error enters.")
+@click.option(
+    "--debug-passes", is_flag=True, help="Compute the model after every rewrite; an error names the wrong one."
+)
 @click.option("--explain", is_flag=True, help="Print which rewrites ran and what each changed.")
 @json_option
 @readable_errors

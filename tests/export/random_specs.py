@@ -3,7 +3,11 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from keras_vit_plugin.export.spec.model import Attention, Block, Dense, Head, Norm, ViTSpec
+from keras_vit_plugin.export.spec.attention import Attention
+from keras_vit_plugin.export.spec.layers import Dense, Norm
+from keras_vit_plugin.export.spec.mlp import Mlp
+from keras_vit_plugin.export.spec.model import Head, ViTSpec
+from keras_vit_plugin.export.spec.residual import Block, Residual
 
 
 @st.composite
@@ -15,7 +19,7 @@ def specs(draw, pre_norm=None, subtract_mean=True, least_depth=1):
     generator = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     patch = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     grid = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    channels, heads, head_width = draw(st.sampled_from((1, 3))), draw(st.integers(1, 3)), draw(st.integers(1, 4))
+    channels, heads, head_width = draw(st.sampled_from((1, 3))), draw(st.integers(1, 5)), draw(st.integers(1, 4))
     width, hidden, classes = draw(st.integers(2, 12)), draw(st.integers(1, 8)), draw(st.integers(2, 5))
     prefix, depth = draw(st.integers(0, 3)), draw(st.integers(least_depth, 3))
     is_pre_norm = draw(st.booleans()) if pre_norm is None else pre_norm
@@ -37,16 +41,14 @@ def specs(draw, pre_norm=None, subtract_mean=True, least_depth=1):
         attention = Attention(
             heads, dense(width, inner), dense(width, inner), dense(width, inner), dense(inner, width), head_width**-0.5
         )
-        return Block(
-            attention_norm=norm() if is_pre_norm else None,
-            attention=attention,
-            attention_scale=array(width) if has_scale else None,
-            post_attention_norm=None if is_pre_norm else norm(),
-            mlp_norm=norm() if is_pre_norm else None,
-            mlp_hidden=dense(width, hidden),
-            mlp_output=dense(hidden, width),
-            mlp_scale=array(width) if has_scale else None,
+        first = Residual(
+            norm() if is_pre_norm else None,
+            attention,
+            array(width) if has_scale else None,
+            None if is_pre_norm else norm(),
         )
+        mlp = Mlp(dense(width, hidden), dense(hidden, width))
+        return Block((first, Residual(norm() if is_pre_norm else None, mlp, array(width) if has_scale else None)))
 
     tokens = draw(st.sampled_from([(None,), (0,), (0, 1)])) if prefix >= 2 else (None,)
     return ViTSpec(

@@ -88,7 +88,8 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
     content = add_missing_biases(lower(spec))
     graph = Graph(content)
     first, *others = spec.blocks
-    kernel = first.mlp_output.kernel.T.astype(np.float32)
+    attention, mlp = first.residuals
+    kernel = mlp.body.output.kernel.T.astype(np.float32)
     written = next(
         int(dense.inputs[1])
         for dense in graph.of_kind("FULLY_CONNECTED")
@@ -104,9 +105,11 @@ def test_a_row_counts_by_the_oracles_derivatives(tiny_model):
 
     def recorded(x):
         entered.append(x[0])
-        return first.mlp_output(x)
+        return mlp.body.output(x)
 
-    (stream,) = replace(first, mlp_output=recorded)(spec.embed(image))
+    (stream,) = replace(first, residuals=(attention, replace(mlp, body=replace(mlp.body, output=recorded))))(
+        spec.embed(image)
+    )
     signs = np.random.default_rng(0).normal(size=(1, tiny_model.num_classes))
     signs -= signs.mean()  # an offset of all logits changes no answer
     signs *= np.sqrt(signs.size - 1) / np.linalg.norm(signs)

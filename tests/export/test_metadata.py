@@ -1,5 +1,6 @@
 """What a file says of itself: written, and read of every version."""
 
+import hostile_tflite
 import keras
 import numpy as np
 import pytest
@@ -23,7 +24,14 @@ from keras_vit_plugin.export.job import Job
 from keras_vit_plugin.export.make import Made
 from keras_vit_plugin.export.request import request_of
 from keras_vit_plugin.export.tflite.flatbuffer import read
-from keras_vit_plugin.export.tflite.metadata import SCHEMA, _names_of_outputs, answers_of, as_metadata, read_metadata
+from keras_vit_plugin.export.tflite.metadata import (
+    SCHEMA,
+    _names_of_outputs,
+    answers_of,
+    as_metadata,
+    guessed_answer,
+    read_metadata,
+)
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 from keras_vit_plugin.export.verdict import _refusal
 from keras_vit_plugin.export.verification.named import mode_of_file, target_of_file
@@ -212,3 +220,34 @@ def test_outputs_are_named_by_the_signature_and_end_as_the_graph_does(tmp_path):
     (classes,) = answers_of(tree, [Answer("probabilities", "classes")])
     (numbers,) = answers_of(tree, [Answer("probabilities", "regression")])
     assert (classes.activation, numbers.activation) == ("softmax", "linear")
+
+
+@pytest.mark.parametrize("behind", [[], ["RESHAPE"], ["QUANTIZE", "DEQUANTIZE"], ["SQUEEZE", "CAST"]])
+@pytest.mark.parametrize(
+    "kind, shape, expected",
+    [
+        ("LOGISTIC", (1,), ("probabilities", "binary", "sigmoid")),
+        ("FULLY_CONNECTED", (1,), ("values", "regression", "linear")),
+        ("SOFTMAX", (1, 2, 2, 4), ("output", "features", "linear")),
+        ("LOGISTIC", (), ("output", "features", "linear")),
+        ("SOFTMAX", (1, 4), ("probabilities", "classes", "softmax")),
+        ("LOGISTIC", (1, 1), ("probabilities", "binary", "sigmoid")),
+        ("LOGISTIC", (1, 4), ("probabilities", "multi-label", "sigmoid")),
+        ("FULLY_CONNECTED", (1, 1), ("values", "regression", "linear")),
+        ("FULLY_CONNECTED", (1, 4), ("logits", "classes", "linear")),
+        ("MEAN", (1, 4), ("embedding", "embedding", "linear")),
+    ],
+)
+def test_an_answer_of_which_nothing_is_said_is_guessed(kind, shape, expected, behind):
+    """By the operator that computes it, behind those that convert or reshape it."""
+    codes = [kind, *behind]
+    tensors = [hostile_tflite.tensor(f"tensor {number}", shape) for number in range(len(codes) + 2)]
+    operators = [hostile_tflite.operator(code, (code + 1,), (code + 2,)) for code in range(len(codes))]
+    graph = hostile_tflite.schema.SubGraphT(
+        tensors=tensors, inputs=[1], outputs=[len(tensors) - 1], operators=operators
+    )
+    tree = hostile_tflite.model(codes, [graph])
+    assert guessed_answer(tree) == guessed_answer(tree, len(tensors) - 1) == Answer(*expected)
+    graph.outputs = []
+    with pytest.raises(InvalidModelFile, match="its graph gives nothing"):
+        guessed_answer(tree)

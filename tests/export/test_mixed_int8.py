@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import pixels
+from conftest import pixels, randomize
 from quantized import float_file
 
 import keras_vit_plugin as kv
@@ -14,7 +14,8 @@ from keras_vit_plugin.export.float_files import FloatFiles
 from keras_vit_plugin.export.lowering.vision_transformer import lower
 from keras_vit_plugin.export.quantization.modes import int8
 from keras_vit_plugin.export.quantization.steps.calibration import ERROR_POWER, Observation, observe, rounded
-from keras_vit_plugin.export.quantization.steps.levels import FEW_ROWS, FIXED, FLOAT, int8_levels
+from keras_vit_plugin.export.quantization.steps.levels import FEW_ROWS, FIXED, FLOAT, ON_THE_FLY, int8_levels
+from keras_vit_plugin.export.quantization.steps.ranges import int8_ranges, quantized_tensors
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.functions import gelu
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
@@ -111,6 +112,21 @@ def test_where_noise_is_saved_for_the_least_time_is_stepped_back_first():
     assert in_float == [[], ["quick in float"], engine.operators, engine.operators]
 
 
+@pytest.mark.parametrize("prefer", ["speed", "accuracy"])
+def test_a_budget_is_a_signal_to_noise_ratio_in_decibels(prefer):
+    """Its noise is a share of the signal: 20 dB are a hundredth, 30 dB a thousandth."""
+    model = kv.build("simple_vit_test")
+    randomize(model)
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
+    prepared = int8.MixedInt8(add_missing_biases(lower(spec)), pixels(model.image_shape, 8), prefer)
+    fastest = [(i, levels[0][0]) for i, levels in enumerate(prepared.levels)]
+    noise = prepared.rounding_noise + sum(prepared.noises[operator] for operator in fastest)
+    kept = -10 * np.log10(noise)
+    assert kept > 20 and prepared.noises[fastest[4]] > 0
+    file = prepared.within(-300.0)
+    assert prepared.within(kept - 0.05) == file != prepared.within(kept + 0.05)
+
+
 def test_int8_for_speed_leaves_out_what_small_scores_do_without(digits):
     model, calibration, *_ = digits
     files = FloatFiles(ImageModel(model, *pixel_normalization(model, 1)), calibration, TARGETS["litert"])
@@ -163,6 +179,37 @@ def test_a_dense_layer_pays_for_each_value_that_goes_to_float_or_back(accurate_g
         assert paid[FLOAT] == pytest.approx(0)
         checked.add(behind_gelu)
     assert checked == {True, False}
+
+
+def test_each_cost_is_paid_for_what_it_is_of(accurate_graph):
+    graph, checked, costs = accurate_graph, set(), COSTS["x86-vnni"]
+
+    def paid(operator, cost):
+        """`{level: what it costs more where this costs one more}`."""
+        dearer = replace(costs, **{cost: getattr(costs, cost) + 1})
+        before, after = (int8_levels(graph, operator, "accuracy", each) for each in (costs, dearer))
+        more = {level: after[level] - time for level, time in before.items()}
+        return {level: amount for level, amount in more.items() if amount > 1e-6}
+
+    for matmul in graph.of_kind("BATCH_MATMUL"):
+        work = np.prod(graph.shape(int(matmul.outputs[0]))) * graph.width(matmul.inputs[0])
+        assert paid(matmul, "fixed_matmul") == {FIXED: pytest.approx(work)}
+        assert paid(matmul, "float_matmul") == {FLOAT: pytest.approx(work)}
+        for cost in ("on_the_fly", "floating", "quantized", "converted", "float_gelu"):
+            assert paid(matmul, cost) == {}
+    for layer in graph.of_kind("FULLY_CONNECTED"):
+        entering, leaving = (int(index) for index in (layer.inputs[0], layer.outputs[0]))
+        values_in, values_out = (np.prod(graph.shape(index)) for index in (entering, leaving))
+        source = graph.source(entering)
+        behind, before = source is not None and graph.kind(source) == "GELU", graph.only_reader(leaving) == "GELU"
+        assert paid(layer, "on_the_fly") == {ON_THE_FLY: pytest.approx(values_out * graph.width(entering))}
+        assert paid(layer, "floating") == {FLOAT: pytest.approx(values_out * graph.width(entering))}
+        assert paid(layer, "quantized") == {ON_THE_FLY: pytest.approx(values_in)}
+        tables = behind * values_in + before * values_out
+        assert paid(layer, "float_gelu") == ({ON_THE_FLY: pytest.approx(tables)} if tables else {})
+        assert paid(layer, "fixed_matmul") == paid(layer, "float_matmul") == {}
+        checked.add((behind, before))
+    assert checked == {(False, False), (False, True), (True, False)}
 
 
 @pytest.mark.long
@@ -218,6 +265,29 @@ def test_a_range_is_measured_where_the_tensor_is_read():
     weights = np.where(np.abs(values) > 3, 0.01, 1.0)
     weighed = Observation(seen.smallest, seen.largest, values, weights).least_error()
     assert weighed[1] - weighed[0] < 0.8 * (seen.least_error()[1] - seen.least_error()[0])
+
+
+def test_ranges_are_chosen_behind_what_alone_reads_the_tensor(accurate_graph, digits):
+    graph = accurate_graph
+    observations = observe(graph, digits[1][:16], quantized_tensors(graph)).observations
+    ranges, clipped, unclipped = int8_ranges(graph, observations), 0, 0
+    assert ranges.keys() == observations.keys() & set(quantized_tensors(graph))
+    for dense in graph.of_kind("FULLY_CONNECTED"):
+        tensor = int(dense.outputs[0])
+        if graph.only_reader(tensor) == "GELU":
+            assert ranges[tensor] == observations[tensor].least_error(gelu)
+            clipped += ranges[tensor][0] > observations[tensor].least_error()[0]
+    assert clipped >= 2  # where GELU is flat
+    for matmul in graph.of_kind("BATCH_MATMUL"):
+        right = int(matmul.inputs[1])
+        largest = max(map(abs, observations[right].full()))
+        assert ranges[right] == (pytest.approx(-largest * 128 / 127), pytest.approx(largest))
+    for softmax in graph.of_kind("SOFTMAX"):
+        scores = int(softmax.inputs[0])
+        query = int(graph.producer[scores].inputs[0])
+        assert ranges[scores] == observations[scores].full() and ranges[query] == observations[query].full()
+        unclipped += observations[scores].full() != observations[scores].least_error()
+    assert unclipped  # or the least error would have said the same
 
 
 def test_observed_extremes_are_those_of_the_oracle():

@@ -40,11 +40,19 @@ def test_the_curve_shows_the_block_where_the_error_enters():
     images = load_digits_split()[1][0][:8]
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 1)))
     third = spec.blocks[2]
-    kernel = third.mlp_output.kernel
+    attention, mlp = third.residuals
+    kernel = mlp.body.output.kernel
     noisy = replace(
-        third.mlp_output, kernel=kernel + np.random.default_rng(0).normal(0, 0.1 * kernel.std(), kernel.shape)
+        mlp.body.output, kernel=kernel + np.random.default_rng(0).normal(0, 0.1 * kernel.std(), kernel.shape)
     )
-    wrong = replace(spec, blocks=(*spec.blocks[:2], replace(third, mlp_output=noisy), *spec.blocks[3:]))
+    wrong = replace(
+        spec,
+        blocks=(
+            *spec.blocks[:2],
+            replace(third, residuals=(attention, replace(mlp, body=replace(mlp.body, output=noisy)))),
+            *spec.blocks[3:],
+        ),
+    )
     curve = snr_per_block(lower(wrong), spec.streams(images), images)
     assert min(curve[:2]) > 100 and max(curve[2:]) < 50
 

@@ -1,16 +1,19 @@
 """Gains: less error on images never seen, and weights that stay on their grid."""
 
+import hostile_tflite
 import numpy as np
 import pytest
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.lowering.vision_transformer import lower
+from keras_vit_plugin.export.quantization.steps import tune_gains
 from keras_vit_plugin.export.quantization.steps.calibration import observe
 from keras_vit_plugin.export.quantization.steps.round_weights import rounded_kernels, with_kernels
-from keras_vit_plugin.export.quantization.steps.tune_gains import _crops, tuned_gains
+from keras_vit_plugin.export.quantization.steps.tune_gains import CROPS_PER_STEP, _crops, tuned_gains
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
 from keras_vit_plugin.export.tflite import execute
+from keras_vit_plugin.export.tflite.flatbuffer import write
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
@@ -62,6 +65,36 @@ def test_the_error_on_fresh_images_falls_and_weights_stay_on_their_grid(rounded)
         steps = np.abs(tuned[tensor]).max(1, keepdims=True) / 7
         np.testing.assert_allclose(np.round(tuned[tensor] / steps), tuned[tensor] / steps, atol=1e-3)
         np.testing.assert_array_equal(tuned[tensor] == 0, kernel == 0)
+
+
+def squared(kernel):
+    """Bytes of a file that takes 2 x 2 pixels through a dense layer and multiplies the result by itself."""
+    shape, tensor, operator = (1, 2, 2), hostile_tflite.tensor, hostile_tflite.operator
+    constants = [np.array(shape, np.int32), kernel, np.zeros(2, np.float32), np.array([1, 4], np.int32)]
+    tensors = [tensor("images", (1, 2, 2, 1)), tensor("shape", (3,), hostile_tflite.INT, 1), tensor("rows", shape)]
+    tensors += [tensor("kernel", (2, 2), buffer=2), tensor("bias", (2,), buffer=3), tensor("dense", shape)]
+    tensors += [tensor("product", shape), tensor("flat", (2,), hostile_tflite.INT, 4), tensor("logits", (1, 4))]
+    operators = [
+        operator(0, (0, 1), (2,)),
+        operator(1, (2, 3, 4), (5,), "FullyConnectedOptions", keepNumDims=True),
+        operator(2, (5, 5), (6,), "BatchMatMulOptions", adjY=True),
+        operator(0, (6, 7), (8,)),
+    ]
+    graph = hostile_tflite.schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[8], operators=operators)
+    return write(hostile_tflite.model(("RESHAPE", "FULLY_CONNECTED", "BATCH_MATMUL"), [graph], constants))
+
+
+@pytest.mark.parametrize("wanted, steps", [(0.5, 2), (2, 2), (4.9, 4), (7, 7), (99, 7)])
+def test_there_are_as_many_steps_as_the_work_of_one_allows(wanted, steps, monkeypatch):
+    """The dense layer and the product have 8 multiplications each, and a step takes an image four times."""
+    monkeypatch.setattr(tune_gains, "STEPS", (2, 7))
+    monkeypatch.setattr(tune_gains, "TUNED_WORK", wanted * 4 * CROPS_PER_STEP * (8 + 8))
+    drawn = []
+    monkeypatch.setattr(tune_gains, "_crops", lambda *given: drawn.append(given) or _crops(*given))
+    kernel = np.array([[1.0, 0.2], [-0.5, 1.0]], np.float32)
+    images = np.random.default_rng(0).integers(0, 9, (4, 2, 2, 1), np.uint8)
+    tuned_gains(squared(kernel), {3: kernel}, images)
+    assert len(drawn) == steps
 
 
 def test_kernels_of_a_graph_without_derivatives_stay_as_they_are(rounded, monkeypatch):

@@ -34,7 +34,7 @@ def unevenness(model, images):
     spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, images.shape[-1])), images)
     x, ratios = spec.embed(images), []
     for block in spec.blocks:
-        attention, tokens = block.attention, block.attention_input(x)
+        attention, tokens = block.attention, block.residuals[0].entering(x)
         for dense in (attention.key, attention.value):
             if dense is not None:
                 ranges = np.abs(attention.heads(dense, tokens)).max((0, 2))  # (heads, d)

@@ -2,8 +2,12 @@
 
 import numpy as np
 
+from ..attention import Attention
 from ..errors import UnsupportedTopology
-from ..model import Attention, Block, Dense, Head, Norm, ViTSpec
+from ..layers import Dense, Norm
+from ..mlp import Mlp
+from ..model import Head, ViTSpec
+from ..residual import Block, Residual
 
 
 def from_keras(model, pixel_scale, pixel_offset, embedding=False):
@@ -86,14 +90,16 @@ def _block(layer):
     from keras_vit_plugin.layers import PostNormEncoderBlock
 
     pre_norm = not isinstance(layer, PostNormEncoderBlock)
-    scale = None if not pre_norm or layer.attention_scale is None else layer
-    return Block(
-        attention_norm=_norm(layer.attention_norm) if pre_norm else None,
-        attention=_attention(layer.attention),
-        attention_scale=None if scale is None else _array(scale.attention_scale.gamma),
-        post_attention_norm=None if pre_norm else _norm(layer.norm),
-        mlp_norm=_norm(layer.mlp_norm) if pre_norm else None,
-        mlp_hidden=_dense(layer.mlp.hidden),
-        mlp_output=_dense(layer.mlp.output_dense),
-        mlp_scale=None if scale is None else _array(scale.mlp_scale.gamma),
+    scaled = pre_norm and layer.attention_scale is not None
+    attention = Residual(
+        norm=_norm(layer.attention_norm) if pre_norm else None,
+        body=_attention(layer.attention),
+        scale=_array(layer.attention_scale.gamma) if scaled else None,
+        post_norm=None if pre_norm else _norm(layer.norm),
     )
+    mlp = Residual(
+        norm=_norm(layer.mlp_norm) if pre_norm else None,
+        body=Mlp(_dense(layer.mlp.hidden), _dense(layer.mlp.output_dense)),
+        scale=_array(layer.mlp_scale.gamma) if scaled else None,
+    )
+    return Block((attention, mlp))
