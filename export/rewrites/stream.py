@@ -22,6 +22,8 @@ def refuse_stream(spec):
         return "a block reads the stream without a norm"
     if any(residual.post_norm is not None for residual in residuals):
         return "a norm is on the stream itself"
+    if not all(Promise.WRITES_BY_LAYERS in residual.body.promises for residual in residuals):
+        return "what is written to the stream is not a dense layer's output"
     return "LayerScale is not folded" if any(residual.scale is not None for residual in residuals) else ""
 
 

@@ -34,7 +34,7 @@ class Attention(Component):
     @property
     def promises(self):
         if self.absorbed:
-            return frozenset({Promise.ROW_BY_ROW})
+            return frozenset({Promise.WRITES_BY_LAYERS, Promise.ROW_BY_ROW})
         return frozenset(Promise)
 
     def layers(self):

@@ -20,7 +20,7 @@ class Mlp(Component):
 
     @property
     def promises(self):
-        return frozenset({Promise.READS_BY_LAYERS, Promise.ROW_BY_ROW})
+        return frozenset({Promise.READS_BY_LAYERS, Promise.WRITES_BY_LAYERS, Promise.ROW_BY_ROW})
 
     def __call__(self, x, queries=None):
         return self.output(gelu(self.hidden(x[:, :queries])))

@@ -2,6 +2,7 @@
 
 import functools
 
+import hostile_tflite
 import keras
 import numpy as np
 import pytest
@@ -170,6 +171,29 @@ def test_equal_biases_and_kernels_that_something_else_reads_become_two():
     sizes = [len(model.buffers[index].data) for index in held if model.buffers[index].data is not None]
     assert sizes.count(2 * 12 * 4) == 1
     np.testing.assert_allclose(Runner(prepared(turned))(images), Runner(turned)(images), atol=1e-5)
+
+
+def test_layers_read_one_kernel_where_theirs_are_the_same_constant():
+    """Kernels that are computed are none: they have no bytes, and so the same."""
+    tensor, operator = hostile_tflite.tensor, hostile_tflite.operator
+    rows = np.random.default_rng(0).normal(size=(2, 2)).astype(np.float32)
+    tensors = [tensor("images", (1, 2, 2, 1)), tensor("shape", (2,), hostile_tflite.INT, 1)]
+    tensors += [tensor("constant", (2, 2), buffer=2), tensor("constant again", (2, 2), buffer=2)]
+    tensors += [tensor(name, (2, 2)) for name in ("rows", "sigmoid", "tanh", "a", "b", "c", "d")]
+    operators = [operator(0, (0, 1), (4,)), operator(1, (4,), (5,)), operator(2, (4,), (6,))]
+    kernels = (2, 5, 3, 6)
+    operators += [operator(3, (4 if i == 0 else 6 + i, kernel, -1), (7 + i,)) for i, kernel in enumerate(kernels)]
+    graph = hostile_tflite.schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[10], operators=operators)
+    constants = [np.array([2, 2], np.int32), rows]
+    content = write(hostile_tflite.model(("RESHAPE", "LOGISTIC", "TANH", "FULLY_CONNECTED"), [graph], constants))
+    changed = Graph(prepared(content))
+    names = [changed.name(int(dense.inputs[1])) for dense in changed.of_kind("FULLY_CONNECTED")]
+    assert names == ["constant", "sigmoid", "constant", "tanh"]
+    image = pixels((2, 2, 1), 1) / 255
+    x = image.reshape(2, 2)
+    expected = x @ rows.T @ (1 / (1 + np.exp(-x))).T @ rows.T @ np.tanh(x).T
+    for each in (content, changed.content):
+        np.testing.assert_allclose(Runner(each).in_order(image)[0].reshape(2, 2), expected, atol=1e-5)
 
 
 @functools.cache
