@@ -6,6 +6,7 @@ import sys
 import warnings
 from pathlib import Path
 
+import hostile_tflite
 import numpy as np
 import pytest
 from conftest import REPOSITORY, pixels
@@ -14,6 +15,7 @@ import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Runner, Tolerance, debug, export_tflite
 from keras_vit_plugin.export.tflite import runner, serve_interpreter
 from keras_vit_plugin.export.tflite.flatbuffer import read, write
+from keras_vit_plugin.export.tflite.foreign_runner import check_runtime_python, foreign_load_error, foreign_runner
 from keras_vit_plugin.export.tflite.runner import computed_tensors, open_interpreter
 
 
@@ -146,6 +148,37 @@ def test_another_python_names_the_operators_as_this_one_does(several_outputs):
     for told, node in zip(found, interpreter._get_ops_details(), strict=True):
         assert (told["index"], told["op_name"]) == (node["index"], node["op_name"])
         assert (told["inputs"], told["outputs"]) == (list(node["inputs"]), list(node["outputs"]))
+
+
+OTHER_RUNTIME = """
+from ai_edge_litert.interpreter import Interpreter as Here
+
+class Interpreter(Here):
+    def allocate_tensors(self):
+        if len(self.get_output_details()) > 1:
+            raise ValueError("a test takes files of one output alone")
+        super().allocate_tensors()
+
+    def get_tensor(self, index):
+        return -super().get_tensor(index)
+"""
+
+
+def test_a_file_runs_on_the_runtime_of_the_python_that_is_named(several_outputs, tmp_path):
+    (tmp_path / "tflite_runtime").mkdir()
+    (tmp_path / "tflite_runtime" / "__init__.py").write_text("__version__ = '2.14.7'")
+    (tmp_path / "tflite_runtime" / "interpreter.py").write_text(OTHER_RUNTIME)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    assert check_runtime_python(python) == "2.14.7"
+    content, images = hostile_tflite.packed(hostile_tflite.classifier()), pixels((2, 2, 1), 3)
+    np.testing.assert_allclose(foreign_runner(content, python)(images), -Runner(content)(images))
+    assert foreign_load_error(content, python) == ""
+    said = "tflite-runtime cannot run this file: a test takes files of one output alone"
+    assert foreign_load_error(several_outputs[0], python) == said
+    with pytest.raises(InvalidModelFile, match="damaged"):
+        foreign_runner(content[:-9] + bytes(9), python)
 
 
 def test_outputs_of_any_rank_by_name(several_outputs):
