@@ -1,4 +1,4 @@
-"""Which images are calibrated on, and which others the file is judged on: never the same."""
+"""Which images are calibrated on, and on which others it is verified: never the same."""
 
 from dataclasses import dataclass
 
@@ -95,29 +95,31 @@ class Images:
 
     Attributes:
         calibration: what weights, ranges and gains are fitted on; None where nothing is.
-        judged, judged_labels: what a mode that chooses does so by, and their class indices or None.
+        held_out, held_out_labels: what a mode that chooses does so by, and their class indices or None.
         verification, labels: what the file is verified on, and their class indices or None.
         verified_on: `"verification"` (the caller's), `"held-out"` (calibration images that nothing was fitted on) or
             `"synthetic"`.
-        held_out: how many calibration images were to be held out, at most.
+        most_held_out: how many calibration images were to be held out, at most.
     """
 
     calibration: np.ndarray | None
-    judged: np.ndarray | None
-    judged_labels: np.ndarray | None
+    held_out: np.ndarray | None
+    held_out_labels: np.ndarray | None
     verification: np.ndarray
     labels: np.ndarray | None
     verified_on: str
-    held_out: int = 0
+    most_held_out: int = 0
 
 
-def gather_all(calibration, verification, mode, judged, preprocessing, class_names, num_classes, narrow_range=False):
+def gather_all(
+    calibration, verification, mode, to_choose_by, preprocessing, class_names, num_classes, narrow_range=False
+):
     """The `Images` of an export.
 
     Args:
         calibration, verification: what the caller passed, or None.
         mode: a `Mode`.
-        judged: how many images a mode that chooses does so by.
+        to_choose_by: how many images a mode that chooses does so by.
         preprocessing, class_names, num_classes: as for `gather_labelled`.
         narrow_range: as for `check_calibration`.
 
@@ -127,7 +129,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
     chosen_by = chosen_by_labels = images = labels = None
     verified_on, held_out = "synthetic", 0
     if calibration is not None:
-        held_out = judged if mode.chooses else HELD_OUT_IMAGES if verification is None else 0
+        held_out = to_choose_by if mode.chooses else HELD_OUT_IMAGES if verification is None else 0
         calibration, rest, rest_labels = gather_calibration(
             calibration, preprocessing, mode, held_out, class_names, num_classes if held_out else 0
         )
@@ -136,7 +138,7 @@ def gather_all(calibration, verification, mode, judged, preprocessing, class_nam
             if len(rest) == 0:
                 raise ValueError(
                     f"`calibration` holds {len(calibration)} image: quantize={mode.name!r} calibrates on some and "
-                    f"judges on others; give {mode.calibration_images + judged}."
+                    f"tries files on others; give {mode.calibration_images + to_choose_by}."
                 )
             chosen_by, chosen_by_labels = rest, rest_labels
         if len(rest):

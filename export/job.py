@@ -126,5 +126,5 @@ def _check_images(images, answers, constraints):
             f"`verification` must hold two images or more, got {len(images.verification)}: an error of "
             f"{others[0].name!r} ({others[0].task}) is measured by how much it differs between images."
         )
-    if constraints is not None and constraints.max_top1_drop is not None and images.judged_labels is None:
+    if constraints is not None and constraints.max_top1_drop is not None and images.held_out_labels is None:
         raise ValueError("`max_top1_drop` needs labels: give a folder with labels.csv, or a sub-folder per class.")

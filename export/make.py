@@ -63,18 +63,18 @@ def _chosen(job, files, finish):
         return prepared[measured].file(mode)
 
     def run(content):
-        return dict(zip(names, outputs_of(Runner(content), images.judged, job.answers)))
+        return dict(zip(names, outputs_of(Runner(content), images.held_out, job.answers)))
 
     content, chosen, tried = search(
         auto,
         job.constraints,
         make,
-        reference=dict(zip(names, job.keras_model(images.judged))),
-        labels=images.judged_labels,
+        reference=dict(zip(names, job.keras_model(images.held_out))),
+        labels=images.held_out_labels,
         answers=job.answers,
         run=run,
         size_of=lambda content, mode: len(finish.of_mode(mode)(content)),
         has=job.request.target.has,
     )
-    choice = explanation(chosen, tried, job.constraints, auto.prefer, len(images.judged))
+    choice = explanation(chosen, tried, job.constraints, auto.prefer, len(images.held_out))
     return Made(content, chosen.config, files.lowered(chosen.config), tried, choice, chosen)

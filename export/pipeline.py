@@ -86,7 +86,7 @@ def export_tflite(
             block. For this package's classifiers in `OUTPUT_MODES`; each is compared with the model's.
         task: what the outputs mean: `"classes"`, `"binary"`, `"multi-label"`, `"regression"`, `"embedding"` or
             `"features"`, or `{output name: task}`. None asks the model: its last activation, the loss it was compiled
-            with, the shape. It decides by what the file is judged.
+            with, the shape. It decides how the file is compared with the model.
         verification: images to compare on, as for `calibration`; those that are calibrated on are left out. None
             holds out some of the calibration images, which nothing is fitted on, or takes synthetic ones where there
             are none.
@@ -178,7 +178,7 @@ def finish_of(job):
         weights_sha256=weights_hash(job.model),
         calibration_sha256=None if images.calibration is None else fingerprint(images.calibration),
         calibrated_for=request.mode.name,
-        held_out=images.held_out,
+        held_out=images.most_held_out,
     )
     return Finish(metadata, request.target, job.model.name)
 

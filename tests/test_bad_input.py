@@ -23,7 +23,7 @@ from PIL.PngImagePlugin import PngInfo
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import InvalidModelFile, Runner, inspect, verify
-from keras_vit_plugin.export.tflite.flatbuffer import METADATA_START, SEAL, read, seal, write
+from keras_vit_plugin.export.tflite.flatbuffer import CHECKSUM_KEY, METADATA_START, read, with_checksum, write
 from keras_vit_plugin.images.preprocessing import Preprocessing
 
 COMMAND = Path(sys.executable).with_name("keras-vit")
@@ -113,7 +113,7 @@ def damaged_files(model_file, tmp_path_factory):
     """Files with changed bytes, of many lengths, and with each byte of what marks the metadata changed."""
     folder = tmp_path_factory.mktemp("damaged")
     content = model_file.read_bytes()
-    marks = [content.find(mark) + i for mark in (METADATA_START, SEAL) for i in range(len(mark))]
+    marks = [content.find(mark) + i for mark in (METADATA_START, CHECKSUM_KEY) for i in range(len(mark))]
     marked = [content[:place] + b"?" + content[place + 1 :] for place in marks]
     for i, bad in enumerate([*damaged(content, 200, 0), *truncated(content), *marked]):
         (folder / f"{i:03}.tflite").write_bytes(bad)
@@ -133,7 +133,7 @@ def test_no_damaged_file_reaches_an_interpreter_on_a_device(python, damaged_file
 
 def test_the_whole_file_is_taken(model_file):
     content = model_file.read_bytes()
-    assert seal(content) == content == write(read(content))
+    assert with_checksum(content) == content == write(read(content))
     assert Runner(content).image_shape == Runner(bytearray(content)).image_shape == (8, 8, 1)
     assert inspect(model_file).metadata["labels"] == list("0123456789")
     changed = read(content)

@@ -13,8 +13,13 @@ from conftest import pixels
 from PIL import Image
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.cli import main
-from keras_vit_plugin.export import Dynamic, Tolerance
+from keras_vit_plugin import explain
+from keras_vit_plugin.cli import demo, main
+from keras_vit_plugin.export import Dynamic, Runner, Tolerance
+from keras_vit_plugin.export.lowering.vision_transformer import lower
+from keras_vit_plugin.export.spec.readers.own_models import from_keras
+from keras_vit_plugin.images.gather import gather_labelled
+from keras_vit_plugin.images.preprocessing import pixel_normalization, preprocessing_of
 from keras_vit_plugin.presets.digits import load_digits_split
 
 
@@ -304,3 +309,50 @@ def test_a_file_is_made_like_another(digits, tmp_path):
     refused = keras_vit("export", "vit_digits", "m.tflite", "--like", tmp_path / "a.tflite", "--quantize", "8", code=1)
     assert "--quantize does not go with --like" in refused.stderr
     assert "No file: 'no.tflite'" in keras_vit("export", "vit_digits", "m.tflite", "--like", "no.tflite", code=1).stderr
+
+
+def test_the_demo_shows_what_its_files_answer(tmp_path, monkeypatch):
+    """Of two files: that of the shipped weights, and for `int8-full` one that is often wrong."""
+    good = kv.build("vit_digits", weights="pretrained")
+    bad = kv.build("vit_digits", weights="pretrained")
+    bad.layers[-1].set_weights([np.roll(weights, 1, -1) for weights in good.layers[-1].get_weights()])
+    made = [lower(from_keras(model, *pixel_normalization(model, 1))) for model in (good, bad)]
+    files = dict.fromkeys(demo.MODES, made[0]) | {"int8-full": made[1]}
+    drawn, threads = [], []
+
+    def export(model, path, quantize, calibration, labels):
+        assert labels == list("0123456789") and len(calibration) > 1000
+        np.testing.assert_allclose(model.get_weights()[-1], good.get_weights()[-1])
+        path.write_bytes(files[quantize])
+
+    class Counted(Runner):
+        def __init__(self, content, num_threads=None):
+            super().__init__(content, num_threads)
+            threads.append(num_threads)
+
+    def draw(*arguments, **options):
+        drawn.append((arguments, options))
+        draw_predictions(*arguments, **options)
+
+    draw_predictions = explain.draw_predictions
+    monkeypatch.setattr(explain, "draw_predictions", draw)
+    monkeypatch.setattr(demo, "export_tflite", export)
+    monkeypatch.setattr(demo, "Runner", Counted)
+    rows, accuracy, picture = demo.run_demo(tmp_path)
+
+    (_, _), (x_test, y_test) = load_digits_split()
+    answers = {mode: Runner(content)(x_test).argmax(1) for mode, content in files.items()}
+    assert [row.mode for row in rows] == list(demo.MODES) and threads == [1] * len(rows)  # a time is of one thread
+    for row in rows:
+        assert row.size_bytes == len(files[row.mode]) and 0 < row.median_ms < 1000
+        assert row.parity.top1_accuracy_tflite == np.mean(answers[row.mode] == y_test)
+        assert row.parity.top1_agreement == np.mean(answers[row.mode] == answers["float32"])
+    assert accuracy == np.mean(answers["float32"] == y_test) > 0.9 > 2 * rows[-1].parity.top1_accuracy_tflite
+    (((shown, names, path), options),) = drawn
+    assert path == picture == tmp_path / "digits.png" and Image.open(path).size[0] > 100
+    np.testing.assert_array_equal(shown, x_test[:20])
+    assert names == [str(answer) for answer in answers["int8-full"][:20]]
+    np.testing.assert_array_equal(options["correct"], answers["int8-full"][:20] == y_test[:20])
+    images, labels = gather_labelled(tmp_path / "digits", None, preprocessing_of(good), (), 10)
+    np.testing.assert_array_equal(images, x_test)
+    np.testing.assert_array_equal(labels, y_test)

@@ -8,7 +8,7 @@ import zipfile
 
 import numpy as np
 
-from ..tflite.flatbuffer import read, seal, write
+from ..tflite.flatbuffer import read, with_checksum, write
 from ..tflite.operators import operator_code
 
 IDENTIFIER = b"M001"
@@ -109,4 +109,4 @@ def with_tflite_metadata(content, labels, description, version):
     archive.write(write(model))
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as files:
         files.writestr(zipfile.ZipInfo(LABELS_FILE), "\n".join(labels) + "\n")
-    return seal(archive.getvalue())
+    return with_checksum(archive.getvalue())

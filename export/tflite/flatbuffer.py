@@ -1,4 +1,4 @@
-"""The bytes of a `.tflite` and its object tree: looked at before they are trusted, read, written, sealed."""
+"""The bytes of a `.tflite` and its object tree: looked at before they are trusted, read, written with a checksum."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ from .consistency import check_consistent
 from .errors import InvalidModelFile
 
 METADATA_START = b'{"keras_vit_plugin":'
-SEAL = b'"content_sha256": "'
+CHECKSUM_KEY = b'"content_sha256": "'
 LARGEST_SHARED = 1 << 16  # bytes of a vector that is looked for among those written
 MOST_REMEMBERED = 64  # files found good; an export looks at some of its own several times
 LAST_OLD_CODE = 127  # the old field for op codes holds one byte; PLACEHOLDER_FOR_GREATER_OP_CODES
@@ -23,7 +23,7 @@ _found_good = deque(maxlen=MOST_REMEMBERED)  # SHA-256 of contents
 
 
 @contextlib.contextmanager
-def naming(file):
+def naming_the_file(file):
     """Lets an `InvalidModelFile` begin with the path of the file; `file` may be bytes, which have none."""
     try:
         yield
@@ -41,28 +41,28 @@ def check_whole(content):
     """
     if len(content) < 16 or bytes(content[4:8]) != b"TFL3":
         raise InvalidModelFile(f"no TFLite model: {len(content)} bytes without the identifier TFL3")
-    place = _seal_place(content)
-    sealed = place is not None and bytes(content[place : place + 64]) == _content_hash(content, place)
-    if not sealed and (place is not None or METADATA_START in content):
+    place = _checksum_place(content)
+    whole = place is not None and bytes(content[place : place + 64]) == _content_hash(content, place)
+    if not whole and (place is not None or METADATA_START in content):
         raise InvalidModelFile(
             "a damaged TFLite model: it is not what was exported, by the hash in its metadata; copy or export it again"
         )
 
 
-def seal(content):
+def with_checksum(content):
     """Writes the hash of a file into its metadata, where it has some: the last thing to do to the bytes.
 
     The hash is SHA-256 of the whole file with 64 zeros in the place of its 64 hexadecimal digits.
     """
-    place = _seal_place(content)
+    place = _checksum_place(content)
     if place is None:
         return bytes(content)
     return bytes(content[:place]) + _content_hash(content, place) + bytes(content[place + 64 :])
 
 
-def _seal_place(content):
-    place = content.find(SEAL)
-    return None if place < 0 else place + len(SEAL)
+def _checksum_place(content):
+    place = content.find(CHECKSUM_KEY)
+    return None if place < 0 else place + len(CHECKSUM_KEY)
 
 
 def _content_hash(content, place):
@@ -138,7 +138,9 @@ def _fill_in(model):
 
 
 def write(model):
-    """The sealed bytes of an object tree. Equal short vectors are stored once: a channel's zero point takes 8 bytes.
+    """The bytes of an object tree, with the checksum where there is metadata.
+
+    Equal short vectors are stored once: a channel's zero point takes 8 bytes.
 
     Every op code also goes into the field where readers of before 2020, and OpenVINO, look for it: without it they take
     the op for ADD, whose code is 0. Source: the comment of `OperatorCode` in the schema.
@@ -162,7 +164,7 @@ def write(model):
         code.deprecatedBuiltinCode = min(code.builtinCode, LAST_OLD_CODE)
     builder = SharingBuilder()
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    content = seal(builder.Output())
-    if _seal_place(content) is None:  # a finished file has a seal
+    content = with_checksum(builder.Output())
+    if _checksum_place(content) is None:  # a finished file has a checksum
         trust(content)
     return content

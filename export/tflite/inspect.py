@@ -9,7 +9,7 @@ from keras_vit_plugin.files import read_file
 
 from .consistency import sides_of
 from .errors import InvalidModelFile
-from .flatbuffer import naming, read
+from .flatbuffer import naming_the_file, read
 from .foreign_runner import guarded_interpreter
 from .metadata import read_metadata
 from .operators import op_name, op_versions, tensor_type
@@ -63,7 +63,7 @@ def inspect(file, sha256=None):
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
     found = hashlib.sha256(content).hexdigest()
-    with naming(file):
+    with naming_the_file(file):
         _check_hash(found, sha256)
         model = read(content)
         read_metadata(model)

@@ -6,7 +6,7 @@ import math
 import numpy as np
 
 from .errors import InvalidModelFile
-from .flatbuffer import METADATA_START, SEAL, read, write
+from .flatbuffer import CHECKSUM_KEY, METADATA_START, read, write
 
 METADATA_NAME = "keras_vit_plugin"
 LONGEST_METADATA = 1 << 22  # bytes, as many as programs on devices look through
@@ -41,7 +41,7 @@ def check_same_but_metadata(content, other):
 
     def rest(whole):
         start = whole.find(METADATA_START)
-        end = whole.find(b"}", whole.find(SEAL))
+        end = whole.find(b"}", whole.find(CHECKSUM_KEY))
         return len(whole), start, whole[:start], whole[end:]
 
     if rest(content) != rest(other):

@@ -21,7 +21,7 @@ from ..spec.errors import UnsupportedTopology
 from ..spec.readers.own_models import from_keras
 from ..tflite.errors import InvalidModelFile
 from ..tflite.execute import run_operator
-from ..tflite.flatbuffer import naming, read
+from ..tflite.flatbuffer import naming_the_file, read
 from ..tflite.foreign_runner import check_runs
 from ..tflite.graph import MOVES, Graph
 from ..tflite.metadata import read_metadata
@@ -82,7 +82,7 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
             package rewrites.
     """
     content = read_file(tflite)
-    with naming(tflite):
+    with naming_the_file(tflite):
         made = read_metadata(read(content))
         check_runs(content)
         mode, target = (None, None) if made is None else (mode_of_file(made), target_of_file(made))
@@ -114,10 +114,10 @@ def debug(model, tflite, calibration=None, images=None, mean=None, std=None, pix
     outputs = made.outputs[len(made.answers) :]
     files = FloatFiles(keras_model, calibration, target, batch_size, outputs=outputs)
     lowered = files.lowered(mode)
-    twin = Graph(lowered)
-    if not has_derivatives(twin):
+    float_file = Graph(lowered)
+    if not has_derivatives(float_file):
         raise ValueError("`model` has operators that have no derivative here.")
-    return _report(lowered, twin, file, content, images, mode.name, keras_model.answers[0])
+    return _report(lowered, float_file, file, content, images, mode.name, keras_model.answers[0])
 
 
 def _calibration(source, preprocessing, made, tflite):
@@ -135,57 +135,57 @@ def _calibration(source, preprocessing, made, tflite):
     raise ValueError(f"`calibration` is not what {str(tflite)!r} was calibrated on.")
 
 
-def _report(lowered, twin, file, content, images, mode, answer):
+def _report(lowered, float_file, file, content, images, mode, answer):
     indices = {tensor.name.decode(): index for index, tensor in enumerate(file.subgraph.tensors)}
     # What the rest of the file reads where a value is there in float and rounded.
     same = {
-        tensor: indices.get(f"{twin.name(tensor)}_quantized", indices.get(twin.name(tensor)))
-        for tensor in twin.producer
+        tensor: indices.get(f"{float_file.name(tensor)}_quantized", indices.get(float_file.name(tensor)))
+        for tensor in float_file.producer
     }
-    places = places_of(twin)
+    places = places_of(float_file)
     compared = [
         operator
-        for operator in twin.operators
-        if twin.kind(operator) not in (*MOVES, "CAST") and same[int(operator.outputs[0])] is not None
+        for operator in float_file.operators
+        if float_file.kind(operator) not in (*MOVES, "CAST") and same[int(operator.outputs[0])] is not None
     ]
     sums = {id(operator): ErrorSums() for operator in compared}
-    logits, outputs, computed_outputs = int(twin.subgraph.outputs[0]), [], []
+    logits, outputs, computed_outputs = int(float_file.subgraph.outputs[0]), [], []
     scales = output_scales(lowered, images, (answer,))
-    generator, logit_gradients = np.random.default_rng(0), LogitGradients(twin, (answer,), scales)
+    generator, logit_gradients = np.random.default_rng(0), LogitGradients(float_file, (answer,), scales)
     batch_size = int(file.subgraph.tensors[file.image].shape[0])
     calls = computed_tensors(content, np.repeat(images, batch_size, axis=0))
     for image, tensor in zip(track(images, "Comparing"), calls):
-        batch = np.broadcast_to(image, twin.subgraph.tensors[twin.image].shape)
+        batch = np.broadcast_to(image, float_file.subgraph.tensors[float_file.image].shape)
         values, gradients = logit_gradients(batch, generator)
 
-        held = {}  # by the file, in the twin's tensors
-        for operator in twin.operators:
+        held = {}  # by the file, in the float_file's tensors
+        for operator in float_file.operators:
             index = int(operator.outputs[0])
             if same[index] is not None:
                 held[index] = dequantized(tensor(same[index]), *grid_of(file, same[index])).reshape(
-                    twin.subgraph.tensors[index].shape
+                    float_file.subgraph.tensors[index].shape
                 )
-        held[twin.image] = batch.astype(np.float32)
-        for operator in twin.operators:  # what the file does not hold follows from what it does
+        held[float_file.image] = batch.astype(np.float32)
+        for operator in float_file.operators:  # what the file does not hold follows from what it does
             if int(operator.outputs[0]) not in held:
-                held[int(operator.outputs[0])] = run_operator(twin, operator, held).numpy()
+                held[int(operator.outputs[0])] = run_operator(float_file, operator, held).numpy()
         for operator in compared:
             index = int(operator.outputs[0])
             sums[id(operator)].add(
                 wanted=values[index],
-                exact=np.ravel(run_operator(twin, operator, held)),
+                exact=np.ravel(run_operator(float_file, operator, held)),
                 got=held[index].ravel(),
                 gradient=gradients[index],
                 grid=grid_of(file, same[index]),
                 limits=limits_of(file, same[index]),
             )
         for array, found in ((values, outputs), (held, computed_outputs)):
-            found.append(np.reshape(array[logits], twin.shape(logits))[:1])
+            found.append(np.reshape(array[logits], float_file.shape(logits))[:1])
     logits_snr_db = as_db(answer.noise(np.concatenate(outputs), np.concatenate(computed_outputs)))
     ops = [
         sums[id(operator)].result(
             name=file.name(same[int(operator.outputs[0])]),
-            kind=twin.kind(operator),
+            kind=float_file.kind(operator),
             place=places[int(operator.outputs[0])],
             dtype=file.dtype(same[int(operator.outputs[0])]).lower(),
             images=len(images),

@@ -5,7 +5,7 @@ from keras_vit_plugin.files import read_file
 from ..quantization.modes import mode_from_dict
 from ..targets import TARGETS
 from ..tflite.errors import InvalidModelFile
-from ..tflite.flatbuffer import naming, read
+from ..tflite.flatbuffer import naming_the_file, read
 from ..tflite.metadata import read_metadata
 
 
@@ -47,7 +47,7 @@ def made_like(file):
         InvalidModelFile: it is no such file.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
-    with naming(file):
+    with naming_the_file(file):
         metadata = read_metadata(read(content))
         if metadata is None:
             raise InvalidModelFile("another program made it, which does not say how")

@@ -10,7 +10,7 @@ from keras_vit_plugin.images.preprocessing import pixel_normalization, preproces
 
 from ..quantization.modes import tolerance_of_other_file
 from ..quantization.tolerance import USUAL, Tolerance
-from ..tflite.flatbuffer import naming, read
+from ..tflite.flatbuffer import naming_the_file, read
 from ..tflite.foreign_runner import guarded_runner
 from ..tflite.metadata import answers_of, read_metadata
 from ..tflite.operators import tensor_type
@@ -57,7 +57,7 @@ def verify(
         ValueError: images, labels or file do not fit the model, or the interpreter or the GPU does not run the file.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
-    with naming(file):
+    with naming_the_file(file):
         tree = read(content)
         metadata = read_metadata(tree)
         for_gpu = metadata is not None and target_of_file(metadata).half_precision
@@ -79,7 +79,7 @@ def verify(
             given = pixel_normalization(model, preprocessing.channels, pixels=file_pixels)
     elif file_pixels is not None:
         raise ValueError("`file_pixels` is for a file without this package's metadata; this one takes raw pixels.")
-    with naming(file):
+    with naming_the_file(file):
         names = names_in_file(list(runner.details), keras_model.answers)
     if metadata is None:
         answers = answers_of(tree, keras_model.answers, [int(runner.details[name]["index"]) for name in names])
@@ -90,12 +90,12 @@ def verify(
     at_once = -(-AT_ONCE // runner.batch_size) * runner.batch_size
     gpu = None
     for raw, classes in labelled_batches(images, labels, preprocessing, class_names, keras_model.num_classes, at_once):
-        with naming(file):
+        with naming_the_file(file):
             outputs = outputs_of(runner, raw, keras_model.answers, given)
         references = as_file_gives(keras_model(raw), keras_model.answers, answers)
         add_all(comparisons, references, outputs, classes)
         if for_gpu and gpu is None:
-            with naming(file):
+            with naming_the_file(file):
                 gpu = gpu_report(content, raw, references, answers)
     return replace(report_of(comparisons), gpu=gpu)
 
@@ -124,7 +124,7 @@ def wanted_of(file, parity, min_agreement=None, min_snr_db=None):
         min_agreement, min_snr_db: instead of the mode's own.
     """
     content = file if isinstance(file, (bytes, bytearray)) else read_file(file)
-    with naming(file):
+    with naming_the_file(file):
         tree = read(content)
         metadata = read_metadata(tree)
         if metadata is not None:

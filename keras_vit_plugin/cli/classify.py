@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from keras_vit_plugin.export.tflite.errors import InvalidModelFile
-from keras_vit_plugin.export.tflite.flatbuffer import naming, read
+from keras_vit_plugin.export.tflite.flatbuffer import naming_the_file, read
 from keras_vit_plugin.export.tflite.foreign_runner import guarded_runner
 from keras_vit_plugin.export.tflite.metadata import guessed_answer, read_metadata
 from keras_vit_plugin.export.verification.outputs import outputs_of
@@ -42,7 +42,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
             classes; or it has no metadata and `pixels` does not say what it takes.
     """
     content = read_file(file)
-    with naming(file):
+    with naming_the_file(file):
         runner = guarded_runner(content, num_threads)
         tree = read(content)
         metadata = read_metadata(tree)
@@ -71,7 +71,7 @@ def classify_files(file, images, labels=None, top=5, num_threads=None, pixels=No
                 results.append({"file": str(path)})
             except ValueError as error:
                 results.append({"file": str(path), "error": str(error)})
-        with naming(file):
+        with naming_the_file(file):
             rows = iter(outputs_of(runner, np.stack(read_pixels), (answer,), given)[0] if read_pixels else ())
         for result in results:
             if "error" not in result:

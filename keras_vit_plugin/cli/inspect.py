@@ -16,13 +16,13 @@ from keras_vit_plugin.cli.terminal import print_json
 @readable_errors
 def inspect_command(tflite, check, as_json):
     """Print what TFLITE contains: ops, versions, types, and what its delegate leaves out."""
-    from keras_vit_plugin.export.tflite.flatbuffer import naming
+    from keras_vit_plugin.export.tflite.flatbuffer import naming_the_file
 
     report = kv.export.inspect(tflite, check)
     if as_json:
         print_json(report.to_dict())
         return
-    with naming(tflite):
+    with naming_the_file(tflite):
         metadata = metadata_in_words(report.metadata)
     outside = ", ".join(f"{count} {name}" for name, count in (report.nodes_outside_delegate or {}).items())
     print_pairs(

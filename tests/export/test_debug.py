@@ -10,7 +10,7 @@ from conftest import pixels, randomize
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export import Tolerance, advice, debug, export_tflite
-from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
+from keras_vit_plugin.export.tflite.flatbuffer import read, with_checksum, write
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.verification import debug_picture
 from keras_vit_plugin.export.verification.debug import DebugReport
@@ -217,7 +217,7 @@ def test_files_that_cannot_be_compared_are_refused(digits, file_of, tmp_path):
         debug(kv.build("vit_digits"), path, calibration)
     content = read(path.read_bytes())
     content.subgraphs[0].tensors[content.subgraphs[0].operators[-1].outputs[0]].type = schema.TensorType.BOOL
-    path.write_bytes(seal(write(content)))
+    path.write_bytes(with_checksum(write(content)))
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: "):  # no interpreter loads it
         debug(model, path, calibration)
     content = read(file_of("int8").read_bytes())

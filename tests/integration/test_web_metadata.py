@@ -10,7 +10,7 @@ import pytest
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.export.tflite.errors import InvalidModelFile
-from keras_vit_plugin.export.tflite.flatbuffer import read, seal, write
+from keras_vit_plugin.export.tflite.flatbuffer import read, with_checksum, write
 from keras_vit_plugin.export.tflite.metadata import guessed_answer, read_metadata
 from keras_vit_plugin.export.tflite.metadata_types import MOST_OPTIONS
 from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
@@ -302,15 +302,15 @@ FILES = {
     "a hash in a name": _hash_in_a_name,
     "another name of the entry": _renamed,
     "metadata of another file behind": lambda good: good + STORED,
-    "metadata of another file behind, sealed": lambda good: seal(good + STORED),
+    "metadata of another file behind, sealed": lambda good: with_checksum(good + STORED),
     "a whole file behind": lambda good: good + good,
     "zeros behind": lambda good: good + bytes(100),
-    "zeros behind, sealed": lambda good: seal(good + bytes(100)),
+    "zeros behind, sealed": lambda good: with_checksum(good + bytes(100)),
     "another hash": lambda good: good.replace(_hash(good), b"0" * 64),
     "a hash in capitals": lambda good: good.replace(_hash(good), _hash(good).upper()),
     "no hash": lambda good: good.replace(b"content_sha256", b"content_sha255"),
     "another blank in the hash": lambda good: good.replace(b'content_sha256": "', b'content_sha256":  '),
-    "no mark": lambda good: seal(good.replace(b'{"keras_vit_plugin":', b'{"keras_vit_plugim":')),
+    "no mark": lambda good: with_checksum(good.replace(b'{"keras_vit_plugin":', b'{"keras_vit_plugim":')),
     "empty": lambda good: b"",
     "another identifier": lambda good: good[:4] + b"TFL4" + good[8:],
     "twice the identifier": lambda good: good[:8],

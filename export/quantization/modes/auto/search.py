@@ -34,10 +34,10 @@ from .certainty import (
 
 @dataclass(frozen=True)
 class Candidate:
-    """A file that was made and judged on held-out images.
+    """A file that was made and measured on held-out images.
 
     What is "certain" holds with a probability of at least 90 % over the draw of the images, for all files of a search
-    at once. It is therefore not better than what was wished for, of which alone it was tested.
+    at once. It is therefore not better than what was asked for, of which alone it was tested.
 
     Attributes:
         config: the `Mode`, which `export_tflite` takes as `quantize`.
@@ -48,7 +48,7 @@ class Candidate:
         top1_drop: accuracy lost on the held-out images, in points; None without labels.
         top1_drop_kept: what it certainly is at most.
         snr_db: of the answers, of the worst output.
-        fits: whether it is what was wished for.
+        fits: whether it keeps what was asked for.
         relative_error: root mean square error over the spread of the model's answers, of the worst output.
         relative_error_kept: what it is at most, in about nine cases of ten; None where it is not asked for.
     """
