@@ -444,7 +444,7 @@ def _with_tasks(found, outputs, task):
         if each not in TASKS:
             raise ValueError(f"`task` must be one of {', '.join(TASKS)}; got {each!r}.")
         shape = outputs[name].shape
-        fits = shape.rank == 2 or each in (FEATURES, REGRESSION) and shape.rank >= 1
+        fits = shape.rank == 2 or each in (FEATURES, REGRESSION)
         if each == BINARY:
             fits = shape[1:].num_elements() == 1 and shape.rank <= 2
         elif each == CLASSES:
