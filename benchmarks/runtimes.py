@@ -16,7 +16,7 @@ import browser
 import numpy as np
 import openvino_interpreter
 
-from keras_vit_plugin.export.targets.open_file import MediaPipeRunner
+from keras_vit_plugin.export.targets.mediapipe import MediaPipeRunner
 from keras_vit_plugin.export.tflite.webgpu import gpu_runner
 from keras_vit_plugin.image_model.answers import CLASSES, LOGITS, SOFTMAX, Answer
 from keras_vit_plugin.progress import track

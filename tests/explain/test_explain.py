@@ -93,6 +93,9 @@ def model():
         ),
         (lambda m: explain.attention_rollout([]), "`maps` must have shape .*, got no layer"),
         (lambda m: explain.attention_rollout(np.zeros((2, 0, 3, 3))), r"`maps` .*, got layers of \(0, 3, 3\)"),
+        (lambda m: explain.attention_rollout(np.zeros((1, 2, 1, 3))), r"`maps` .*, got layers of \(2, 1, 3\)"),
+        (lambda m: explain.attention_rollout(np.zeros((2, 1, 3, 1))), r"`maps` .*, got layers of \(1, 3, 1\)"),
+        (lambda m: explain.attention_rollout(np.zeros((2, 1, 2, 3, 3))), r"`maps` .*, got layers of \(1, 2, 3, 3\)"),
         (
             lambda m: explain.token_attention(m, np.zeros((3, 3))),
             r"`weights` .* this model \(17, 17\), got .* \(3, 3\)",

@@ -134,6 +134,16 @@ ONE_LEFT_OUT = LEFT_OUT.format("the class token")
                 ONE_LEFT_OUT,
             ],
         ),
+        (
+            lambda x: CONCATENATE()([MEAN(1)(x), MEAN(2)(x)]),
+            (True,),
+            slice(1, None),
+            "mean over the patches",
+            [
+                "The answer is not read from the class token: the maps are the mean over what all patches do.",
+                ONE_LEFT_OUT,
+            ],
+        ),
         (lambda x: x[:, 0], (True,), [0], "class token", [f"{UNKNOWN}those of the class token, which", ONE_LEFT_OUT]),
         (
             keras.layers.Flatten(),

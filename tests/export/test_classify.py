@@ -164,7 +164,9 @@ def test_of_integer_outputs_what_they_stand_for_is_shown(made, tmp_path):
     kind = "multi-label logits"
     model, path = kinds.model_of(kind), tmp_path / "m.tflite"
     options = kinds.KINDS[kind][2] | {"calibration": kinds.photos(64)}
-    export_tflite(model, path, "int8-full", pixels="0..1", input_dtype="int8", output_dtype="int8", **options)
+    report = export_tflite(model, path, "int8-full", pixels="0..1", input_dtype="int8", output_dtype="int8", **options)
+    sides = ", ".join(map(str, model.input_shape[1:]))
+    assert report.input == f"int8 RGB pixels less 128, -128..127, [1, {sides}]"
     expected = kinds.probabilities_of(kind, made[0][kind][1])
     for said, row in zip(classify_files(path, made[1]), expected, strict=True):
         for answer in said["top"]:

@@ -108,6 +108,8 @@ def test_a_larger_batch_and_a_float_input(tiny_model, tmp_path):
     path = tmp_path / "m.tflite"
     arguments = {"batch_size": 3, "input_dtype": "float32", "tolerance": Tolerance(0, 0)}
     made = export_tflite(tiny_model, path, quantize="int8", calibration=images, verification=fresh, **arguments)
+    height, width, _ = tiny_model.image_shape
+    assert made.input == f"float32 RGB pixels 0..255, [3, {height}, {width}, 3]"
     assert debug(tiny_model, path, images, images=fresh).logits_snr_db == pytest.approx(made.parity.snr_db, abs=0.5)
 
 
@@ -176,6 +178,14 @@ def test_the_picture_shares_the_error_out_among_kinds_and_places(monkeypatch, tm
     assert [bar.get_height() for bar in clipped.containers[0]] == [25.0, 25.0]
     labels = [axis.get_ylabel() for axis in (curve, shares, clipped)]
     assert [label.rpartition(", ")[2] for label in labels] == ["dB", "%", "% of values"]
+
+
+def test_the_worst_are_three_unless_another_number_is_asked_for_the_worst_first():
+    made = OpError("", "ADD", "head", "int8", 20.0, 0.0, -1.0, 1.0, 0.0, "rounding")
+    report = DebugReport("int8", 4, 21.5, tuple(replace(made, noise=noise) for noise in (0.2, 0.5, 0.1, 0.4, 0.3)))
+    assert [op.noise for op in report.worst()] == [0.5, 0.4, 0.3]
+    assert [op.noise for op in report.worst(1)] == [0.5]
+    assert [op.noise for op in report.worst(9)] == [0.5, 0.4, 0.3, 0.2, 0.1]
 
 
 def test_every_mode_has_a_milder_one_to_try():

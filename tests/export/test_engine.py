@@ -13,7 +13,7 @@ from quantized import quantized
 
 from keras_vit_plugin.export.lowering.convert import convert
 from keras_vit_plugin.export.lowering.generic import lower_keras
-from keras_vit_plugin.export.quantization.modes import int8, integer_only
+from keras_vit_plugin.export.quantization.modes import int4, int8, integer_only
 from keras_vit_plugin.export.quantization.modes.int4 import MixedInt4
 from keras_vit_plugin.export.quantization.modes.int8 import MixedInt8
 from keras_vit_plugin.export.quantization.steps import tune_gains
@@ -320,6 +320,32 @@ def test_int4_stores_what_is_worth_it_in_eight_bits_and_the_rest_in_four(monkeyp
     types = {engine.graph.name(tensor): "INT8" if tensor == head else "INT4" for tensor in engine.four}
     assert len(types) == 2
     assert {file.name(int(op.inputs[1])): file.dtype(op.inputs[1]) for op in file.of_kind("FULLY_CONNECTED")} == types
+
+
+def test_int4_gives_eight_bits_where_noise_is_largest_for_its_size_until_the_rest_is_small_enough(monkeypatch):
+    """A budget in dB is a share of the signal: 10 dB are a tenth, 20 dB a hundredth."""
+    monkeypatch.setattr(int4, "tuned_gains", lambda content, kernels, *_: kernels)
+    engine = MixedInt4(lowered(tokens_model(dense)), pixels(SHAPE, 8))
+    noises, sizes = engine.noises, {tensor: kernel.size for tensor, kernel in engine.four.items()}
+    first, second = sorted(noises, key=lambda tensor: -noises[tensor] / sizes[tensor])
+    enough, with_first = -10 * np.log10(sum(noises.values())), -10 * np.log10(noises[second])
+    assert with_first > enough + 0.1 and enough > 5
+
+    def in_eight(snr_db, extra_size=1.0):
+        """The layers that a file keeps in 8 bits."""
+        file = Graph(engine.within(snr_db, extra_size))
+        kernels = [int(layer.inputs[1]) for layer in file.of_kind("FULLY_CONNECTED")]
+        return {name for name, kind in ((file.name(each), file.dtype(each)) for each in kernels) if kind == "INT8"}
+
+    one, other = engine.graph.name(first), engine.graph.name(second)
+    assert in_eight(enough - 0.05) == set()
+    assert in_eight(enough + 0.05) == in_eight(with_first - 0.05) == {one}
+    assert in_eight(with_first + 0.05) == in_eight(200.0) == {one, other}
+    shares = {tensor: size / sum(sizes.values()) for tensor, size in sizes.items()}
+    smaller, larger = sorted(shares, key=shares.get)
+    assert in_eight(200.0, shares[smaller] - 1e-3) == set()
+    assert in_eight(200.0, shares[smaller] + 1e-3) == {engine.graph.name(smaller)}
+    assert in_eight(200.0, shares[larger] + 1e-3) == {one}  # and no room for the other
 
 
 @pytest.mark.parametrize(

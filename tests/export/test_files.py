@@ -24,7 +24,7 @@ from keras_vit_plugin.export import Tolerance, export_tflite, inspect, pipeline,
 from keras_vit_plugin.export.tflite.errors import InvalidModelFile
 from keras_vit_plugin.export.tflite.flatbuffer import read, write
 from keras_vit_plugin.export.tflite.stored_metadata import set_metadata
-from keras_vit_plugin.files import check_writable, make_folder, write_atomically
+from keras_vit_plugin.files import check_writable, make_folder, read_file, write_atomically
 from keras_vit_plugin.temporary import remove_leftovers
 
 WRITE_AND_DIE = """
@@ -67,6 +67,21 @@ def test_an_export_leaves_no_temporary_file_while_its_program_runs(tmp_path):
     (tmp_path / "temporary").mkdir()
     code = f"import os; os.chdir({str(tmp_path)!r})\n{LEFT_BY_AN_EXPORT}"
     assert run_python(code, TMPDIR=str(tmp_path / "temporary")) == "[]\n"
+
+
+def test_where_no_file_is_to_read_it_is_said_what_is_there(tmp_path):
+    (tmp_path / "m.tflite").write_bytes(b"content")
+    assert read_file(tmp_path / "m.tflite") == read_file(str(tmp_path / "m.tflite")) == b"content"
+    with pytest.raises(FileNotFoundError, match=r"^No file: '.*nowhere'\.$"):
+        read_file(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"^No file: '.*': it is a folder\.$"):
+        read_file(tmp_path)
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe")
+        with pytest.raises(
+            FileNotFoundError, match=r"^No file: '.*pipe': it is a pipe or a device, no regular file\.$"
+        ):
+            read_file(tmp_path / "pipe")
 
 
 def test_writing_replaces_the_old_file_and_leaves_nothing_else(tmp_path):
@@ -319,7 +334,7 @@ def test_without_permission_an_export_is_refused(read_only, reason):
 
 
 def test_a_kept_file_is_checked_before_the_export(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline, "check_model", lambda model: pytest.fail("the export began"))
+    monkeypatch.setattr(pipeline, "job_of", lambda *given: pytest.fail("the export began"))
     with pytest.raises(ValueError, match="File name too long"):
         export_tflite(None, tmp_path / ("n" * 248 + ".tflite"), keep_rejected=True)
 

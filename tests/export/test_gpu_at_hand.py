@@ -16,7 +16,7 @@ from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.webgpu import GpuReport, find_gpu
 from keras_vit_plugin.image_model.answers import LOGITS
 
-verify_module = importlib.import_module("keras_vit_plugin.export.verification.verify")
+gpu_parity = importlib.import_module("keras_vit_plugin.export.verification.gpu_parity")
 STAND_IN = """
 import os, time
 from ai_edge_litert.interpreter import Interpreter as OnCpu
@@ -101,13 +101,13 @@ def test_a_file_that_holds_up_the_driver_is_not_waited_for(stand_in, monkeypatch
 
 
 def test_outputs_besides_the_models_own_are_compared_on_the_gpu_too(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(verify_module, "find_gpu", lambda: ("a GPU of a test", ""))
-    monkeypatch.setattr(verify_module, "gpu_runner", Runner)
+    monkeypatch.setattr(gpu_parity, "find_gpu", lambda: ("a GPU of a test", ""))
+    monkeypatch.setattr(gpu_parity, "gpu_runner", Runner)
     path, images = tmp_path / "m.tflite", pixels(model.image_shape, 4)
     kv.export.export_tflite(model, path, outputs=("embedding",))
     found = Runner(path).outputs(images)
     wrong = found["embedding"] + np.abs(found["embedding"]).mean()
-    report = verify_module.gpu_report(path.read_bytes(), images, [found["logits"]], [LOGITS], {"embedding": wrong})
+    report = gpu_parity.gpu_report(path.read_bytes(), images, [found["logits"]], [LOGITS], {"embedding": wrong})
     assert report.snr_db.keys() == {"logits", "embedding"}
     assert report.snr_db["logits"] > 100 and report.snr_db["embedding"] < 20
 

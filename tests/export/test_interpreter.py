@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -148,6 +149,63 @@ def test_another_python_names_the_operators_as_this_one_does(several_outputs):
     for told, node in zip(found, interpreter._get_ops_details(), strict=True):
         assert (told["index"], told["op_name"]) == (node["index"], node["op_name"])
         assert (told["inputs"], told["outputs"]) == (list(node["inputs"]), list(node["outputs"]))
+
+
+def test_another_python_says_of_inputs_and_outputs_what_this_one_says():
+    schema = hostile_tflite.schema
+    ends = [hostile_tflite.tensor("images", (1, 2, 3, 1)), hostile_tflite.tensor("flat", (1, 6))]
+    for end, (scale, zero_point) in zip(ends, ((0.5, -3), (0.5, 4))):
+        end.type = schema.TensorType.INT8
+        end.quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero_point])
+    sides = hostile_tflite.tensor("sides", (2,), hostile_tflite.INT, 1)
+    reshape = hostile_tflite.operator(0, (0, 2), (1,))
+    graph = schema.SubGraphT(tensors=[*ends, sides], inputs=[0], outputs=[1], operators=[reshape])
+    content = hostile_tflite.packed(hostile_tflite.model(("RESHAPE",), [graph], [np.array([1, 6], np.int32)]))
+    interpreter = open_interpreter(content)
+    found = serve_interpreter.described([*interpreter.get_input_details(), *interpreter.get_output_details()])
+    assert (
+        json.loads(json.dumps(found))
+        == found
+        == [
+            {"index": 0, "name": "images", "shape": [1, 2, 3, 1], "quantization": [0.5, -3], "dtype": "int8"},
+            {"index": 1, "name": "flat", "shape": [1, 6], "quantization": [0.5, 4], "dtype": "int8"},
+        ]
+    )
+
+
+NEEDY_RUNTIME = """
+import numpy as np
+
+class Interpreter:
+    def __init__(self, model_content, num_threads):
+        self.mebibytes = int(model_content)
+
+    def allocate_tensors(self):
+        np.ones(self.mebibytes << 20, np.uint8)
+
+    def get_input_details(self):
+        return []
+
+    get_output_details = _get_ops_details = _get_full_signature_list = get_input_details
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux says what a process has")
+@pytest.mark.parametrize(
+    "wanted, limit, threads, fits",
+    [(32, 64, 1, True), (100, 64, 1, False), (100, 64, 4, True), (200, 64, 4, False), (200, 0, 1, True)],
+)
+def test_a_file_has_its_memory_and_some_for_each_thread(wanted, limit, threads, fits, tmp_path):
+    """In MiB; a thread has 16, and no limit is 0."""
+    (tmp_path / "needy.py").write_text(NEEDY_RUNTIME)
+    program = Path(serve_interpreter.__file__).read_text()
+    command = [sys.executable, "-c", program, tmp_path / "needy.py", str(threads), str(limit << 20), "60"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        serve_interpreter.send(process.stdin, model=np.frombuffer(str(wanted).encode(), np.uint8))
+        answer = serve_interpreter.receive(process.stdout)
+        process.stdin.close()
+    assert list(answer) == (["told"] if fits else ["error"])
+    assert fits or "Unable to allocate" in str(answer["error"])
 
 
 OTHER_RUNTIME = """

@@ -1,5 +1,7 @@
 """Names of classes, as people give them."""
 
+import os
+
 import pytest
 from conftest import functional_model
 
@@ -83,6 +85,15 @@ def test_only_line_ends_end_a_name(tmp_path):
     path = tmp_path / "names.txt"
     path.write_bytes("\ufeffant\r\nbee\u2028hive\rcat\x0cfish\u0085\ndog\n\n".encode())
     assert read_labels(path) == ["ant", "bee\u2028hive", "cat\x0cfish", "dog"]
+
+
+def test_where_no_label_file_is_it_is_said_what_is_there(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"^No label file: '.*nowhere\.txt'\.$"):
+        read_labels(tmp_path / "nowhere.txt")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.txt")
+        with pytest.raises(FileNotFoundError, match=r"^No label file: '.*pipe\.txt': it is a pipe or a device, no reg"):
+            read_labels(tmp_path / "pipe.txt")
 
 
 def test_label_files(tmp_path):

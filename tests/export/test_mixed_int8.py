@@ -127,6 +127,27 @@ def test_a_budget_is_a_signal_to_noise_ratio_in_decibels(prefer):
     assert prepared.within(kept - 0.05) == file != prepared.within(kept + 0.05)
 
 
+def test_what_only_moves_the_values_of_a_product_is_in_integers_on_both_of_its_sides_and_behind_it():
+    model = kv.build("simple_vit_test")
+    randomize(model)
+    spec, _ = apply_passes(from_keras(model, *pixel_normalization(model, 3)))
+    prepared = int8.MixedInt8(add_missing_biases(lower(spec)), pixels(model.image_shape, 8), "accuracy")
+
+    def moves(graph):
+        """Of each product: the operators that move its left side, its right side and its result."""
+        return [
+            [*(graph.moves_before(int(side)) for side in product.inputs), graph.moves_after(int(product.outputs[0]))]
+            for product in graph.of_kind("BATCH_MATMUL")
+        ]
+
+    in_float, file = prepared.graph, Graph(prepared.within(-300.0))
+    kinds = [[list(map(in_float.kind, each)) for each in sides] for sides in moves(in_float)]
+    assert [[list(map(file.kind, each)) for each in sides] for sides in moves(file)] == kinds
+    assert all(right for _, right, _ in kinds) and any(left for left, *_ in kinds) and any(after for *_, after in kinds)
+    moved = [move for sides in moves(file) for each in sides for move in each]
+    assert {file.dtype(int(tensor)) for move in moved for tensor in (move.inputs[0], move.outputs[0])} == {"INT8"}
+
+
 def test_int8_for_speed_leaves_out_what_small_scores_do_without(digits):
     model, calibration, *_ = digits
     files = FloatFiles(ImageModel(model, *pixel_normalization(model, 1)), calibration, TARGETS["litert"])

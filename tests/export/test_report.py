@@ -15,6 +15,7 @@ from keras_vit_plugin.export.report import changed_answers
 from keras_vit_plugin.export.rewrites import apply_passes
 from keras_vit_plugin.export.spec.readers.own_models import from_keras
 from keras_vit_plugin.export.verification.snr_per_block import snr_per_block
+from keras_vit_plugin.image_model.answers import Answer
 from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.plot_style import LIGHT
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -172,6 +173,21 @@ def test_images_that_cannot_be_drawn_are_numbered(tmp_path):
     head.kernel.assign(kernel)
     report = export_tflite(model, tmp_path / "m.tflite", "int8-full", **arguments)
     assert report.changed_answers and "<p>image " in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "verified_on, task, section",
+    [
+        ("verification", "classes", "None: the file calls every image what the model calls it."),
+        ("held-out", "multi-label", "None: the file calls every image what the model calls it."),
+        ("verification", "regression", ""),
+        ("synthetic", "classes", ""),
+    ],
+)
+def test_that_no_answer_changed_is_told_of_photos_and_of_decisions_alone(verified_on, task, section):
+    report = SimpleNamespace(verified_on=verified_on, changed_answers=(), answers=(Answer("logits", task),))
+    shown = page._changed_section(report, np.zeros((2, 4, 4, 3), np.uint8), None)
+    assert bool(shown) == bool(section) and section in shown
 
 
 def test_bars_of_ops_are_as_long_as_their_counts():

@@ -17,6 +17,7 @@ from keras_vit_plugin.export.tflite.flatbuffer import write
 from keras_vit_plugin.export.tflite.graph import Graph
 from keras_vit_plugin.export.tflite.runner import Runner
 from keras_vit_plugin.export.tflite.surgery import add_missing_biases
+from keras_vit_plugin.export.tflite.tensor_names import stream_name
 from keras_vit_plugin.image_model.decibels import snr_db
 from keras_vit_plugin.images.preprocessing import pixel_normalization
 from keras_vit_plugin.presets.digits import load_digits_split
@@ -95,6 +96,37 @@ def test_there_are_as_many_steps_as_the_work_of_one_allows(wanted, steps, monkey
     images = np.random.default_rng(0).integers(0, 9, (4, 2, 2, 1), np.uint8)
     tuned_gains(squared(kernel), {3: kernel}, images)
     assert len(drawn) == steps
+
+
+def with_stream(batch_size, kernels):
+    """Bytes of a file of two dense layers on four pixels, of which the first gives the stream."""
+    tensor, operator = hostile_tflite.tensor, hostile_tflite.operator
+    constants = [np.array([batch_size, 4], np.int32), kernels[0], np.zeros(3, np.float32), kernels[1]]
+    tensors = [tensor("images", (batch_size, 2, 2, 1)), tensor("shape", (2,), hostile_tflite.INT, 1)]
+    tensors += [tensor("pixels", (batch_size, 4)), tensor("kernel", (3, 4), buffer=2), tensor("bias", (3,), buffer=3)]
+    tensors += [tensor(stream_name(0), (batch_size, 3)), tensor("head", (5, 3), buffer=4)]
+    tensors += [tensor("head bias", (5,), buffer=5), tensor("logits", (batch_size, 5))]
+    dense = [
+        operator(1, read, given, "FullyConnectedOptions") for read, given in (((2, 3, 4), (5,)), ((5, 6, 7), (8,)))
+    ]
+    operators = [operator(0, (0, 1), (2,)), *dense]
+    graph = hostile_tflite.schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[8], operators=operators)
+    constants.append(np.zeros(5, np.float32))
+    return write(hostile_tflite.model(("RESHAPE", "FULLY_CONNECTED"), [graph], constants))
+
+
+def test_the_error_of_the_answers_counts_by_image_beside_that_of_the_stream(monkeypatch):
+    """So a file for more images at once gets the same gains and biases."""
+    monkeypatch.setattr(tune_gains, "STEPS", (6, 6))
+    generator = np.random.default_rng(0)
+    kernels = [generator.normal(0, 0.1, shape).astype(np.float32) for shape in ((3, 4), (5, 3))]
+    rounded = {tensor: np.round(kernel * 10) / 10 for tensor, kernel in zip((3, 6), kernels)}
+    images = generator.integers(0, 256, (8, 2, 2, 1), np.uint8)
+    one, several = (tuned_gains(with_stream(batch_size, kernels), rounded, images) for batch_size in (1, 3))
+    assert one.keys() == several.keys() == {3, 4, 6, 7}
+    for tensor, values in one.items():
+        np.testing.assert_allclose(several[tensor], values, rtol=0, atol=2e-6)
+    assert np.abs(one[3] - rounded[3]).max() > 1e-4 and np.abs(one[4]).max() > 1e-4
 
 
 def test_kernels_of_a_graph_without_derivatives_stay_as_they_are(rounded, monkeypatch):

@@ -342,6 +342,18 @@ def test_inspect_prints_what_is_promised(tmp_path):
     assert {"EXP", "GELU", "RSQRT"} <= set(integer.nodes_outside_delegate)  # XNNPACK runs these in float only
 
 
+def test_float_tensors_are_those_of_both_widths_between_the_ends():
+    tensor, operator, types = hostile_tflite.tensor, hostile_tflite.operator, hostile_tflite.schema.TensorType
+    tensors = [tensor("images", (1, 2, 2, 1)), tensor("sides", (2,), types.INT32, 1), tensor("flat", (1, 4))]
+    tensors += [tensor("halves", (1, 4), types.FLOAT16, 2), tensor("floats", (1, 4)), tensor("sum", (1, 4))]
+    operators = [operator(0, (0, 1), (2,)), operator(1, (3,), (4,)), operator(2, (2, 4), (5,))]
+    graph = hostile_tflite.schema.SubGraphT(tensors=tensors, inputs=[0], outputs=[5], operators=operators)
+    constants = [np.array([1, 4], np.int32), np.ones((1, 4), np.float16)]
+    report = inspect(write(hostile_tflite.model(("RESHAPE", "DEQUANTIZE", "ADD"), [graph], constants)))
+    assert report.load_error is None and report.float_tensors == 3  # flat, halves and floats
+    assert report.inputs[0]["dtype"] == report.outputs[0]["dtype"] == "float32"
+
+
 def test_files_that_are_no_model(tmp_path):
     export_tflite(kv.build("vit_test"), tmp_path / "m.tflite")
     content = (tmp_path / "m.tflite").read_bytes()

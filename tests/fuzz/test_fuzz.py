@@ -1,5 +1,7 @@
 """The fuzzer finds no fault in half a minute of fixed seeds, and would find one."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import oracle
@@ -11,7 +13,7 @@ from run import Worker, fuzz, is_fault, table
 from stubborn import work
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import pipeline
+from keras_vit_plugin.export import pipeline, verdict
 from keras_vit_plugin.export.tflite.flatbuffer import read
 
 ENOUGH = 8  # a loaded machine may manage fewer cases, which tell nothing of how many are refused
@@ -53,9 +55,9 @@ def test_an_output_that_is_scaled_in_the_file_is_found(monkeypatch):
 
 
 def test_a_false_claim_is_found(monkeypatch):
-    honest = pipeline.compare_all
+    honest = verdict.compare_all
     monkeypatch.setattr(
-        pipeline, "compare_all", lambda *arguments: pipeline.replace(honest(*arguments), snr_db=45.0, agreement=1.0)
+        verdict, "compare_all", lambda *arguments: replace(honest(*arguments), snr_db=45.0, agreement=1.0)
     )
     result = judge(0, easy_case)
     assert result.outcome == WRONG and "are claimed" in result.detail
@@ -68,7 +70,7 @@ def test_what_no_user_can_read_is_a_crash(monkeypatch, error):
     def fail(*arguments):
         raise error
 
-    monkeypatch.setattr(pipeline, "quantize_file", fail)
+    monkeypatch.setattr(pipeline, "made", fail)
     assert judge(0, easy_case).outcome == CRASH
 
 

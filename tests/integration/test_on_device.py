@@ -621,7 +621,7 @@ def test_newer_metadata_is_refused(kind_files, tmp_path):
     from keras_vit_plugin.export.tflite.stored_metadata import get_metadata, set_metadata
 
     content = kind_files[0]["logits"][0].read_bytes()
-    newer = get_metadata(read(content)) | {"schema": 3, "keras_vit_plugin": "9.9"}
+    newer = get_metadata(read(content)) | {"schema": 4, "keras_vit_plugin": "9.9"}
     (tmp_path / "new.tflite").write_bytes(set_metadata(content, newer))
     _, said = vit(sys.executable, "classify", tmp_path / "new.tflite", kind_files[1] / "0.png", code=1)
     assert "made by keras-vit-plugin 9.9, which is newer than this vit.py" in said

@@ -63,7 +63,7 @@ class Int8Full(IntegerOnly):
 
     bits = 8
     name = "int8-full"
-    aliases = ("w8a8", "full", "int8_full", "full-int8", "full_integer")
+    aliases = ("w8a8", "full", "int8_full", "int8full", "full-int8", "full_integer")
     summary = "every tensor between input and output in int8"
     advice = '"int16x8", or "int8" where the device computes in float too'
     needs = frozenset({Capability.INTEGERS})
