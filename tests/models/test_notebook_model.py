@@ -11,6 +11,7 @@ from notebook_model import NotebookViT, PatchesAndPositions, train
 import keras_vit_plugin as kv
 from keras_vit_plugin.checkpoints import load_weights, whole_models
 from keras_vit_plugin.checkpoints.limits import RefusedFile
+from keras_vit_plugin.checkpoints.plain_keras import same_answers
 
 layers = keras.layers
 
@@ -192,6 +193,20 @@ def test_a_keras_file_with_the_same_answers_as_probabilities_goes_in(tmp_path):
     model.save(tmp_path / "m.keras")
     ours = kv.build("simple_vit_cifar10", weights=tmp_path / "m.keras")
     np.testing.assert_allclose(keras.ops.softmax(ours(x)), model(x), atol=1e-5)
+
+
+def test_answers_are_compared_as_in_use_and_only_where_both_take_the_images():
+    ours = kv.build("simple_vit_test")
+    randomize(ours)
+
+    def own(*behind, front=ours):
+        return keras.Sequential([front, *behind])
+
+    assert same_answers(ours, ours) is same_answers(ours, own(layers.Softmax())) is True
+    assert same_answers(ours, own(layers.Dropout(0.5))) is True
+    assert same_answers(ours, own(layers.Rescaling(1.01))) is same_answers(ours, own(layers.ReLU())) is False
+    assert same_answers(ours, own(layers.Reshape((1, -1)))) is None
+    assert same_answers(ours, keras.Sequential([keras.Input((9, 9, 3)), layers.Flatten(), layers.Dense(5)])) is None
 
 
 def test_a_keras_file_that_is_not_opened_is_refused_not_only_warned_about(tmp_path, monkeypatch):
