@@ -94,6 +94,9 @@ class Request:
                 "(N, H, W, C)."
             )
         self._check_paths()
+        if self.runtime_python is not None and not target.takes_python:
+            names = " or ".join(f"target={name!r}" for name, other in TARGETS.items() if other.takes_python)
+            raise ValueError(f"`runtime_python` goes with {names}, got target={target.name!r}.")
         target.check_arguments(self.runtime_python)
 
     def _check_dtypes(self):

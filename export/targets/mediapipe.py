@@ -26,7 +26,6 @@ class MediaPipe(Target):
     """A runtime that takes RGB photos of any size and gives names of classes."""
 
     def check_arguments(self, runtime_python=None):
-        super().check_arguments(runtime_python)
         if importlib.util.find_spec("mediapipe") is None:
             raise ImportError(f"target={self.name!r} needs the package mediapipe: pip install mediapipe")
 

@@ -28,6 +28,7 @@ class Target:
         rewrites: names of the rewrites that it wants besides those that all files have.
         largest_batch: images per call; None is any number.
         half_precision: whether it computes in float16, and files are checked in that.
+        takes_python: whether files can be verified in another Python that has it.
         needs_labels: whether it reads class names from the file, and gives one output.
         cpu: a key of `xnnpack.COSTS`: the CPUs that operators' costs are those of where the caller names none.
     """
@@ -42,6 +43,7 @@ class Target:
     rewrites: tuple[str, ...] = ()
     largest_batch: int | None = None
     half_precision: bool = False
+    takes_python: bool = False
     needs_labels: bool = False
     cpu: str = DEFAULT_CPU
 
@@ -51,9 +53,11 @@ class Target:
         return "" if not missing else self.lacks.get(missing[0], f"it is not known to run {missing[0].value}")
 
     def check_arguments(self, runtime_python=None):
-        """Raises `ValueError` or `ImportError` where it cannot be used here as the caller asks."""
-        if runtime_python is not None:
-            raise ValueError(f"`runtime_python` does not go with target={self.name!r}, got {runtime_python!r}.")
+        """Raises `ValueError` or `ImportError` where it cannot be used here as the caller asks.
+
+        Args:
+            runtime_python: path of a Python, or None; for a target that `takes_python`.
+        """
 
     def answers(self, answers):
         """The `Answer`s of the finished file, of those of the model."""

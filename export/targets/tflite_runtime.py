@@ -39,5 +39,6 @@ TFLITE_RUNTIME = TfliteRuntime(
         Capability.INT16_ACTIVATIONS: "it does not quantize pixels to 16 bits",
         Capability.INT4_WEIGHTS: "it has no dense layers with weights of 4 bits",
     },
+    takes_python=True,
     form=GraphForm(gelu="float32"),  # its delegate does not run the op
 )

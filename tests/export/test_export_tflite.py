@@ -230,8 +230,8 @@ def test_a_file_beyond_tolerance_is_not_written_and_the_old_one_stays(tmp_path):
 def test_a_wrong_graph_is_caught_by_the_parity_gate(tmp_path, monkeypatch):
     """A rewrite that changes the function must not get past `export_tflite`."""
 
-    def reverse_positions(spec, images):
-        rewritten, outcomes = apply_passes(spec, images)
+    def reverse_positions(spec, images, **options):
+        rewritten, outcomes = apply_passes(spec, images, **options)
         return replace(rewritten, positions=rewritten.positions[::-1]), outcomes
 
     monkeypatch.setattr(float_files, "apply_passes", reverse_positions)
