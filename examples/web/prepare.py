@@ -14,7 +14,6 @@ from PIL import Image
 
 import keras_vit_plugin as kv
 from keras_vit_plugin.cli.errors import sentence_of
-from keras_vit_plugin.export.request import OUTPUT_MODES
 from keras_vit_plugin.image_model.labels import read_labels
 from keras_vit_plugin.models import SimpleViT, ViTImageClassifier
 from keras_vit_plugin.open_model import open_model
@@ -86,9 +85,9 @@ def make_site(arguments):
     models = []
     for mode in modes:
         path = arguments.output / f"{mode}.tflite"
-        outputs = ("attention",) if mode in OUTPUT_MODES and isinstance(model, (SimpleViT, ViTImageClassifier)) else ()
+        more = kv.export.MODES[mode].more_outputs and isinstance(model, (SimpleViT, ViTImageClassifier))
         report = kv.export.export_tflite(
-            model, path, quantize=mode, calibration=calibration, labels=labels, outputs=outputs
+            model, path, quantize=mode, calibration=calibration, labels=labels, outputs=("attention",) if more else ()
         )
         models.append({"file": path.name, "name": mode, "bytes": path.stat().st_size})
         agreement = report.parity.agreement

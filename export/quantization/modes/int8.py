@@ -10,7 +10,6 @@ import functools
 from dataclasses import dataclass
 
 from keras_vit_plugin.image_model.answers import LOGITS
-from keras_vit_plugin.images.gather import spread
 from keras_vit_plugin.progress import track
 
 from ...tflite.capabilities import Capability
@@ -39,7 +38,6 @@ MOST_MEASURED_WORK = 1e11
 # The noise of a file over the sum of its operators' estimated noises, above which they are measured after all: errors
 # of several operators agree at times, and gradients know small errors only.
 TRUSTED = 2.0
-BIAS_IMAGES = 24  # that the mean errors of inputs are taken over: each has hundreds of rows
 
 
 @dataclass(frozen=True)
@@ -182,8 +180,7 @@ class MixedInt8:
         kernels = {tensor: kernel for tensor, kernel in self.kernels.items() if tensor not in in_float}
         content = with_kernels(self.content, kernels) if in_float & self.kernels.keys() else self.rounded
         dense = [operator for operator in plan[FIXED] if int(operator.inputs[1]) in kernels]
-        images = spread(self.images, BIAS_IMAGES)
-        content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, images))
+        content = with_kernels(content, corrected_biases(self.graph, content, dense, self.ranges, self.images))
         return _quantize(Quantizer(content), self.graph, self.quantizer_ranges, plan)
 
     def _noise(self, i, level):

@@ -176,12 +176,11 @@ def gptq(kernel, step, products, largest=LARGEST[8]):
     order = np.argsort(-np.diag(products))  # the inputs that matter most first: theirs is the least error to take up
     weights, peaks = weights[:, order], peaks[:, order]
     # Row i of the upper Cholesky factor of H^-1 says how the error of input i is spread over those after it.
-    spread = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T.astype(np.float32)
-    weights = weights.astype(np.float32)  # of a size of some hundred steps: rounding to a step is exact enough
+    spread = np.linalg.cholesky(np.linalg.inv(products[np.ix_(order, order)])).T
     rounded = np.empty_like(weights)
     for start in range(0, weights.shape[1], COLUMNS):
         stop = min(start + COLUMNS, weights.shape[1])
-        errors = np.empty((len(weights), stop - start), np.float32)
+        errors = np.empty((len(weights), stop - start))
         for i in range(start, stop):
             rounded[:, i] = np.clip(np.round(weights[:, i]), -largest, largest)
             rounded[:, i] = np.where(peaks[:, i] == 0, rounded[:, i], peaks[:, i])
