@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypedDict
 
 from keras_vit_plugin.files import check_apart, check_writable
@@ -169,8 +170,6 @@ def checked_outputs(outputs):
 
 def rejected_path(path):
     """Where a file goes that is too far from its model and is to be kept: `m.tflite` becomes `m.rejected.tflite`."""
-    from pathlib import Path
-
     return Path(path).with_suffix(".rejected.tflite")
 
 
