@@ -139,7 +139,7 @@ def _gelu(x):
 
 
 def _file(path, shape, function, level, counts):
-    """Writes a function as a file with its dense layer or matmul on a level of `mixed_int8`."""
+    """Writes a function as a file with its dense layer or matmul on a level of `int8`."""
     import tensorflow as tf
 
     traced = tf.function(function, input_signature=[tf.TensorSpec(shape, name="images")], autograph=False)
@@ -219,7 +219,7 @@ def fitted(files, costs):
 
 
 def as_table(costs):
-    """The text of `op_costs.py` with other costs, `{class: {field of OpCosts: cost}}`."""
+    """The text of `xnnpack.py` with other costs, `{class: {field of OpCosts: cost}}`."""
     names = [field.name for field in fields(OpCosts)]
     text = TABLE.read_text().partition("COSTS = {")[0] + "COSTS = {\n"
     for name, row in costs.items():

@@ -9,7 +9,7 @@ from keras_vit_plugin.files import check_apart, check_writable
 from keras_vit_plugin.plot_style import require_matplotlib
 
 from .float_files import OUTPUTS
-from .quantization.mode import Mode
+from .quantization.mode import Mode, check_choice
 from .quantization.modes import MODES, mode_of
 from .quantization.tolerance import Tolerance
 from .targets import TARGETS
@@ -106,7 +106,7 @@ class Request:
             ("input_dtype", self.input_dtype, INPUT_DTYPES, mode.input_dtypes),
             ("output_dtype", self.output_dtype, OUTPUT_DTYPES, mode.output_dtypes),
         ):
-            _check_choice(name, value, known)
+            check_choice(name, value, known)
             if value not in fit:
                 raise ValueError(f"quantize={mode.name!r} goes with `{name}` {' or '.join(fit)}, got {name}={value!r}.")
         if self.input_dtype not in target.input_dtypes:
@@ -138,6 +138,9 @@ class Request:
         return "float32" if self.input_dtype == "float32" else "uint8"
 
 
+ARGUMENTS = tuple(field.name for field in fields(Request) if field.name not in ("path", "mode", "target", "outputs"))
+
+
 def request_of(path, quantize="float32", target="litert", outputs=(), **arguments):
     """The `Request` of what `export_tflite` is given.
 
@@ -145,13 +148,12 @@ def request_of(path, quantize="float32", target="litert", outputs=(), **argument
         ValueError: a value is wrong, or does not go with another.
         TypeError: there is no such argument.
     """
-    names = {field.name for field in fields(Request)}
-    if unknown := [name for name in arguments if name not in names]:
+    if unknown := [name for name in arguments if name not in ARGUMENTS]:
         raise TypeError(_no_argument(unknown[0], arguments[unknown[0]]))
     mode = mode_of(quantize)
     if isinstance(target, Target):
         target = target.name
-    _check_choice("target", target, TARGETS)
+    check_choice("target", target, TARGETS)
     if arguments.get("input_dtype") is None:
         arguments["input_dtype"] = TARGETS[target].input_dtypes[0]
     return Request(path=path, mode=mode, target=TARGETS[target], outputs=checked_outputs(outputs), **arguments)
@@ -173,19 +175,11 @@ def rejected_path(path):
     return Path(path).with_suffix(".rejected.tflite")
 
 
-def _check_choice(name, value, allowed):
-    if value not in allowed:
-        close = difflib.get_close_matches(str(value), allowed, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`{name}` must be one of {', '.join(allowed)}; got {name}={value!r}.{hint}")
-
-
 def _no_argument(name, value):
     """What is wrong with an argument that there is not, in a sentence."""
     modes = [mode.__name__ for mode in MODES.values() if name in mode.__dataclass_fields__]
     if modes:
         configs = " or ".join(f"quantize={mode}({name}={value!r})" for mode in modes)
         return f"`{name}` is an option of the mode: {configs}, from keras_vit_plugin.export."
-    names = [field.name for field in fields(Request)]
-    close = difflib.get_close_matches(name, names, n=1)
+    close = difflib.get_close_matches(name, (*ARGUMENTS, "quantize", "target", "outputs"), n=1)
     return f"export_tflite has no argument `{name}`.{f' Did you mean `{close[0]}`?' if close else ''}"

@@ -7,7 +7,16 @@ import pytest
 from conftest import pixels
 
 import keras_vit_plugin as kv
-from keras_vit_plugin.export import MODES, TARGETS, Tolerance, UnsupportedByTarget, export_tflite, verify, wanted_of
+from keras_vit_plugin.export import (
+    MODES,
+    TARGETS,
+    ParityError,
+    Tolerance,
+    UnsupportedByTarget,
+    export_tflite,
+    verify,
+    wanted_of,
+)
 from keras_vit_plugin.export import rewrites as rewrites_module
 from keras_vit_plugin.export.quantization.mode import Mode, Whole
 from keras_vit_plugin.export.quantization.modes.dynamic import with_int8_weights
@@ -112,3 +121,22 @@ def test_a_rewrite_is_its_file_and_a_line_in_the_order(model, tmp_path, monkeypa
     assert report.rewrites["negate_writers"] and "mlp.output.kernel" in report.changes["negate_writers"]
     assert report.rewrites["fold_layer_scale"]  # which takes it back
     assert report.parity.snr_db > 100
+
+
+def double_writers(spec):
+    """A wrong one: what is added to the stream, twice."""
+
+    def doubled(residual):
+        writers = {name: dense.scaled(2.0) for name, dense in residual.body.writers().items()}
+        return with_layers(residual, writers)
+
+    return spec.with_residuals(doubled)
+
+
+def test_a_wrong_rewrite_is_named_on_demand(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(rewrites_module, "PASSES", (*rewrites_module.PASSES, double_writers))
+    with pytest.raises(RuntimeError, match="The rewrite double_writers changes the model: its logits differ by"):
+        export_tflite(model, tmp_path / "m.tflite", debug_passes=True)
+    with pytest.raises(ParityError):  # without it too, but not by name
+        export_tflite(model, tmp_path / "m.tflite")
+    assert not list(tmp_path.iterdir())

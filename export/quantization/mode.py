@@ -120,13 +120,14 @@ class Whole:
         return self.content
 
 
-def check_choice(name, value, allowed, mode):
-    """Raises `ValueError` unless an option of a mode is one of those allowed."""
+def check_choice(name, value, allowed, mode=""):
+    """Raises `ValueError` unless a value is one of those allowed; `mode` is the one that it is an option of."""
     if value not in allowed:
         words = [str(each) for each in allowed]
         close = difflib.get_close_matches(str(value), words, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"`{name}` of {mode} must be one of {', '.join(words)}; got {name}={value!r}.{hint}")
+        of = f" of {mode}" if mode else ""
+        raise ValueError(f"`{name}`{of} must be one of {', '.join(words)}; got {name}={value!r}.{hint}")
 
 
 def check_number(name, value, mode, least=0.0):

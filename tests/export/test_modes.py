@@ -76,6 +76,7 @@ def test_a_mode_is_taken_as_it_is():
         ("int8", {"block_size": 32}, "`block_size` goes with quantize='int4', got block_size=32 with quantize='int8'"),
         ("int4", {"prefer": "speed"}, "`prefer` goes with quantize='int8' or quantize='auto', got prefer='speed' with"),
         ("int8", {"min_agreement": 0.9}, r"with quantize='int8': pass tolerance=Tolerance\(min_agreement=...\)"),
+        (Int8, {"block_size": 32}, "`block_size` goes with quantize='int4', got block_size=32 with quantize='int8'"),
         ("int8", {"color": 1}, "quantize='int8' has no option `color`; its options: prefer, snr_db, cpu. Got color=1"),
         ("int8", {"prefer": "size"}, "`prefer` of int8 must be one of speed, accuracy; got prefer='size'"),
         ("int8", {"snr_db": -1}, "`snr_db` of int8 must be a number above 0; got snr_db=-1"),

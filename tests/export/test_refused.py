@@ -190,4 +190,5 @@ def test_variables_that_keras_does_not_track_are_exported(moved, tmp_path):
 def test_an_option_of_a_mode_is_no_argument_of_the_export(tmp_path):
     said = r"`block_size` is an option of the mode: quantize=Int4\(block_size=48\), from keras_vit_plugin.export"
     refused(said, tmp_path, error=TypeError, quantize="int4", block_size=48)
+    refused("no argument `mode`", tmp_path, error=TypeError, mode="int8")
     refused("no argument `piexls`. Did you mean `pixels`", tmp_path, error=TypeError, piexls="0..1")

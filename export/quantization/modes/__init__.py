@@ -19,7 +19,7 @@ def mode_of(quantize, **options):
     """The `Mode` that a caller asks for.
 
     Args:
-        quantize: the name of a mode, one of its aliases, or a `Mode`.
+        quantize: the name of a mode, one of its aliases, a `Mode`, or a class of them.
         options: of the mode, by name; those that are None count as not given.
 
     Raises:
@@ -30,8 +30,14 @@ def mode_of(quantize, **options):
         if options:
             raise ValueError(f"`quantize` holds the options of the mode already; got {_listed(options)} besides.")
         return quantize
-    if isinstance(quantize, type) and issubclass(quantize, Mode):
-        return quantize(**options)
+    mode = quantize if isinstance(quantize, type) and issubclass(quantize, Mode) else _named(quantize)
+    if unknown := [option for option in options if option not in mode.__dataclass_fields__]:
+        raise ValueError(_no_option(mode, unknown[0], options[unknown[0]]))
+    return mode(**options)
+
+
+def _named(quantize):
+    """The class of modes of a name or an alias."""
     name = ALIASES.get(str(quantize).lower(), str(quantize).lower())
     if name not in MODES:
         closest = difflib.get_close_matches(name, [*MODES, *ALIASES], n=3, cutoff=0.0)
@@ -39,10 +45,7 @@ def mode_of(quantize, **options):
             f"`quantize` must be one of {', '.join(MODES)}; got quantize={quantize!r}. The closest are: "
             f"{', '.join(closest)}."
         )
-    mode = MODES[name]
-    if unknown := [option for option in options if option not in mode.__dataclass_fields__]:
-        raise ValueError(_no_option(mode, unknown[0], options[unknown[0]]))
-    return mode(**options)
+    return MODES[name]
 
 
 def mode_from_dict(values):

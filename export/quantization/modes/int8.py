@@ -2,8 +2,8 @@
 
 XNNPACK runs an int8 BATCH_MATMUL only where the right-hand side has zero point 0, and a dense layer in int8 in two
 ways: with fixed scales, or quantizing each token on the fly, which is more accurate and often slower. Every op starts
-on what is fastest. Its noise in the answers is measured alone, the noises add up, and ops step back, to on the fly or
-to float, where that saves the most noise for the time it costs, until the sum is within the budget.
+on what is fastest. Its noise in the answers, alone, is estimated or measured, the noises add up, and ops step back, to
+on the fly or to float, where that saves the most noise for the time it costs, until the sum is within the budget.
 """
 
 import functools
@@ -47,8 +47,8 @@ class Int8(Mode):
     Args:
         prefer: `"speed"`, or `"accuracy"`, which is slower and closer to the model: it may keep dense layers in float,
             with float16 weights.
-        snr_db: signal-to-noise ratio of the answers, in dB, that the noises of the operators, each measured alone, may
-            add up to; None is the preference's.
+        snr_db: signal-to-noise ratio of the answers, in dB, that the noises of the operators, each alone, may add up
+            to; None is the preference's.
         cpu: the CPUs that the file is for, a key of `xnnpack.COSTS`: what an operator costs there decides which of them
             leave int8 first; a file runs on all. None is the target's.
     """
