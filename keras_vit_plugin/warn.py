@@ -1,10 +1,11 @@
 """Warnings that point at the line of the caller's program, however deep in this package they arise."""
 
+import os
 import sys
 import warnings
 from pathlib import Path
 
-_FOLDERS = tuple(str(Path(__file__).parents[1] / name) + "/" for name in ("keras_vit_plugin", "export"))
+_FOLDERS = tuple(f"{Path(__file__).parents[1] / name}{os.sep}" for name in ("keras_vit_plugin", "export"))
 
 
 def warn(message):

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import ClassVar
 
-from .promises import Promise
-
 
 class Component:
     """A function of the tokens `(B, T, D)`, float64, that reads the residual stream and is added to it.
@@ -22,7 +20,7 @@ class Component:
     @property
     def promises(self):
         """The `Promise`s that it gives; a rewrite that needs another leaves it alone."""
-        return frozenset[Promise]()
+        return frozenset()
 
     def __call__(self, x, queries=None):
         """What leaves for the first `queries` tokens of x; None is all."""
